@@ -1,0 +1,203 @@
+//! Owns the boundary to memory: the [`Backend`] trait and its written obligations. Backends know bytes, never tiles.
+//!
+//! ```text
+//! reserve ──> create ──> map ──> set_access ──> stage ─(fill)─> submit ─(poll)─> readable ──> unmap ──> destroy ──> release
+//! ```
+//!
+//! | backend | memory | for |
+//! | --- | --- | --- |
+//! | [`HostBackend`] | the process' own address space | real work |
+//! | [`ModelBackend`] | the heap, read through the trait | tests of policy and of failure |
+//! | [`Checked`] | any other, enforcing the rules of the CUDA driver | tests, logs, call prices |
+//! | [`Faulty`] | any other, failing or delaying the nth call | tests of failure |
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use crate::error::BackendError;
+
+mod checked;
+mod faulty;
+mod host;
+mod model;
+mod zeroed;
+
+pub use checked::{CallCounts, CallLog, CallPrices, Checked};
+pub use faulty::{Call, Fault, Faulty};
+pub use host::{HostBackend, HostConfig};
+pub use model::{ModelBackend, ModelConfig};
+pub(crate) use zeroed::ZeroedWords;
+
+/// What a backend is and can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackendCaps {
+    /// Its name, such as `host`.
+    pub name: &'static str,
+    /// The smallest mappable size; offsets, pages and reservations are multiples of it. A power of two.
+    pub granularity_bytes: u64,
+    /// The page size that its own measurements favour.
+    pub preferred_page_bytes: u64,
+    /// The most that one reservation may take.
+    pub max_reserved_bytes: u64,
+    /// Whether submitted tiles become readable later than [`Backend::submit`] returns.
+    pub asynchronous: bool,
+}
+
+/// What may be done with mapped memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing.
+    None,
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// What to reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReserveSpec {
+    /// Size of the range: a multiple of `page_bytes`.
+    pub bytes: u64,
+    /// Size of every page that will be mapped into it: a power of two, a multiple of the granularity.
+    pub page_bytes: u64,
+    /// The most pages that will be mapped at once, as far as is known: lets a backend choose how it maps.
+    pub expected_pages: u64,
+}
+
+/// A call that failed and hands back the page that it did not take.
+#[derive(Debug)]
+pub struct Refused<P> {
+    /// Why.
+    pub error: BackendError,
+    /// The page, as it was.
+    pub page: P,
+}
+
+/// Memory in which one tile is prepared: either where it will live, or a buffer that [`Backend::submit`] copies from.
+pub trait Staging: Send + Debug {
+    /// The bytes to fill. Their contents before that are unspecified.
+    fn bytes_mut(&mut self) -> &mut [u8];
+}
+
+/// Memory that can be reserved as address space and backed page by page.
+///
+/// # Obligations of an implementation
+/// * A call that fails changes nothing: what was mapped stays mapped, what was not is not. An error names the call and its values.
+/// * No call panics on anything that the system, the driver or the caller gives.
+/// * A page keeps its contents when it is unmapped and mapped elsewhere, so that a batch can be undone, until it is staged into or destroyed.
+/// * `unmap` does not wait for readers: that they are gone is the caller's business. Nothing else in the process may ever be given an address inside
+///   a live reservation, mapped or not.
+/// * Dropping a page or a reservation gives its memory back, as `destroy` and `release` do, without the chance to report.
+/// * Every method may be called from any thread. Calls that map, unmap or set access are made by one thread at a time.
+///
+/// # Obligations of a caller
+/// * Offsets are multiples of the reservation's page size; a page is mapped at most once; memory is staged into only while it is mapped with
+///   [`Access::ReadWrite`], and read only after the ticket of what was written is done.
+/// * A reservation is released, and its pages unmapped, through the backend that made it.
+pub trait Backend: Send + Sync + Debug + Sized + 'static {
+    /// A range of addresses.
+    type Reservation: Send + Sync + Debug;
+    /// Physical memory of one page, mapped or not. Never `Clone`: it has one owner.
+    type Page: Send + Debug;
+    /// Where one tile is prepared.
+    type Staging: Staging;
+    /// Stands for a submitted tile until it is readable.
+    type Ticket: Send + Debug;
+
+    /// What the backend is and can do. Constant.
+    fn caps(&self) -> BackendCaps;
+
+    /// Reserves a range of addresses, aligned to its page size, without memory.
+    ///
+    /// # Errors
+    /// [`BackendError::ReserveSize`], [`BackendError::Misaligned`], or the system's refusal.
+    fn reserve(&self, spec: ReserveSpec) -> Result<Self::Reservation, BackendError>;
+
+    /// Gives the addresses back.
+    ///
+    /// # Errors
+    /// [`BackendError::WrongOwner`] while a page is mapped, or the system's refusal.
+    fn release(&self, reservation: Self::Reservation) -> Result<(), BackendError>;
+
+    /// First address of the range; 0 where it has none.
+    fn base_address(&self, reservation: &Self::Reservation) -> u64;
+
+    /// Makes a physical page.
+    ///
+    /// # Errors
+    /// [`BackendError::OutOfMemory`], [`BackendError::Misaligned`], or the system's refusal.
+    fn create(&self, bytes: u64) -> Result<Self::Page, BackendError>;
+
+    /// Gives a page's memory back to the system. The page is not mapped.
+    ///
+    /// # Errors
+    /// The system's refusal.
+    fn destroy(&self, page: Self::Page) -> Result<(), BackendError>;
+
+    /// Puts a page at an offset. It may be used once [`Backend::set_access`] covered it.
+    ///
+    /// # Errors
+    /// [`Refused`], with the page: misaligned, out of range, mapped already, too many mappings, out of memory.
+    fn map(
+        &self,
+        reservation: &Self::Reservation,
+        offset_bytes: u64,
+        page: Self::Page,
+    ) -> Result<(), Refused<Self::Page>>;
+
+    /// Sets what may be done with a range of mapped pages. Every page in the range is mapped: a hole is an error.
+    ///
+    /// # Errors
+    /// [`BackendError::NotMapped`] for a hole, [`BackendError::CutsMapping`], out of memory (which some drivers report here).
+    fn set_access(
+        &self,
+        reservation: &Self::Reservation,
+        range: Range<u64>,
+        access: Access,
+    ) -> Result<(), BackendError>;
+
+    /// Takes the page away from an offset and hands it back, contents and all.
+    ///
+    /// # Errors
+    /// [`BackendError::NotMapped`], [`BackendError::Busy`] while it is staged into, or the system's refusal.
+    fn unmap(&self, reservation: &Self::Reservation, offset_bytes: u64) -> Result<Self::Page, BackendError>;
+
+    /// Memory to prepare `range` (a part of one mapped page) in. Dropping it unsubmitted leaves the range's contents unspecified.
+    ///
+    /// # Errors
+    /// [`BackendError::NotMapped`], [`BackendError::NoAccess`], [`BackendError::Busy`] where the range is staged already.
+    fn stage(&self, reservation: &Self::Reservation, range: Range<u64>) -> Result<Self::Staging, BackendError>;
+
+    /// Sends what was prepared to its place. On the host it is there already.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    fn submit(&self, reservation: &Self::Reservation, staging: Self::Staging) -> Result<Self::Ticket, BackendError>;
+
+    /// Whether what was submitted is readable.
+    ///
+    /// # Errors
+    /// The driver's report that it never will be.
+    fn poll(&self, ticket: &Self::Ticket) -> Result<bool, BackendError>;
+
+    /// Waits until what was submitted is readable.
+    ///
+    /// # Errors
+    /// The driver's report that it never will be.
+    fn wait(&self, ticket: Self::Ticket) -> Result<(), BackendError>;
+
+    /// Copies mapped memory out.
+    ///
+    /// # Errors
+    /// [`BackendError::NotMapped`], [`BackendError::NoAccess`], [`BackendError::OutOfRange`], [`BackendError::Busy`] while it is being written.
+    fn read(&self, reservation: &Self::Reservation, offset_bytes: u64, out: &mut [u8]) -> Result<(), BackendError>;
+}
+
+/// A backend whose reservations are addresses of this process.
+///
+/// # Safety
+/// While a page is mapped at an offset with [`Access::Read`] or [`Access::ReadWrite`], `base_address + offset` up to the page's end is readable plain
+/// memory of this process that nothing but a [`Staging`] of the same range writes to; and a reservation's base address is aligned to its page size and never changes.
+#[expect(unsafe_code, reason = "what typed reads of resident memory rely on")]
+pub unsafe trait HostAddressable: Backend {}

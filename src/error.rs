@@ -1,0 +1,388 @@
+//! Owns every error of the crate: what failed, with which values. Knows nothing of how any of it came about.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::geometry::{Extent, Region};
+use crate::layout::TileCoord;
+
+/// What a public call of vastgrid may fail with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The array cannot be laid out as asked.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The memory behind an array could not be had, moved or given back.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// Tiles could not be found a place, or may not be asked for like this.
+    #[error(transparent)]
+    Residency(#[from] ResidencyError),
+    /// A tile could not be loaded.
+    #[error("{tile} could not be loaded: {error}")]
+    Tile {
+        /// The tile.
+        tile: TileCoord,
+        /// Why. Shared, because everyone who waited for the tile gets it.
+        #[source]
+        error: Arc<SourceError>,
+    },
+    /// A source could not be opened.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+/// An array that cannot be laid out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// A side of the extent is zero.
+    #[error("extent {extent} is empty: every side must be at least 1")]
+    EmptyExtent {
+        /// The extent asked for.
+        extent: Extent,
+    },
+    /// The array needs more address space than there is.
+    #[error("extent {extent} needs more than the {max_bytes} bytes of address space that one reservation may take")]
+    BeyondAddressSpace {
+        /// The extent asked for.
+        extent: Extent,
+        /// The most that can be reserved.
+        max_bytes: u64,
+    },
+    /// The voxel's size is no power of two.
+    #[error("a voxel of {voxel_bytes} bytes: must be 1, 2, 4, 8, 16, 32 or 64")]
+    VoxelSize {
+        /// Size of the voxel type.
+        voxel_bytes: usize,
+    },
+    /// A tile's side is no power of two, or the tile is beyond the address space.
+    #[error("tile shape {tile}: every side must be a power of two, and the tile within the address space")]
+    TileShape {
+        /// The shape asked for, in voxels.
+        tile: Extent,
+    },
+    /// A page's side is no power of two, or the page is beyond the address space.
+    #[error("page shape {page} tiles: every side must be a power of two, and the page within the address space")]
+    PageShape {
+        /// The shape asked for, in tiles.
+        page: Extent,
+    },
+    /// A page's size is not one that the backend can map.
+    #[error("a page of {page_bytes} bytes: must be a power of two and a multiple of the backend's granularity of {granularity_bytes}")]
+    PageBytes {
+        /// Size of the page.
+        page_bytes: u64,
+        /// The backend's granularity.
+        granularity_bytes: u64,
+    },
+    /// One tile is larger than a page.
+    #[error("a tile of {tile_bytes} bytes does not fit into a page of {page_bytes}")]
+    TileLargerThanPage {
+        /// Size of the tile.
+        tile_bytes: u64,
+        /// Size of the page.
+        page_bytes: u64,
+    },
+    /// Both the page's shape and its size were given, and they differ.
+    #[error("page size given as {page_bytes} bytes, but its shape makes {shape_bytes}")]
+    PageBytesContradictShape {
+        /// The size given.
+        page_bytes: u64,
+        /// The size of the shape given.
+        shape_bytes: u64,
+    },
+}
+
+/// Memory that could not be had, moved or given back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackendError {
+    /// A call of the operating system failed.
+    #[error("{call} of {bytes} bytes at offset {offset_bytes} failed: {source}")]
+    System {
+        /// The call, such as `mremap`.
+        call: &'static str,
+        /// Offset in the reservation (or 0 where there is none yet).
+        offset_bytes: u64,
+        /// Size that the call was about.
+        bytes: u64,
+        /// The system's own error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no memory left.
+    #[error("{call}: out of memory for {bytes} bytes")]
+    OutOfMemory {
+        /// The call that found out.
+        call: &'static str,
+        /// Size asked for.
+        bytes: u64,
+    },
+    /// The backend reserves no range of this size.
+    #[error("reservation of {bytes} bytes: the backend reserves from 1 up to {max_bytes}, in multiples of the page of {page_bytes}")]
+    ReserveSize {
+        /// Size asked for.
+        bytes: u64,
+        /// Page size asked for.
+        page_bytes: u64,
+        /// The most that it reserves.
+        max_bytes: u64,
+    },
+    /// An offset or size is no multiple of what the backend maps.
+    #[error("{call}: offset {offset_bytes} and size {bytes} must be multiples of {granularity_bytes}")]
+    Misaligned {
+        /// The call.
+        call: &'static str,
+        /// Offset in the reservation.
+        offset_bytes: u64,
+        /// Size.
+        bytes: u64,
+        /// What both must be a multiple of.
+        granularity_bytes: u64,
+    },
+    /// A range leaves the reservation.
+    #[error("{call}: {bytes} bytes at offset {offset_bytes} leave the reservation of {reserved_bytes}")]
+    OutOfRange {
+        /// The call.
+        call: &'static str,
+        /// Offset in the reservation.
+        offset_bytes: u64,
+        /// Size.
+        bytes: u64,
+        /// Size of the reservation.
+        reserved_bytes: u64,
+    },
+    /// There is a page at that address already.
+    #[error("{call}: a page is mapped at offset {offset_bytes} already")]
+    AlreadyMapped {
+        /// The call.
+        call: &'static str,
+        /// Offset in the reservation.
+        offset_bytes: u64,
+    },
+    /// There is no page at that address, or not in the whole range.
+    #[error("{call}: no page is mapped at offset {offset_bytes}")]
+    NotMapped {
+        /// The call.
+        call: &'static str,
+        /// First offset without a page.
+        offset_bytes: u64,
+    },
+    /// A range would cut a mapped page in two.
+    #[error("{call}: {bytes} bytes at offset {offset_bytes} are not exactly one mapped page")]
+    CutsMapping {
+        /// The call.
+        call: &'static str,
+        /// Offset in the reservation.
+        offset_bytes: u64,
+        /// Size.
+        bytes: u64,
+    },
+    /// The memory is mapped, but access to it was not set.
+    #[error("{call}: access to offset {offset_bytes} is not allowed")]
+    NoAccess {
+        /// The call.
+        call: &'static str,
+        /// Offset in the reservation.
+        offset_bytes: u64,
+    },
+    /// The range is being written by someone else.
+    #[error("{call}: {bytes} bytes at offset {offset_bytes} are being written")]
+    Busy {
+        /// The call.
+        call: &'static str,
+        /// Offset in the reservation.
+        offset_bytes: u64,
+        /// Size.
+        bytes: u64,
+    },
+    /// A reservation, page or staging buffer belongs to another backend, or is still in use.
+    #[error("{call}: {what}")]
+    WrongOwner {
+        /// The call.
+        call: &'static str,
+        /// What is wrong with the object.
+        what: &'static str,
+    },
+    /// The process would have more mappings than the system allows.
+    #[error(
+        "{call}: {mappings} memory mappings are in use and the system allows {limit}; raise the sysctl vm.max_map_count, or use larger pages or a smaller budget"
+    )]
+    TooManyMappings {
+        /// The call.
+        call: &'static str,
+        /// Mappings that this backend holds.
+        mappings: u64,
+        /// `vm.max_map_count`.
+        limit: u64,
+    },
+    /// A fault that a test asked for.
+    #[error("{call}: fault injected into call {nth}")]
+    Injected {
+        /// The call.
+        call: &'static str,
+        /// Which call it was, counted from 1.
+        nth: u64,
+    },
+}
+
+/// Tiles that can find no place, or may not be asked for like this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResidencyError {
+    /// What was asked for at once is larger than the budget.
+    #[error("{needed_bytes} bytes of pages are needed at once, but the budget is {budget_bytes}")]
+    OverBudget {
+        /// Bytes of the pages that the request touches.
+        needed_bytes: u64,
+        /// The pool's budget.
+        budget_bytes: u64,
+    },
+    /// The budget does not hold a single page.
+    #[error("a budget of {budget_bytes} bytes holds not even one page of {page_bytes}")]
+    BudgetBelowPage {
+        /// The pool's budget.
+        budget_bytes: u64,
+        /// Size of a page.
+        page_bytes: u64,
+    },
+    /// Nothing may be evicted: the rest is pinned or in use by other requests.
+    #[error("{needed_bytes} more bytes are needed, but of the budget of {budget_bytes} bytes {pinned_bytes} are pinned and {busy_bytes} are in use by other requests")]
+    AllPinned {
+        /// Bytes that could not be had.
+        needed_bytes: u64,
+        /// The pool's budget.
+        budget_bytes: u64,
+        /// Bytes of pinned pages.
+        pinned_bytes: u64,
+        /// Bytes of pages that are being loaded or that an open frame asked for.
+        busy_bytes: u64,
+    },
+    /// Memory would have to be taken from under an open frame.
+    #[error("{needed_bytes} more bytes can only be had once {frames} open frame(s) end, {}", if *own { "one of them this thread's own" } else { "and they did not end in time" })]
+    FramesOpen {
+        /// Bytes that could not be had.
+        needed_bytes: u64,
+        /// Frames that hold them.
+        frames: u64,
+        /// Whether the calling thread itself holds one, so that waiting would never end.
+        own: bool,
+    },
+    /// A region or tile lies outside the array.
+    #[error("{region} is not inside the array of {extent}")]
+    OutOfBounds {
+        /// What was asked for.
+        region: Region,
+        /// The array's extent.
+        extent: Extent,
+    },
+    /// A buffer has the wrong length.
+    #[error("a buffer of {actual_voxels} voxels for a region of {expected_voxels}")]
+    BufferLength {
+        /// Voxels of the region.
+        expected_voxels: u64,
+        /// Voxels of the buffer.
+        actual_voxels: u64,
+    },
+    /// The array belongs to another pool.
+    #[error("the array belongs to another pool")]
+    ForeignArray,
+    /// An earlier failure could not be undone, so the array answers nothing any more.
+    #[error("the array is poisoned: undoing a failed batch failed with: {cause}")]
+    Poisoned {
+        /// The failure of the undo.
+        cause: String,
+    },
+}
+
+/// A tile or a file that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// Reading a file failed.
+    #[error("reading {bytes} bytes at offset {offset_bytes} of {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset_bytes: u64,
+        /// How much.
+        bytes: u64,
+        /// The system's own error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Opening a file failed.
+    #[error("opening {}: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's own error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is shorter than its contents must be.
+    #[error("{} is too short: {expected_bytes} bytes are needed, {actual_bytes} are there", path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Bytes needed.
+        expected_bytes: u64,
+        /// Bytes found.
+        actual_bytes: u64,
+    },
+    /// A header's field is missing, contradicts another or holds what cannot be.
+    #[error("{}: field `{field}` is {value:?}: {reason}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What it holds (empty where it is missing).
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The file holds another voxel type than was asked for.
+    #[error("{}: holds {found} voxels, not {wanted}", path.display())]
+    VoxelType {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: crate::ScalarType,
+        /// What was asked for.
+        wanted: crate::ScalarType,
+    },
+    /// The shape of a volume cannot be.
+    #[error("a volume of {extent} voxels of {voxel_bytes} bytes: empty, or beyond 64 bits")]
+    Shape {
+        /// The shape.
+        extent: Extent,
+        /// Size of a voxel.
+        voxel_bytes: usize,
+    },
+    /// The source panicked.
+    #[error("the source panicked: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+    /// The upload of a tile that had been read failed.
+    #[error("the tile was read, but could not be put in place: {0}")]
+    Upload(#[source] BackendError),
+    /// The source was called with a region that it does not have, or a buffer that does not fit.
+    #[error("the source of {extent} was asked for {region} into {buffer_voxels} voxels")]
+    BadCall {
+        /// Extent of the source.
+        extent: Extent,
+        /// What was asked for.
+        region: Region,
+        /// Length of the buffer.
+        buffer_voxels: usize,
+    },
+    /// An error of the user's own source.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}

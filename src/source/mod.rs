@@ -1,0 +1,96 @@
+//! Owns where tiles come from: the [`TileSource`] trait, and the sources that need no format library. Knows nothing of residency or memory.
+//!
+//! ```
+//! use vastgrid::{Extent, Region, SourceError, TileSource};
+//!
+//! /// A ramp along x.
+//! struct Ramp;
+//!
+//! impl TileSource<u16> for Ramp {
+//!     fn extent(&self) -> Extent {
+//!         Extent::new(1 << 16, 4096, 4096)
+//!     }
+//!     fn read(&self, region: Region, out: &mut [u16]) -> Result<(), SourceError> {
+//!         for (i, voxel) in (0..).zip(out) {
+//!             *voxel = (region.start.x + i % region.extent.x) as u16;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! ```
+
+use crate::error::SourceError;
+use crate::geometry::{Extent, Region};
+use crate::voxel::Voxel;
+
+mod instrumented;
+mod procedural;
+mod raw;
+mod scratch;
+#[cfg(feature = "nrrd")]
+mod nrrd;
+
+pub use instrumented::{Instrumented, Instruments};
+#[cfg(feature = "nrrd")]
+pub use nrrd::{Nrrd, NrrdHeader};
+pub use procedural::Procedural;
+pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
+
+/// Where the tiles of an array come from.
+///
+/// Called from several threads at once, from the loading pool or from the thread that made the request. A source may itself read another array.
+/// A panic in a source becomes a [`SourceError::Panicked`] of that tile.
+pub trait TileSource<T: Voxel>: Send + Sync {
+    /// Size of the volume in voxels. Constant.
+    fn extent(&self) -> Extent;
+
+    /// What voxels hold that do not exist. Constant.
+    fn fill_value(&self) -> T {
+        bytemuck::Zeroable::zeroed()
+    }
+
+    /// The one value that all of `region` is known to hold, if that is known **without reading it**: such tiles never take memory.
+    fn uniform(&self, region: Region) -> Option<T> {
+        let _ = region;
+        None
+    }
+
+    /// Reads `region`.
+    ///
+    /// **Shape**: `region` is half-open and lies inside the extent; `out` holds exactly its voxels, densely, x fastest, then y, then z. Every voxel of `out`
+    /// must be written: its contents before that are unspecified (any bit pattern).
+    ///
+    /// # Errors
+    /// Whatever keeps this region from being read. It is reported for the tile; other tiles of the same request are not affected.
+    fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError>;
+}
+
+impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for std::sync::Arc<S> {
+    fn extent(&self) -> Extent {
+        (**self).extent()
+    }
+    fn fill_value(&self) -> T {
+        (**self).fill_value()
+    }
+    fn uniform(&self, region: Region) -> Option<T> {
+        (**self).uniform(region)
+    }
+    fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
+        (**self).read(region, out)
+    }
+}
+
+impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Box<S> {
+    fn extent(&self) -> Extent {
+        (**self).extent()
+    }
+    fn fill_value(&self) -> T {
+        (**self).fill_value()
+    }
+    fn uniform(&self, region: Region) -> Option<T> {
+        (**self).uniform(region)
+    }
+    fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
+        (**self).read(region, out)
+    }
+}
