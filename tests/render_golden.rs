@@ -76,7 +76,7 @@ fn pictures_match_a_plain_reference() {
             let (mean, far) = compare(&picture.image, &reference);
             assert!(mean < 1.0 / 255.0 && far <= 0.001, "{mode:?} camera {i}: mean {mean}, far {far}");
             let seen = picture.image.pixels().iter().filter(|p| p[0] != 0.1).count();
-            assert!(seen > 150, "{mode:?} camera {i} shows something: {seen}");
+            assert!(seen > 80, "{mode:?} camera {i} shows something: {seen}");
         }
     }
 }
@@ -290,7 +290,9 @@ fn every_group_lets_rays_go_on() {
             let Some(last) = before.wanted.last() else { break };
             last.tiles.iter().for_each(|&tile| bricked.load(tile));
             let after = exact.advance(&bricked).unwrap();
-            assert!(after.samples >= u64::from(last.rays), "{mode:?}: {last:?}");
+            // They go on by samples, or because what has come is now known to be empty.
+            let waits_on = after.wanted.iter().any(|g| g.tiles == last.tiles);
+            assert!(after.samples >= u64::from(last.rays) || !waits_on, "{mode:?}: {last:?}");
         }
     }
 }
