@@ -188,6 +188,14 @@ pub enum BackendError {
         /// Offset in the reservation.
         offset_bytes: u64,
     },
+    /// Nobody ever submitted what is there, or it was staged over since.
+    #[error("{call}: what is at offset {offset_bytes} was never submitted")]
+    NotWritten {
+        /// The call.
+        call: &'static str,
+        /// First offset that holds nothing.
+        offset_bytes: u64,
+    },
     /// The range is being written by someone else.
     #[error("{call}: {bytes} bytes at offset {offset_bytes} are being written")]
     Busy {
