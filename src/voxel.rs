@@ -104,7 +104,7 @@ macro_rules! integer {
             #[inline(always)]
             #[expect(clippy::cast_precision_loss, clippy::cast_lossless, reason = "documented: rounded to nearest")]
             fn to_f32(self) -> f32 { self as f32 }
-            #[inline(always)]
+            #[inline]
             fn to_f64(self) -> f64 { f64::from(self) }
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, as documented")]
             fn from_f64(value: f64) -> Self { value.round() as Self }
@@ -120,7 +120,7 @@ impl Scalar for f32 {
     fn to_f32(self) -> f32 {
         self
     }
-    #[inline(always)]
+    #[inline]
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
@@ -140,7 +140,7 @@ impl Scalar for f64 {
     fn to_f32(self) -> f32 {
         self as f32
     }
-    #[inline(always)]
+    #[inline]
     fn to_f64(self) -> f64 {
         self
     }
@@ -159,7 +159,7 @@ impl Scalar for half::f16 {
     fn to_f32(self) -> f32 {
         Self::to_f32(self)
     }
-    #[inline(always)]
+    #[inline]
     fn to_f64(self) -> f64 {
         Self::to_f64(self)
     }

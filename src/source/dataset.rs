@@ -12,8 +12,10 @@
 //! ```
 
 use std::fmt;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
+use super::raw::open_regular;
 use super::{Converted, RawFile, RawSpec, TileSource};
 use crate::error::SourceError;
 use crate::geometry::Extent;
@@ -62,11 +64,22 @@ macro_rules! dataset {
                 scalar_type: ScalarType,
                 spec: RawSpec,
             ) -> Result<Self, SourceError> {
+                let path = path.as_ref();
+                Self::from_raw_file(scalar_type, open_regular(path)?, path.to_owned(), spec)
+            }
+
+            /// From a file that is open already; `path` is for messages.
+            pub(super) fn from_raw_file(
+                scalar_type: ScalarType,
+                file: File,
+                path: PathBuf,
+                spec: RawSpec,
+            ) -> Result<Self, SourceError> {
                 Ok(match scalar_type {
-                    $($(#[$cfg])? ScalarType::$kind => RawFile::<$t>::open(path, spec)?.into(),)*
+                    $($(#[$cfg])? ScalarType::$kind => RawFile::<$t>::from_file(file, path, spec)?.into(),)*
                     #[cfg(not(feature = "f16"))]
                     ScalarType::F16 => return Err(SourceError::Header {
-                        path: path.as_ref().to_owned(),
+                        path,
                         field: "type",
                         value: scalar_type.name().to_owned(),
                         reason: "vastgrid was built without the feature `f16`",
