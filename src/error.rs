@@ -371,6 +371,17 @@ pub enum SourceError {
         /// Size of a voxel.
         voxel_bytes: usize,
     },
+    /// The temporary file for decompressed voxels could not be made or written, for want of space or otherwise.
+    #[error("a temporary file of {bytes} bytes in {}: {source}", directory.display())]
+    Scratch {
+        /// Where it was to be; `TMPDIR` chooses another place.
+        directory: PathBuf,
+        /// Size that it was to have.
+        bytes: u64,
+        /// The system's own error.
+        #[source]
+        source: std::io::Error,
+    },
     /// The source panicked.
     #[error("the source panicked: {message}")]
     Panicked {
