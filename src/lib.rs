@@ -9,8 +9,6 @@ mod layout;
 mod page_table;
 mod planes;
 mod pool;
-#[cfg(feature = "render")]
-pub mod render;
 mod residency;
 pub mod source;
 mod stats;

@@ -158,7 +158,7 @@ impl<B: Backend> super::State<B> {
     }
 }
 
-impl<B: Backend> Batch<'_, B> {
+impl<'e, B: Backend> Batch<'e, B> {
     fn run(&mut self, plan: &Plan) -> Result<(), BackendError> {
         let mut victims = plan.victims.clone();
         victims.sort_unstable_by_key(|v| v.key);
@@ -255,7 +255,7 @@ impl<B: Backend> Batch<'_, B> {
         }
     }
 
-    fn place(&self, key: PageKey) -> Option<(&ArrayShared<B>, u64)> {
+    fn place(&self, key: PageKey) -> Option<(&'e ArrayShared<B>, u64)> {
         let array = self.arrays.get(&key.array)?;
         Some((array, array.layout.page_offset_bytes(key.page)))
     }

@@ -3,7 +3,6 @@
 //! Each thread knows which frames it opened itself: a request that would have to wait for one of those is told so instead of waiting for ever.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
@@ -110,7 +109,3 @@ impl<B: Backend> Engine<B> {
 
 /// A loader's own handle to the engine, for work that may outlive the request that began it.
 pub(super) type WeakEngine<B> = std::sync::Weak<Engine<B>>;
-
-pub(super) fn downgrade<B: Backend>(engine: &Arc<Engine<B>>) -> WeakEngine<B> {
-    Arc::downgrade(engine)
-}

@@ -248,11 +248,6 @@ impl Residency {
         self.held.contains_key(&key)
     }
 
-    /// Whether a pin holds the page.
-    pub(crate) fn is_pinned(&self, key: PageKey) -> bool {
-        self.held.get(&key).is_some_and(|h| h.pins > 0)
-    }
-
     fn entry(&mut self, key: PageKey, bytes: u64) -> &mut Hold {
         self.recency.remove(key);
         let hold = self.held.entry(key).or_default();

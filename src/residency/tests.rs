@@ -113,10 +113,10 @@ fn the_lazy_order_hits_nearly_as_often_as_the_exact_one() {
     };
     let trace: Vec<u64> = (0..20_000u64).map(|i| i / 100 + next(8) * next(16)).collect();
     let exact = {
-        let (mut lru, mut hits) = (lru::LruCache::new(64.try_into().unwrap()), 0u32);
+        let (mut cache, mut hits) = (::lru::LruCache::new(64.try_into().unwrap()), 0u32);
         for &page in &trace {
-            hits += u32::from(lru.get(&page).is_some());
-            lru.put(page, ());
+            hits += u32::from(cache.get(&page).is_some());
+            cache.put(page, ());
         }
         hits
     };
