@@ -251,9 +251,8 @@ fn axes(sizes: &[u64], directions: &[Option<Vec<f64>>]) -> Result<[Option<usize>
     let first_is_no_space = matches!((directions.first(), directions.last()), (Some(None), Some(Some(_))));
     match *sizes {
         [_, _] => Ok([Some(0), Some(1), None]),
-        [_, _, _] => Ok([Some(0), Some(1), Some(2)]),
         [1, _, _, last] if last != 1 || first_is_no_space => Ok([Some(1), Some(2), Some(3)]),
-        [_, _, _, 1] => Ok([Some(0), Some(1), Some(2)]),
+        [_, _, _] | [_, _, _, 1] => Ok([Some(0), Some(1), Some(2)]),
         _ => {
             let value = sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
             Err(Bad::new("sizes", value, "of four axes the first or the last must have size 1"))
@@ -343,7 +342,7 @@ fn units(
     let Some(value) = fields.get("space units") else { return Ok([const { None }; 3]) };
     let units = values::quoted("space units", &value)?;
     let common = units.first().filter(|first| units.iter().all(|u| u == *first)).cloned().filter(known);
-    Ok([const { () }; 3].map(|()| common.clone()))
+    Ok([common.clone(), common.clone(), common])
 }
 
 fn kinds(fields: &Fields<'_>, axes: usize) -> Result<Vec<String>, Bad> {
