@@ -97,7 +97,8 @@ mod tests {
         let source = Procedural::new(Extent::new(4, 1, 1), |c| [0u32, 16_777_217, u32::MAX, 7][c.x as usize])
             .with_fill(1 << 31)
             .with_uniform(|_| Some(70_000));
-        let as_i32: Converted<_, u32, i32> = Converted::new(&source as &dyn TileSource<u32>);
+        let source = std::sync::Arc::new(source);
+        let as_i32: Converted<_, u32, i32> = Converted::new(source.clone());
         let mut out = [0; 4];
         as_i32.read(Region::whole(as_i32.extent()), &mut out).unwrap();
         assert_eq!(out, [0, 16_777_217, i32::MAX, 7]);

@@ -33,7 +33,9 @@ impl Scratch {
         let open = || -> std::io::Result<File> {
             let file = unnamed(directory).or_else(|e| match e {
                 // File systems and kernels without O_TMPFILE answer with one of these.
-                Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT => created_and_unlinked(directory),
+                Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT => {
+                    created_and_unlinked(directory)
+                }
                 other => Err(other),
             })?;
             let system = rustix::fs::fstatvfs(&file)?;

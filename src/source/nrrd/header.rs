@@ -154,7 +154,8 @@ impl NrrdHeader {
             return Err(Bad::new("endian", "", "needed for voxels of more than one byte"));
         }
         let sizes = sizes(&fields)?;
-        let directions = directions(&fields, sizes.len())?;
+        let space_dimension = space_dimension(&fields)?;
+        let directions = directions(&fields, sizes.len(), space_dimension)?;
         let axes = axes(&sizes, &directions)?;
         let size = |axis: usize| axes[axis].map_or(1, |a| sizes[a]);
         let extent = Extent::new(size(0), size(1), size(2));
@@ -171,7 +172,7 @@ impl NrrdHeader {
             encoding,
             spacing: spacing(&fields, sizes.len(), axes, &directions)?,
             directions,
-            space_origin: space_origin(&fields)?,
+            space_origin: space_origin(&fields, space_dimension)?,
             units: units(&fields, sizes.len(), on_axes)?,
             kinds: on_axes(&kinds(&fields, sizes.len())?),
             line_skip: fields.get("line skip").map_or(Ok(0), |v| values::count("line skip", &v))?,
@@ -231,13 +232,16 @@ fn sizes(fields: &Fields<'_>) -> Result<Vec<u64>, Bad> {
     Ok(sizes)
 }
 
-fn directions(fields: &Fields<'_>, axes: usize) -> Result<Vec<Option<Vec<f64>>>, Bad> {
+fn directions(
+    fields: &Fields<'_>,
+    axes: usize,
+    space_dimension: Option<u64>,
+) -> Result<Vec<Option<Vec<f64>>>, Bad> {
     let Some(value) = fields.get("space directions") else { return Ok(Vec::new()) };
     let directions = values::vectors("space directions", &value)?;
     one_per_axis("space directions", &value, directions.len(), axes)?;
-    let dimension = space_dimension(fields)?;
     let mut lengths = directions.iter().flatten().map(|v| v.len() as u64);
-    if let Some(expected) = dimension.or_else(|| lengths.clone().next())
+    if let Some(expected) = space_dimension.or_else(|| lengths.clone().next())
         && lengths.any(|length| length != expected)
     {
         return Err(Bad::new("space directions", value, "every vector must have the dimension of the space"));
@@ -251,9 +255,8 @@ fn axes(sizes: &[u64], directions: &[Option<Vec<f64>>]) -> Result<[Option<usize>
     let first_is_no_space = matches!((directions.first(), directions.last()), (Some(None), Some(Some(_))));
     match *sizes {
         [_, _] => Ok([Some(0), Some(1), None]),
-        [_, _, _] => Ok([Some(0), Some(1), Some(2)]),
         [1, _, _, last] if last != 1 || first_is_no_space => Ok([Some(1), Some(2), Some(3)]),
-        [_, _, _, 1] => Ok([Some(0), Some(1), Some(2)]),
+        [_, _, _] | [_, _, _, 1] => Ok([Some(0), Some(1), Some(2)]),
         _ => {
             let value = sizes.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
             Err(Bad::new("sizes", value, "of four axes the first or the last must have size 1"))
@@ -316,13 +319,13 @@ fn space_dimension(fields: &Fields<'_>) -> Result<Option<u64>, Bad> {
     }))
 }
 
-fn space_origin(fields: &Fields<'_>) -> Result<Option<Vec<f64>>, Bad> {
+fn space_origin(fields: &Fields<'_>, space_dimension: Option<u64>) -> Result<Option<Vec<f64>>, Bad> {
     let Some(value) = fields.get("space origin") else { return Ok(None) };
     let mut vectors = values::vectors("space origin", &value)?;
     let (1, Some(Some(origin))) = (vectors.len(), vectors.pop()) else {
         return Err(Bad::new("space origin", value, "must be one vector"));
     };
-    if space_dimension(fields)?.is_some_and(|dimension| dimension != origin.len() as u64) {
+    if space_dimension.is_some_and(|dimension| dimension != origin.len() as u64) {
         return Err(Bad::new("space origin", value, "must have the dimension of the space"));
     }
     Ok(Some(origin))
@@ -343,7 +346,7 @@ fn units(
     let Some(value) = fields.get("space units") else { return Ok([const { None }; 3]) };
     let units = values::quoted("space units", &value)?;
     let common = units.first().filter(|first| units.iter().all(|u| u == *first)).cloned().filter(known);
-    Ok([const { () }; 3].map(|()| common.clone()))
+    Ok([common.clone(), common.clone(), common])
 }
 
 fn kinds(fields: &Fields<'_>, axes: usize) -> Result<Vec<String>, Bad> {
