@@ -28,7 +28,7 @@ pub use builder::ArrayBuilder;
 /// use vastgrid::{Coord, Extent, HostBackend, Pool, SparseArray3D, source::Procedural};
 ///
 /// // 2^40 voxels, a budget of 8 MiB.
-/// let pool = Pool::new(HostBackend::new()?, 8 << 20)?;
+/// let pool = Pool::new(HostBackend::new(), 8 << 20)?;
 /// let source = Procedural::new(Extent::new(1 << 14, 1 << 13, 1 << 13), |c: Coord| (c.x ^ c.y ^ c.z) as u8);
 /// let array = SparseArray3D::builder(&pool, source).build()?;
 ///

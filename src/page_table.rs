@@ -209,7 +209,7 @@ fn index(v: u64, bits: u32) -> usize {
 /// Positions of the set bits, found word by word.
 fn ones(bits: &Bits) -> impl Iterator<Item = u64> + '_ {
     (0u64..).zip(bits.as_raw_slice()).filter(|&(_, &word)| word != 0).flat_map(|(i, &word)| {
-        std::iter::successors(Some(word), |w| Some(w & (w - 1)))
+        std::iter::successors(Some(word), |w| Some(w & w.wrapping_sub(1)))
             .take_while(|&w| w != 0)
             .map(move |w| i * 64 + u64::from(w.trailing_zeros()))
     })

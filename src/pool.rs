@@ -17,7 +17,7 @@ use crate::voxel::Voxel;
 /// ```
 /// use vastgrid::{HostBackend, Pool};
 ///
-/// let pool = Pool::new(HostBackend::new()?, 256 << 20)?;
+/// let pool = Pool::new(HostBackend::new(), 256 << 20)?;
 /// assert_eq!(pool.stats().used_bytes, 0);
 /// pool.set_budget(64 << 20)?;
 /// # Ok::<_, vastgrid::Error>(())
@@ -125,7 +125,7 @@ impl<B: Backend> fmt::Debug for Pool<B> {
 ///
 /// ```compile_fail
 /// # use vastgrid::{HostBackend, Pool};
-/// let pool = Pool::new(HostBackend::new()?, 1 << 20)?;
+/// let pool = Pool::new(HostBackend::new(), 1 << 20)?;
 /// let frame = pool.frame();
 /// std::thread::scope(|s| { s.spawn(move || drop(frame)); });
 /// # Ok::<_, vastgrid::Error>(())

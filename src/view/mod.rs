@@ -25,7 +25,7 @@ pub use frame::ArrayFrame;
 /// ```
 /// use vastgrid::{Coord, Extent, HostBackend, Pool, SparseArray3D, TileCoord, source::Procedural};
 ///
-/// let pool = Pool::new(HostBackend::new()?, 16 << 20)?;
+/// let pool = Pool::new(HostBackend::new(), 16 << 20)?;
 /// let source = Procedural::new(Extent::cube(512), |c: Coord| (c.x + c.y) as u16);
 /// let array = SparseArray3D::builder(&pool, source).build()?;
 /// array.request(&[TileCoord::new(0, 0, 0)])?.complete()?;
