@@ -9,7 +9,7 @@
 //! its bounds too. (SPGrid, Setaluri et al. 2014, gets the same from packed offsets in address bits.)
 
 use crate::geometry::Coord;
-use crate::layout::Layout;
+use crate::layout::{Layout, TileCoord, TileId};
 
 /// The most entries per axis: half a MiB. Positions beyond are translated by [`AxisOffsets::far`].
 const MOST: u64 = 1 << 16;
@@ -18,11 +18,12 @@ const MOST: u64 = 1 << 16;
 #[derive(Debug)]
 pub(crate) struct AxisOffsets {
     tables: [Box<[u64]>; 3],
+    tiles: [Box<[u64]>; 3],
     layout: Layout,
 }
 
 impl AxisOffsets {
-    /// **Cost**: one addition for each of up to 65 536 positions along each axis.
+    /// **Cost**: a few operations for each of up to 65 536 positions along each axis.
     pub(crate) fn new(layout: &Layout) -> Self {
         let axes = layout.axes();
         let sides = layout.extent().to_array();
@@ -30,7 +31,24 @@ impl AxisOffsets {
         let table = |i: usize| {
             (0..sides[i].min(MOST)).map(|v| axes[i].within(v) + (axes[i].slot(v >> axes[i].tile_shift) << shift)).collect()
         };
-        Self { tables: std::array::from_fn(table), layout: layout.clone() }
+        let tile_sides = layout.tiles().to_array();
+        let tiles = |i: usize| (0..tile_sides[i].min(MOST)).map(|t| axes[i].slot(t)).collect();
+        Self {
+            tables: std::array::from_fn(table),
+            tiles: std::array::from_fn(tiles),
+            layout: layout.clone(),
+        }
+    }
+
+    /// As [`Layout::tile_id`], by table.
+    #[inline(always)]
+    pub(crate) fn tile_id(&self, t: TileCoord) -> Option<TileId> {
+        let [x, y, z] = &self.tiles;
+        let at = |table: &[u64], v: u64| usize::try_from(v).ok().and_then(|v| table.get(v).copied());
+        match (at(x, t.x), at(y, t.y), at(z, t.z)) {
+            (Some(x), Some(y), Some(z)) => Some(TileId(x + y + z)),
+            _ => self.layout.tile_id(t),
+        }
     }
 
     /// The tables, x first. Each is as long as the extent along its axis, up to a limit.
@@ -69,6 +87,9 @@ mod tests {
             let flat = x[at(c.x)] + y[at(c.y)] + z[at(c.z)];
             assert_eq!(Some(flat * 2), layout.voxel_offset_bytes(c));
             assert_eq!(offsets.far(c), Some(flat));
+        }
+        for t in [TileCoord::new(17_499, 1, 4), TileCoord::new(3, 0, 2), TileCoord::new(17_500, 0, 0)] {
+            assert_eq!(offsets.tile_id(t), layout.tile_id(t));
         }
         let beyond = Coord::new(69_999, 12, 8);
         assert_eq!(offsets.far(beyond).map(|flat| flat * 2), layout.voxel_offset_bytes(beyond));
