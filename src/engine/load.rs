@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use crate::backend::{Backend, Staging};
 use crate::error::SourceError;
@@ -13,10 +13,12 @@ use super::workers::Shared;
 use super::{ArrayShared, Engine, Outcome};
 
 /// Tiles to load, and who is how far.
+///
+/// Workers that come late find nothing left to do, perhaps long after the request ended: the batch keeps neither the engine nor the array alive.
 #[derive(Debug)]
 struct Batch<B: Backend> {
     engine: WeakEngine<B>,
-    array: Arc<ArrayShared<B>>,
+    array: Weak<ArrayShared<B>>,
     tiles: Vec<TileId>,
     next: AtomicUsize,
     done: Mutex<Done<B>>,
@@ -34,7 +36,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn load(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Vec<Outcome> {
         let batch = Arc::new(Batch {
             engine: Arc::downgrade(self),
-            array: array.clone(),
+            array: Arc::downgrade(array),
             tiles: tiles.to_vec(),
             next: AtomicUsize::new(0),
             done: Mutex::new(Done { left: tiles.len(), results: tiles.iter().map(|_| None).collect() }),
@@ -74,10 +76,12 @@ impl<B: Backend> Shared for Batch<B> {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&tile) = self.tiles.get(at) else { return };
             // A piece that was begun is waited for, so the engine is there.
-            let Some(engine) = self.engine.upgrade() else { return };
-            let load = AssertUnwindSafe(|| engine.load_tile(&self.array, tile));
+            let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
+            let load = AssertUnwindSafe(|| engine.load_tile(&array, tile));
             let result = catch_unwind(load)
                 .unwrap_or_else(|_| Err(SourceError::Panicked { message: "while loading a tile".into() }));
+            // Before anyone is told: whoever drops the array then gives its addresses back.
+            drop((engine, array));
             let mut done = self.lock();
             done.results[at] = Some(result);
             done.left -= 1;
