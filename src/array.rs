@@ -234,18 +234,19 @@ impl<T: Voxel, B: HostAddressable> SparseArray3D<T, B> {
     /// [`ResidencyError::OutOfBounds`], [`Error::Tile`] where the tile fails to load, and the errors of [`SparseArray3D::request`].
     pub fn get(&self, at: impl Into<Coord>) -> Result<T, Error> {
         let c = at.into();
+        self.shared().check()?;
         if let Some(value) = self.frame().get(c) {
             return Ok(value);
         }
         let region = Region::new(c, Extent::cube(1));
         self.check_bounds(region)?;
         let tile = self.layout().tile_of(c);
-        let pins = self.pin(&[tile])?;
-        if let Some(failed) = pins.report.failed.first() {
+        let held = self.engine().hold(self.shared(), &[self.layout().tile_id_unchecked(tile)])?;
+        if let Some(failed) = held.report.failed.first() {
             return Err(Error::Tile { tile, error: failed.error.clone() });
         }
         self.frame().get(c).ok_or_else(|| {
-            let error = SourceError::Other("the tile went although it was pinned".into());
+            let error = SourceError::Other("the tile went although it was held".into());
             Error::Tile { tile, error: Arc::new(error) }
         })
     }

@@ -1,14 +1,17 @@
 //! Owns reading boxes of any size into dense buffers, tile by tile through the budget.
 
+use std::sync::Arc;
+
 use crate::backend::Backend;
-use crate::error::{Error, ResidencyError};
+use crate::engine::Report;
+use crate::error::{Error, ResidencyError, SourceError};
 use crate::geometry::{Coord, Extent, Region};
-use crate::layout::TileCoord;
+use crate::layout::TileId;
 use crate::voxel::Voxel;
 
 use super::SparseArray3D;
 
-/// The most that one step of a large read pins.
+/// The most that one step of a large read asks for.
 const STEP_BYTES: u64 = 64 << 20;
 
 impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
@@ -39,9 +42,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
                 let page = layout.page_of(layout.tile_id_unchecked(t));
                 pages.contains(&page) || ((pages.len() as u64) < step_bytes / page_bytes && pages.insert(page))
             }) {
-                step.push(tile);
+                step.push(layout.tile_id_unchecked(tile));
             }
-            self.read_step(&step, region, &mut scratch, out)?;
+            self.read_step(&mut step, pages.len(), region, &mut scratch, out)?;
         }
         Ok(())
     }
@@ -61,23 +64,54 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         Ok(out)
     }
 
-    fn read_step(&self, tiles: &[TileCoord], region: Region, scratch: &mut [T], out: &mut [T]) -> Result<(), Error> {
-        let pins = self.pin(tiles)?;
-        if let Some(failed) = pins.report().failed.first() {
-            return Err(Error::Tile { tile: failed.tile, error: failed.error.clone() });
-        }
-        let (layout, planes) = (self.layout(), &self.shared().planes);
-        for &tile in tiles {
-            let id = layout.tile_id_unchecked(tile);
-            let Some(part) = layout.tile_region(tile).intersection(&region) else { continue };
-            if planes.is_resident(id) {
-                let bytes = bytemuck::cast_slice_mut(scratch);
-                self.engine().backend.read(&self.shared().reservation, layout.tile_offset_bytes(id), bytes)?;
-            } else {
-                scratch.fill(planes.uniform_value(id));
+    /// Has the step's tiles loaded together, then reads them page by page. Only one page is held at a time: readers that each held several and waited for more would
+    /// wait for each other.
+    fn read_step(
+        &self,
+        tiles: &mut [TileId],
+        pages: usize,
+        region: Region,
+        scratch: &mut [T],
+        out: &mut [T],
+    ) -> Result<(), Error> {
+        tiles.sort_unstable();
+        if pages > 1 {
+            match self.engine().request(self.shared(), tiles) {
+                // Whatever is in the way of all of them may leave room for one.
+                Err(Error::Residency(ResidencyError::AllPinned { .. } | ResidencyError::OverBudget { .. })) => {}
+                report => Self::first_failure(&report?)?,
             }
-            copy_part(layout.tile_shape(), scratch, part, region, out);
         }
+        let layout = self.layout();
+        for tiles in tiles.chunk_by(|a, b| layout.page_of(*a) == layout.page_of(*b)) {
+            let held = self.engine().hold(self.shared(), tiles)?;
+            Self::first_failure(&held.report)?;
+            for &tile in tiles {
+                self.read_tile(tile, region, scratch, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn first_failure(report: &Report) -> Result<(), Error> {
+        report.failed.first().map_or(Ok(()), |f| Err(Error::Tile { tile: f.tile, error: f.error.clone() }))
+    }
+
+    /// Reads a tile that is held.
+    fn read_tile(&self, id: TileId, region: Region, scratch: &mut [T], out: &mut [T]) -> Result<(), Error> {
+        let (layout, planes) = (self.layout(), &self.shared().planes);
+        let tile = layout.tile_coord(id).unwrap_or_default();
+        let Some(part) = layout.tile_region(tile).intersection(&region) else { return Ok(()) };
+        if planes.is_resident(id) {
+            let bytes = bytemuck::cast_slice_mut(scratch);
+            self.engine().backend.read(&self.shared().reservation, layout.tile_offset_bytes(id), bytes)?;
+        } else if planes.is_uniform(id) {
+            scratch.fill(planes.uniform_value(id));
+        } else {
+            let error = SourceError::Other("the tile went although it was held".into());
+            return Err(Error::Tile { tile, error: Arc::new(error) });
+        }
+        copy_part(layout.tile_shape(), scratch, part, region, out);
         Ok(())
     }
 }

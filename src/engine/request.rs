@@ -10,6 +10,7 @@ use crate::residency::NoRoom;
 use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
+use super::frame::Epoch;
 use super::waiting::Deadline;
 use super::{ArrayShared, Engine, Loading, Outcome};
 
@@ -84,9 +85,9 @@ impl<B: Backend> Engine<B> {
                     // 6. Publish what was loaded, report what was not.
                     self.publish(array, claimed, outcomes, &mut report);
                 }
-                Claim::Others(loading) => self.await_others(array, &loading, &mut report, deadline)?,
-                Claim::Blocked => self.await_change(deadline)?,
-                Claim::NoRoom(why) => self.await_room(why, deadline)?,
+                Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
+                Claim::Blocked(epoch) => self.await_change(missing_bytes(array, &missing), epoch, deadline)?,
+                Claim::NoRoom { why, framed } => self.await_room(why, framed, self.budget(), deadline)?,
             }
         }
         Ok(report)
@@ -174,15 +175,24 @@ impl<B: Backend> Engine<B> {
         self.notify();
     }
 
-    /// Waits for tiles that other requests load, and shares their outcome.
+    /// Waits for tiles that other requests load, and shares their outcome. What they gave up is missing again.
+    ///
+    /// There is no deadline: whoever loads has one for everything but the source itself.
+    ///
+    /// # Errors
+    /// [`ResidencyError::FramesOpen`]: the others wait for a frame that this thread holds.
     fn await_others(
         &self,
         array: &ArrayShared<B>,
         others: &[(TileId, Arc<Loading>)],
+        missing: &mut Vec<TileId>,
         report: &mut Report,
-        deadline: Deadline,
     ) -> Result<(), Error> {
-        let _ = deadline;
+        let pending = others.iter().filter(|(_, loading)| loading.outcome.get().is_none());
+        let pending: Vec<_> = pending.filter(|(_, loading)| self.own_frame_until(loading.retired)).map(|o| o.0).collect();
+        if !pending.is_empty() {
+            return Err(self.own_frame_in_the_way(missing_bytes(array, &pending)));
+        }
         let mut state = self.lock();
         while others.iter().any(|(_, loading)| loading.outcome.get().is_none()) {
             state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -190,42 +200,56 @@ impl<B: Backend> Engine<B> {
         drop(state);
         for (tile, loading) in others {
             match loading.outcome.get() {
-                Some(Err(error)) => {
+                Some(Some(Err(error))) => {
                     report.failed.push(TileFailure { tile: array.coord(*tile), error: error.clone() });
                 }
-                _ => report.shared += 1,
+                Some(Some(Ok(()))) => report.shared += 1,
+                Some(None) | None => missing.push(*tile),
             }
         }
+        missing.sort_unstable();
         Ok(())
     }
 
-    /// Waits until another request's mapping calls are through.
-    fn await_change(&self, deadline: Deadline) -> Result<(), Error> {
-        let state = self.lock();
-        if self.wait_for_change(state, deadline) {
+    /// Waits until another request's mapping calls, which wait for the frames up to `epoch`, are through.
+    fn await_change(&self, needed_bytes: u64, epoch: Epoch, deadline: Deadline) -> Result<(), Error> {
+        if self.own_frame_until(epoch) {
+            return Err(self.own_frame_in_the_way(needed_bytes));
+        }
+        if self.wait_for_change(self.lock(), deadline) {
             return Ok(());
         }
-        Err(self.no_room(NoRoom { needed_bytes: 0, pinned_bytes: 0, busy_bytes: 0, spared_bytes: 0 }))
+        let (frames, budget_bytes) = (self.clock.open_frames(), self.budget());
+        if frames > 0 {
+            return Err(ResidencyError::FramesOpen { needed_bytes, frames, own: false }.into());
+        }
+        let (pinned_bytes, busy_bytes) = (0, needed_bytes);
+        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
     }
 
-    /// Waits for room, if there is any hope of it.
-    fn await_room(&self, why: NoRoom, deadline: Deadline) -> Result<(), Error> {
+    /// Waits for room, if there is any hope of it. `framed`: frames were open when there was none.
+    pub(super) fn await_room(&self, why: NoRoom, framed: bool, budget_bytes: u64, deadline: Deadline) -> Result<(), Error> {
+        let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
         // What an open frame asked for can go when the frame ends, unless that is this thread's own.
-        let frames_may_end = why.spared_bytes > 0 && self.clock.open_frames() > 0 && !self.has_own_frame();
-        let hopeful = why.busy_bytes > 0 || frames_may_end;
+        let (spared_by_frames, own) = (framed && spared_bytes > 0, self.has_own_frame());
+        let hopeful = busy_bytes > 0 || spared_by_frames && !own;
         if hopeful && self.wait_for_change(self.lock(), deadline) {
             return Ok(());
         }
-        Err(self.no_room(why))
+        if spared_by_frames {
+            return Err(ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own }.into());
+        }
+        let busy_bytes = busy_bytes + spared_bytes;
+        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
     }
 
-    fn no_room(&self, why: NoRoom) -> Error {
-        let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
-        let frames = self.clock.open_frames();
-        if spared_bytes > 0 && frames > 0 {
-            return ResidencyError::FramesOpen { needed_bytes, frames, own: self.has_own_frame() }.into();
-        }
-        let budget_bytes = self.budget();
-        ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes: busy_bytes + spared_bytes }.into()
+    fn own_frame_in_the_way(&self, needed_bytes: u64) -> Error {
+        ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own: true }.into()
     }
+}
+
+/// Bytes of the pages of tiles in memory order.
+fn missing_bytes<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId]) -> u64 {
+    let pages = tiles.chunk_by(|a, b| array.layout.page_of(*a) == array.layout.page_of(*b)).count();
+    pages as u64 * array.layout.page_bytes()
 }

@@ -97,6 +97,11 @@ impl<B: Backend> Engine<B> {
         true
     }
 
+    /// Whether this thread has a frame open that was opened at or before `epoch`: whoever waits for those waits for this thread.
+    pub(super) fn own_frame_until(&self, epoch: Epoch) -> bool {
+        own_frame(self.id, epoch)
+    }
+
     /// Whether this thread has any frame of this pool open.
     pub(super) fn has_own_frame(&self) -> bool {
         own_frame(self.id, Epoch(u64::MAX))

@@ -67,6 +67,16 @@ impl Recency {
         self.settle();
     }
 
+    /// Places pages again that were taken out, at the end that they were taken from: as if they never had been.
+    pub(super) fn restore(&mut self, pages: &[Victim]) {
+        let mut pages = pages.to_vec();
+        pages.sort_unstable_by_key(|page| std::cmp::Reverse(page.stamp));
+        for page in pages {
+            self.insert(page);
+            self.list.demote(&page.key);
+        }
+    }
+
     fn settle(&mut self) {
         self.moved.sort_unstable_by_key(|page| page.stamp);
         for page in std::mem::take(&mut self.moved) {
