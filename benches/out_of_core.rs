@@ -106,7 +106,11 @@ fn sum_of(array: &SparseArray3D<f32>, tile: TileCoord) -> f64 {
 /// One round over the trace. With `ahead`, the next tiles are pinned by a second thread while these are summed.
 fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
     let threads = std::env::var("THREADS").map_or(0, |t| t.parse().unwrap());
-    let pool = Pool::with_config(HostBackend::new(), vastgrid::PoolConfig { budget_bytes: BUDGET, threads, ..Default::default() }).unwrap();
+    let pool = Pool::with_config(
+        HostBackend::new(),
+        vastgrid::PoolConfig { budget_bytes: BUDGET, threads, ..Default::default() },
+    )
+    .unwrap();
     let spec = RawSpec { tile: Some(Extent::cube(64)), ..RawSpec::new(Extent::new(1024, 512, 512)) };
     let array = SparseArray3D::builder(&pool, RawFile::<f32>::open(path, spec).unwrap())
         .tile([64, 64, 64])
@@ -146,7 +150,11 @@ fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
 fn ours(path: &Path, trace: &[u32], ahead: usize, cold: bool) -> f64 {
     let mut times: Vec<_> = (0..ROUNDS)
         .map(|_| {
-            if cold { drop_pages(path) } else { warm(path) }
+            if cold {
+                drop_pages(path)
+            } else {
+                warm(path)
+            }
             let start = Instant::now();
             std::hint::black_box(round(path, trace, ahead));
             start.elapsed().as_secs_f64() * 1e6 / trace.len() as f64
@@ -193,16 +201,23 @@ fn main() {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status_mib("VmHWM");
     let mut rows = Vec::new();
-    for (name, trace, cold) in
-        [("d_perm_cold", &perm, true), ("d_perm_warm", &perm, false), ("d_walk_cold", &walk, true), ("d_walk_warm", &walk, false)]
-    {
+    for (name, trace, cold) in [
+        ("d_perm_cold", &perm, true),
+        ("d_perm_warm", &perm, false),
+        ("d_walk_cold", &walk, true),
+        ("d_walk_warm", &walk, false),
+    ] {
         for ahead in [0, 8] {
             let us = ours(&path, trace, ahead, cold);
             println!("vastgrid, {ahead} ahead      {name:<12} {us:8.1} us a tile");
             rows.push((name, ahead, us));
         }
     }
-    println!("vastgrid peak RSS {} MiB, of which {before} MiB before the first tile (budget {} MiB)", status_mib("VmHWM"), BUDGET >> 20);
+    println!(
+        "vastgrid peak RSS {} MiB, of which {before} MiB before the first tile (budget {} MiB)",
+        status_mib("VmHWM"),
+        BUDGET >> 20
+    );
 
     let mut peers = Vec::new();
     if let Ok(program) = std::env::var("PEERBENCH") {
@@ -216,23 +231,29 @@ fn main() {
     if peers.is_empty() {
         println!("set PEERBENCH and TENSORSTORE_BENCH to measure the peers in the same run");
     }
-    for (name, trace, cold, target_ahead) in [
-        ("d_perm_cold", &perm, true, 8),
-        ("d_walk_warm", &walk, false, 8),
-        ("d_walk_warm", &walk, false, 0),
-    ] {
+    for (name, trace, cold, target_ahead) in
+        [("d_perm_cold", &perm, true, 8), ("d_walk_warm", &walk, false, 8), ("d_walk_warm", &walk, false, 0)]
+    {
         for (case, figures) in &peers {
             if let Some((_, us)) = figures.iter().find(|(n, _)| n == name) {
                 println!("{case:<24} {name:<12} {us:8.1} us a tile");
             }
         }
-        let best = peers.iter().flat_map(|(_, f)| f).filter(|(n, _)| n == name).map(|(_, us)| *us).fold(f64::INFINITY, f64::min);
+        let best = peers
+            .iter()
+            .flat_map(|(_, f)| f)
+            .filter(|(n, _)| n == name)
+            .map(|(_, us)| *us)
+            .fold(f64::INFINITY, f64::min);
         // Once more after the peers: the mean of before and after stands against them.
         let again = ours(&path, trace, target_ahead, cold);
         let first = rows.iter().find(|r| r.0 == name && r.1 == target_ahead).map_or(again, |r| r.2);
         let mean = f64::midpoint(first, again);
         if best.is_finite() {
-            println!("{name}, {target_ahead} ahead: ours {mean:.1} us, the best peer {best:.1} us, ratio {:.3} (target 1.00)", mean / best);
+            println!(
+                "{name}, {target_ahead} ahead: ours {mean:.1} us, the best peer {best:.1} us, ratio {:.3} (target 1.00)",
+                mean / best
+            );
         }
     }
 }

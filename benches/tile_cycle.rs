@@ -46,7 +46,8 @@ fn cycle(label: &str, tile: [u64; 3], at_once: usize, target: f64) {
     let mut at = 0u64;
     let ours = || {
         for _ in 0..CYCLES / at_once {
-            let tiles: Vec<_> = (0..at_once as u64).map(|i| TileCoord::new((at + 37 * i) % 4096, 0, 0)).collect();
+            let tiles: Vec<_> =
+                (0..at_once as u64).map(|i| TileCoord::new((at + 37 * i) % 4096, 0, 0)).collect();
             at = (at + 37 * at_once as u64) % 4096;
             assert_eq!(array.request(&tiles).unwrap().complete().unwrap().loaded, at_once as u64);
         }

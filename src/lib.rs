@@ -10,6 +10,8 @@ mod offsets;
 mod page_table;
 mod planes;
 mod pool;
+#[cfg(feature = "render")]
+pub mod render;
 mod residency;
 pub mod source;
 mod stats;

@@ -21,7 +21,12 @@ pub(crate) fn paired(
 ) -> f64 {
     let (mut a, mut b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let agree = (ours(), theirs());
-    assert!((agree.0 - agree.1).abs() <= 1e-6 * agree.1.abs(), "{label}: {} and {} must agree", agree.0, agree.1);
+    assert!(
+        (agree.0 - agree.1).abs() <= 1e-6 * agree.1.abs(),
+        "{label}: {} and {} must agree",
+        agree.0,
+        agree.1
+    );
     for _ in 0..rounds {
         let (x, y) = (time(&mut ours), time(&mut theirs));
         a.push(x);

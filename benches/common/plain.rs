@@ -20,7 +20,9 @@ impl Plain {
     pub(crate) fn new(workload: &G1024) -> Self {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a fresh mapping.
-        let map = unsafe { mmap_anonymous(std::ptr::null_mut(), BYTES + ALIGN, access, flags) }.unwrap().cast::<u8>();
+        let map = unsafe { mmap_anonymous(std::ptr::null_mut(), BYTES + ALIGN, access, flags) }
+            .unwrap()
+            .cast::<u8>();
         let base = map.wrapping_add(map.align_offset(ALIGN)).cast::<f32>();
         let mut plain = Self { map, base, bits: [0; 64] };
         for &tile in &workload.tiles {
