@@ -186,9 +186,12 @@ impl Region {
     /// Whether `c` lies inside.
     #[must_use]
     pub const fn contains(&self, c: Coord) -> bool {
-        c.x.wrapping_sub(self.start.x) < self.extent.x
-            && c.y.wrapping_sub(self.start.y) < self.extent.y
-            && c.z.wrapping_sub(self.start.z) < self.extent.z
+        c.x >= self.start.x
+            && c.y >= self.start.y
+            && c.z >= self.start.z
+            && c.x - self.start.x < self.extent.x
+            && c.y - self.start.y < self.extent.y
+            && c.z - self.start.z < self.extent.z
     }
 
     /// The part that lies inside the box from the origin to `bounds` (empty where there is none).

@@ -79,7 +79,8 @@ impl Axis {
     /// This axis' part of the tile id, from a position in tiles.
     #[inline(always)]
     pub(crate) const fn slot(&self, t: u64) -> u64 {
-        ((t & ((1 << self.page_shift) - 1)) << self.slot_shift) + (t >> self.page_shift) * self.page_stride_tiles
+        ((t & ((1 << self.page_shift) - 1)) << self.slot_shift)
+            + (t >> self.page_shift) * self.page_stride_tiles
     }
 }
 
@@ -152,7 +153,10 @@ impl Layout {
             (None, wanted) => {
                 let wanted = wanted.unwrap_or(granularity_bytes.max(1 << tile_bits));
                 if wanted < 1 << tile_bits {
-                    return Err(LayoutError::TileLargerThanPage { tile_bytes: 1 << tile_bits, page_bytes: wanted });
+                    return Err(LayoutError::TileLargerThanPage {
+                        tile_bytes: 1 << tile_bits,
+                        page_bytes: wanted,
+                    });
                 }
                 let tiles = tile_counts(extent, tile_shifts);
                 near_cubic_exactly(wanted.ilog2() - tile_bits, tiles)
@@ -169,7 +173,10 @@ impl Layout {
         if let (Some(_), Some(given)) = (spec.page, page_bytes)
             && given != 1 << page_bits
         {
-            return Err(LayoutError::PageBytesContradictShape { page_bytes: given, shape_bytes: 1 << page_bits });
+            return Err(LayoutError::PageBytesContradictShape {
+                page_bytes: given,
+                shape_bytes: 1 << page_bits,
+            });
         }
         Self::from_shifts(extent, voxel_shift, tile_shifts, page_shifts)
     }
@@ -515,8 +522,14 @@ mod tests {
         assert!(matches!(new(both), LayoutError::PageBytesContradictShape { .. }));
         let huge = LayoutSpec { tile: tile(1 << 20), ..base };
         assert!(matches!(new(huge), LayoutError::TileShape { .. }));
-        assert!(matches!(Layout::new(e, 3, base, 4096, 1 << 16), Err(LayoutError::VoxelSize { voxel_bytes: 3 })));
-        assert!(matches!(Layout::new(Extent::new(0, 1, 1), 1, base, 4096, 1), Err(LayoutError::EmptyExtent { .. })));
+        assert!(matches!(
+            Layout::new(e, 3, base, 4096, 1 << 16),
+            Err(LayoutError::VoxelSize { voxel_bytes: 3 })
+        ));
+        assert!(matches!(
+            Layout::new(Extent::new(0, 1, 1), 1, base, 4096, 1),
+            Err(LayoutError::EmptyExtent { .. })
+        ));
     }
 
     #[test]

@@ -86,6 +86,9 @@ pub trait Scalar: Voxel + PartialOrd {
     /// The value as `f32`, rounded to nearest where it does not fit exactly.
     fn to_f32(self) -> f32;
 
+    /// The value as `f64`: exact for every one of the shared types.
+    fn to_f64(self) -> f64;
+
     /// The nearest value of this type: rounded for integers, saturated at the ends, NaN as zero.
     fn from_f64(value: f64) -> Self;
 
@@ -101,6 +104,8 @@ macro_rules! integer {
             #[inline(always)]
             #[expect(clippy::cast_precision_loss, clippy::cast_lossless, reason = "documented: rounded to nearest")]
             fn to_f32(self) -> f32 { self as f32 }
+            #[inline]
+            fn to_f64(self) -> f64 { f64::from(self) }
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, as documented")]
             fn from_f64(value: f64) -> Self { value.round() as Self }
             fn swap_bytes(self) -> Self { <$t>::swap_bytes(self) }
@@ -114,6 +119,10 @@ impl Scalar for f32 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         self
+    }
+    #[inline]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
     }
     #[expect(clippy::cast_possible_truncation, reason = "documented: the nearest value")]
     fn from_f64(value: f64) -> Self {
@@ -131,6 +140,10 @@ impl Scalar for f64 {
     fn to_f32(self) -> f32 {
         self as f32
     }
+    #[inline]
+    fn to_f64(self) -> f64 {
+        self
+    }
     fn from_f64(value: f64) -> Self {
         if value.is_nan() { 0.0 } else { value }
     }
@@ -145,6 +158,10 @@ impl Scalar for half::f16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         Self::to_f32(self)
+    }
+    #[inline]
+    fn to_f64(self) -> f64 {
+        Self::to_f64(self)
     }
     fn from_f64(value: f64) -> Self {
         if value.is_nan() { Self::ZERO } else { Self::from_f64(value) }

@@ -16,16 +16,19 @@ use std::ops::Range;
 
 use crate::error::BackendError;
 
+mod books;
+mod calls;
 mod checked;
 mod faulty;
 mod host;
 mod model;
 mod zeroed;
 
-pub use checked::{CallCounts, CallLog, CallPrices, Checked};
-pub use faulty::{Call, Fault, Faulty};
-pub use host::{HostBackend, HostConfig};
-pub use model::{ModelBackend, ModelConfig};
+pub use calls::{CallCounts, CallLog, CallPrice, CallPrices, CallRecord, CallRecorder};
+pub use checked::{Checked, CheckedPage, CheckedReservation, CheckedStaging, CheckedTicket};
+pub use faulty::{Call, Fault, Faults, Faulty};
+pub use host::{HostBackend, HostConfig, HostPage, HostReservation, HostStaging};
+pub use model::{ModelBackend, ModelConfig, ModelPage, ModelReservation, ModelStaging, ModelTicket};
 pub(crate) use zeroed::ZeroedWords;
 
 /// What a backend is and can do.
@@ -85,7 +88,10 @@ pub trait Staging: Send + Debug {
 /// # Obligations of an implementation
 /// * A call that fails changes nothing: what was mapped stays mapped, what was not is not. An error names the call and its values.
 /// * No call panics on anything that the system, the driver or the caller gives.
-/// * A page keeps its contents when it is unmapped and mapped elsewhere, so that a batch can be undone, until it is staged into or destroyed.
+/// * A page keeps its contents when it is unmapped, until it is destroyed or staged into at another place: mapped again where it was, it shows them; mapped
+///   elsewhere, [`Backend::read`] shows them. They may follow to another place late (only when `read` asks for them there, or never, when something is staged
+///   there first): what the *addresses* show of a page that was mapped elsewhere and neither staged into nor read there is unspecified. That is
+///   enough for a batch to be undone before anything was staged, and lets a backend recycle a page without copying what nobody wants.
 /// * `unmap` does not wait for readers: that they are gone is the caller's business. Nothing else in the process may ever be given an address inside
 ///   a live reservation, mapped or not.
 /// * Dropping a page or a reservation gives its memory back, as `destroy` and `release` do, without the chance to report.
@@ -167,13 +173,21 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
     ///
     /// # Errors
     /// [`BackendError::NotMapped`], [`BackendError::NoAccess`], [`BackendError::Busy`] where the range is staged already.
-    fn stage(&self, reservation: &Self::Reservation, range: Range<u64>) -> Result<Self::Staging, BackendError>;
+    fn stage(
+        &self,
+        reservation: &Self::Reservation,
+        range: Range<u64>,
+    ) -> Result<Self::Staging, BackendError>;
 
     /// Sends what was prepared to its place. On the host it is there already.
     ///
     /// # Errors
     /// The driver's refusal.
-    fn submit(&self, reservation: &Self::Reservation, staging: Self::Staging) -> Result<Self::Ticket, BackendError>;
+    fn submit(
+        &self,
+        reservation: &Self::Reservation,
+        staging: Self::Staging,
+    ) -> Result<Self::Ticket, BackendError>;
 
     /// Whether what was submitted is readable.
     ///
@@ -191,7 +205,12 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
     ///
     /// # Errors
     /// [`BackendError::NotMapped`], [`BackendError::NoAccess`], [`BackendError::OutOfRange`], [`BackendError::Busy`] while it is being written.
-    fn read(&self, reservation: &Self::Reservation, offset_bytes: u64, out: &mut [u8]) -> Result<(), BackendError>;
+    fn read(
+        &self,
+        reservation: &Self::Reservation,
+        offset_bytes: u64,
+        out: &mut [u8],
+    ) -> Result<(), BackendError>;
 }
 
 /// A backend whose reservations are addresses of this process.

@@ -23,16 +23,24 @@ use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::voxel::Voxel;
 
+mod buffer;
+mod call;
+mod convert;
+mod dataset;
 mod instrumented;
-mod procedural;
-mod raw;
-mod scratch;
 #[cfg(feature = "nrrd")]
 mod nrrd;
-
-pub use instrumented::{Instrumented, Instruments};
+mod procedural;
+mod raw;
+mod runs;
 #[cfg(feature = "nrrd")]
-pub use nrrd::{Nrrd, NrrdHeader};
+mod scratch;
+
+pub use convert::Converted;
+pub use dataset::{BoxedSource, Dataset};
+pub use instrumented::{InjectedFault, Instrumented, Instruments};
+#[cfg(feature = "nrrd")]
+pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 

@@ -1,0 +1,138 @@
+//! Owns [`ZeroedWords`]: a slice of atomic words, all zero, of any length that fits the address space, whose memory comes where it is written.
+//! Knows nothing of what the words mean.
+//!
+//! Used for what is indexed by tile or page: a plane over 2^46 bytes in 4 KiB pages has 2^28 words, but takes memory only where pages live.
+#![expect(unsafe_code, reason = "a slice over memory that mmap returned")]
+
+use std::ffi::c_void;
+use std::fmt;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU64;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+use crate::error::BackendError;
+
+/// A fixed number of atomic words that start as zero.
+///
+/// **Cost**: one `mmap` and two `madvise` when it is made, whatever the length. The first write of each 4 KiB (512 words) takes an OS page; reads
+/// of what was never written map the system's shared zero page. The memory is left out of core dumps.
+pub(crate) struct ZeroedWords {
+    /// Start of the mapping; dangling, but aligned, where `len` is 0.
+    base: NonNull<AtomicU64>,
+    /// Length in words.
+    len: usize,
+}
+
+// SAFETY: the mapping is owned by this value alone and freed by any thread with munmap; it is reached only as `AtomicU64`.
+unsafe impl Send for ZeroedWords {}
+// SAFETY: as above; all shared access is atomic.
+unsafe impl Sync for ZeroedWords {}
+
+impl ZeroedWords {
+    /// Reserves `len` words.
+    ///
+    /// # Errors
+    /// [`BackendError::OutOfMemory`] where there is no address space for them (or, under strict overcommit, no memory).
+    pub(crate) fn new(len: u64) -> Result<Self, BackendError> {
+        let out_of_memory = || BackendError::OutOfMemory { call: "mmap", bytes: len.saturating_mul(8) };
+        // A slice takes at most isize::MAX bytes.
+        let bytes = len.checked_mul(8).filter(|b| isize::try_from(*b).is_ok()).ok_or_else(out_of_memory)?;
+        let (Ok(bytes), Ok(len)) = (usize::try_from(bytes), usize::try_from(len)) else {
+            return Err(out_of_memory());
+        };
+        if len == 0 {
+            return Ok(Self { base: NonNull::dangling(), len });
+        }
+        // SAFETY: no address is asked for, so nothing that exists is replaced.
+        let base = unsafe {
+            mmap_anonymous(
+                ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE | MapFlags::NORESERVE,
+            )
+        }
+        .map_err(|_| out_of_memory())?;
+        for advice in [Advice::LinuxNoHugepage, Advice::LinuxDontDump] {
+            // SAFETY: the range is the mapping made above, and neither advice changes its contents. Kernels built without huge pages refuse the
+            // first; both are about economy only, so a refusal is no failure.
+            let _ = unsafe { madvise(base, bytes, advice) };
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(out_of_memory)?;
+        Ok(Self { base, len })
+    }
+}
+
+impl Deref for ZeroedWords {
+    type Target = [AtomicU64];
+
+    #[inline]
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: `base` is the start of a live private mapping of `len` words that `new` made and only `drop` ends (or dangling with `len` 0);
+        // mmap aligns it to an OS page, its bytes start as zero, and every bit pattern is an `AtomicU64`.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for ZeroedWords {
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // SAFETY: `new` mapped exactly this range, and no borrow of it outlives `self`. The product did not overflow there.
+            let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), self.len * 8) };
+        }
+    }
+}
+
+impl fmt::Debug for ZeroedWords {
+    /// The length only: printing the words would read, and so map, them all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ZeroedWords").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+
+    #[test]
+    fn huge_lengths_are_zero_and_writable_everywhere() {
+        let words = ZeroedWords::new(1 << 37).unwrap();
+        assert_eq!(words.len(), 1 << 37);
+        for at in [0, 1, 511, 512, (1 << 36) + 7, (1 << 37) - 1] {
+            assert_eq!(words[at].load(Ordering::Relaxed), 0);
+            words[at].store(at as u64 + 1, Ordering::Relaxed);
+        }
+        assert_eq!(words[(1 << 37) - 1].load(Ordering::Relaxed), 1 << 37);
+        assert_eq!(words[(1 << 37) - 2].load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn nothing_and_too_much() {
+        assert!(ZeroedWords::new(0).unwrap().is_empty());
+        for len in [1 << 44, 1 << 60, u64::MAX] {
+            assert!(matches!(ZeroedWords::new(len), Err(BackendError::OutOfMemory { call: "mmap", .. })));
+        }
+    }
+
+    #[test]
+    fn dropping_gives_the_addresses_back() {
+        // 2^47 bytes of user addresses: a leak of 2^43 bytes each would run out within 16 rounds.
+        for _ in 0..64 {
+            drop(ZeroedWords::new(1 << 40).unwrap());
+        }
+    }
+
+    #[test]
+    fn threads_share_it() {
+        let words = ZeroedWords::new(1000).unwrap();
+        std::thread::scope(|s| {
+            for _ in 0..4 {
+                s.spawn(|| words.iter().for_each(|w| _ = w.fetch_add(1, Ordering::Relaxed)));
+            }
+        });
+        assert!(words.iter().all(|w| w.load(Ordering::Relaxed) == 4));
+    }
+}

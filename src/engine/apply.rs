@@ -1,0 +1,351 @@
+//! Owns the mapping calls of a plan, and the undo of them: unmap, destroy, create, map, set access. One batch at a time, under the VMM lock.
+//!
+//! A batch is atomic. Until the first tile is loaded the victims' contents are still in their physical pages, so whatever step fails, mapping those pages
+//! back where they were makes the table true again. If that fails too, the arrays concerned are poisoned.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::backend::{Access, Backend, Refused};
+use crate::error::{BackendError, Error};
+use crate::residency::{Need, PageKey, Plan, Victim};
+use crate::stats::count;
+
+use super::claim::Claimed;
+use super::waiting::Deadline;
+use super::{ArrayShared, Engine, Vmm};
+
+/// Where a physical page came from, and so goes back to in an undo.
+#[derive(Clone, Copy, Debug)]
+enum Origin {
+    Victim(PageKey),
+    Idle,
+    New,
+}
+
+/// The arrays whose pages a plan touches.
+type Arrays<B> = HashMap<u32, Arc<ArrayShared<B>>>;
+
+/// A batch of mapping calls under way: what has been done so far.
+struct Batch<'e, B: Backend> {
+    backend: &'e B,
+    idle: &'e mut HashMap<u64, Vec<B::Page>>,
+    arrays: &'e Arrays<B>,
+    /// Unmapped pages in hand, by size.
+    hand: HashMap<u64, Vec<(Origin, B::Page)>>,
+    mapped: Vec<(Need, Origin)>,
+    /// Sizes of waiting pages that commits may still take.
+    from_idle: Vec<u64>,
+    /// What an undo cannot take back.
+    damage: Damage,
+}
+
+/// What is not as before after a batch was undone.
+#[derive(Debug, Default)]
+struct Damage {
+    /// The waiting pages that the plan does without were given back: that much was done, and stays so.
+    idle_destroyed: bool,
+    /// Victims whose memory is gone for good.
+    lost: Vec<PageKey>,
+    /// Victims that are mapped, but cannot be read; their arrays are poisoned.
+    stranded: Vec<PageKey>,
+    /// Commits that could not be unmapped again, and sizes of the waiting pages among them; their arrays are poisoned.
+    stray: Vec<Need>,
+    stray_idle: Vec<u64>,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Carries the claim's plan out: afterwards its pages have memory that no reader knows of.
+    ///
+    /// # Errors
+    /// Frames that do not end, or the backend's failure. Everything is as before then, and the claim is over.
+    pub(super) fn apply(
+        &self,
+        array: &Arc<ArrayShared<B>>,
+        mut claimed: Claimed,
+        deadline: Deadline,
+    ) -> Result<Claimed, Error> {
+        if let Err(error) = self.carry_out(&mut claimed.plan, claimed.retired, deadline) {
+            self.drop_claim(array, &claimed);
+            return Err(error);
+        }
+        let mut state = self.lock();
+        for need in &claimed.plan.commits {
+            state.committing.remove(&need.key);
+            if let Some((_, table)) = state.arrays.get_mut(&need.key.array) {
+                table.set_mapped(need.key.page);
+            }
+        }
+        state.residency.confirm(&claimed.plan);
+        state.forget(&claimed.plan.victims);
+        drop(state);
+        count(&self.counters.commits, claimed.plan.commits.len());
+        self.notify();
+        Ok(claimed)
+    }
+
+    /// Carries out a plan that only takes memory away.
+    ///
+    /// # Errors
+    /// As [`Engine::apply`]; the victims are visible again then.
+    pub(super) fn apply_eviction(
+        &self,
+        mut plan: Plan,
+        retired: super::frame::Epoch,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let result = self.carry_out(&mut plan, retired, deadline);
+        let mut state = self.lock();
+        if result.is_ok() {
+            state.residency.confirm(&plan);
+            state.forget(&plan.victims);
+        } else {
+            state.unretire(&plan.victims);
+            state.residency.abandon_failed(&plan);
+        }
+        drop(state);
+        self.notify();
+        result
+    }
+
+    /// Waits for the frames and makes the calls. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
+    /// forgotten here.
+    fn carry_out(
+        &self,
+        plan: &mut Plan,
+        retired: super::frame::Epoch,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        if !plan.victims.is_empty() {
+            let needed_bytes = plan.victims.iter().map(|v| v.bytes).sum();
+            self.wait_for_frames(retired, needed_bytes, deadline)?;
+        }
+        if plan.victims.is_empty() && plan.commits.is_empty() && plan.destroy_idle.is_empty() {
+            return Ok(());
+        }
+        let arrays: Arrays<B> = {
+            let state = self.lock();
+            let keys = plan.victims.iter().map(|v| v.key).chain(plan.commits.iter().map(|c| c.key));
+            keys.filter_map(|key| state.array_of(key).map(|array| (key.array, array.clone()))).collect()
+        };
+        let mut vmm = self.lock_vmm();
+        let Vmm { idle } = &mut *vmm;
+        let mut batch = Batch {
+            backend: &self.backend,
+            idle,
+            arrays: &arrays,
+            hand: HashMap::new(),
+            mapped: Vec::new(),
+            from_idle: plan.take_idle.clone(),
+            damage: Damage::default(),
+        };
+        let Err(error) = batch.run(plan) else {
+            count(&self.counters.evictions, plan.victims.len());
+            return Ok(());
+        };
+        tracing::warn!(%error, "a batch of mapping calls failed and is undone");
+        batch.undo();
+        let damage = std::mem::take(&mut batch.damage);
+        drop(batch);
+        drop(vmm);
+        self.settle_damage(plan, &damage);
+        Err(error.into())
+    }
+
+    /// Enters what the undo could not take back. Victims whose memory was destroyed before the batch failed are evicted all the same; what the plan is left with is as
+    /// before.
+    fn settle_damage(&self, plan: &mut Plan, damage: &Damage) {
+        let is_lost = |v: &Victim| damage.lost.contains(&v.key);
+        let gone =
+            Plan { victims: plan.victims.iter().copied().filter(is_lost).collect(), ..Plan::default() };
+        plan.victims.retain(|v| !is_lost(v));
+        if damage.idle_destroyed {
+            plan.destroy_idle.clear();
+        }
+        for bytes in &damage.stray_idle {
+            if let Some(at) = plan.take_idle.iter().position(|b| b == bytes) {
+                plan.take_idle.swap_remove(at);
+            }
+        }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.residency.confirm(&gone);
+        state.forget(&gone.victims);
+        for victim in plan.victims.extract_if(.., |v| damage.stranded.contains(&v.key)) {
+            state.residency.strand(&victim);
+            state.forget(&[victim]);
+        }
+        for need in &damage.stray {
+            state.residency.add_stray(need.bytes);
+        }
+        let mapped = damage.stranded.iter().copied().chain(damage.stray.iter().map(|need| need.key));
+        for key in mapped {
+            if let Some((_, table)) = state.arrays.get_mut(&key.array) {
+                table.set_mapped(key.page);
+            }
+        }
+    }
+}
+
+impl<B: Backend> super::State<B> {
+    /// The victims' memory is gone.
+    fn forget(&mut self, victims: &[Victim]) {
+        for victim in victims {
+            if let Some((_, table)) = self.arrays.get_mut(&victim.key.array) {
+                table.clear_page(victim.key.page);
+            }
+            self.evicting.remove(&victim.key);
+        }
+    }
+}
+
+impl<'e, B: Backend> Batch<'e, B> {
+    fn run(&mut self, plan: &Plan) -> Result<(), BackendError> {
+        let mut victims = plan.victims.clone();
+        victims.sort_unstable_by_key(|v| v.key);
+        for victim in &victims {
+            let Some((array, offset)) = self.place(victim.key) else { continue };
+            let page = self.backend.unmap(&array.reservation, offset)?;
+            self.hand.entry(victim.bytes).or_default().push((Origin::Victim(victim.key), page));
+        }
+        self.destroy_surplus(plan);
+        for &need in &plan.commits {
+            let Some((array, offset)) = self.place(need.key) else { continue };
+            let (origin, page) = self.take(need.bytes)?;
+            if let Err(Refused { error, page }) = self.backend.map(&array.reservation, offset, page) {
+                self.hand.entry(need.bytes).or_default().push((origin, page));
+                return Err(error);
+            }
+            self.mapped.push((need, origin));
+        }
+        self.set_access(&plan.commits)
+    }
+
+    /// Gives back what the plan does without: waiting pages, and victims that no commit of their size takes over.
+    fn destroy_surplus(&mut self, plan: &Plan) {
+        self.damage.idle_destroyed = true;
+        for bytes in &plan.destroy_idle {
+            if let Some(page) = self.idle.get_mut(bytes).and_then(Vec::pop) {
+                destroy(self.backend, page);
+            }
+        }
+        for (&bytes, pages) in &mut self.hand {
+            let wanted = plan.commits.iter().filter(|c| c.bytes == bytes).count();
+            let from_idle = plan.take_idle.iter().filter(|&&b| b == bytes).count();
+            let new = plan.create.iter().filter(|&&b| b == bytes).count();
+            while pages.len() > wanted - from_idle - new {
+                let Some((origin, page)) = pages.pop() else { break };
+                destroy(self.backend, page);
+                if let Origin::Victim(key) = origin {
+                    self.damage.lost.push(key);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(Origin, B::Page), BackendError> {
+        if let Some(page) = self.hand.get_mut(&bytes).and_then(Vec::pop) {
+            return Ok(page);
+        }
+        // Only as many as the plan counts on: the others may be set aside for somebody else's.
+        if let Some(at) = self.from_idle.iter().position(|&b| b == bytes) {
+            self.from_idle.swap_remove(at);
+            if let Some(page) = self.idle.get_mut(&bytes).and_then(Vec::pop) {
+                return Ok((Origin::Idle, page));
+            }
+        }
+        Ok((Origin::New, self.backend.create(bytes)?))
+    }
+
+    /// Sets access run by run: one call for neighbours in memory.
+    fn set_access(&self, commits: &[Need]) -> Result<(), BackendError> {
+        let mut commits = commits.iter().peekable();
+        while let Some(first) = commits.next() {
+            let Some((array, start)) = self.place(first.key) else { continue };
+            let mut end = start + first.bytes;
+            while let Some(next) =
+                commits.next_if(|next| self.place(next.key).is_some_and(|(_, at)| at == end))
+            {
+                end += next.bytes;
+            }
+            self.backend.set_access(&array.reservation, start..end, Access::ReadWrite)?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything back that was done. What cannot be taken back poisons its array.
+    fn undo(&mut self) {
+        for (need, origin) in std::mem::take(&mut self.mapped).into_iter().rev() {
+            let Some((array, offset)) = self.place(need.key) else { continue };
+            match self.backend.unmap(&array.reservation, offset) {
+                Ok(page) => self.hand.entry(need.bytes).or_default().push((origin, page)),
+                Err(error) => {
+                    poison(array, &error);
+                    self.damage.stray.push(need);
+                    match origin {
+                        Origin::Victim(key) => self.lose(key, &error),
+                        Origin::Idle => self.damage.stray_idle.push(need.bytes),
+                        Origin::New => {}
+                    }
+                }
+            }
+        }
+        for (bytes, pages) in std::mem::take(&mut self.hand) {
+            for (origin, page) in pages {
+                match origin {
+                    Origin::New => destroy(self.backend, page),
+                    Origin::Idle => self.idle.entry(bytes).or_default().push(page),
+                    Origin::Victim(key) => self.map_back(key, bytes, page),
+                }
+            }
+        }
+    }
+
+    fn map_back(&mut self, key: PageKey, bytes: u64, page: B::Page) {
+        let Some((array, offset)) = self.place(key) else { return };
+        if let Err(Refused { error, page }) = self.backend.map(&array.reservation, offset, page) {
+            destroy(self.backend, page);
+            return self.lose(key, &error);
+        }
+        let range = offset..offset + bytes;
+        let Err(error) = self.backend.set_access(&array.reservation, range, Access::ReadWrite) else {
+            return;
+        };
+        match self.backend.unmap(&array.reservation, offset) {
+            Ok(page) => {
+                destroy(self.backend, page);
+                self.lose(key, &error);
+            }
+            Err(_) => {
+                poison(array, &error);
+                self.damage.stranded.push(key);
+            }
+        }
+    }
+
+    /// A victim's memory could not be put back.
+    fn lose(&mut self, key: PageKey, error: &BackendError) {
+        if let Some((array, _)) = self.place(key) {
+            poison(array, error);
+        }
+        self.damage.lost.push(key);
+    }
+
+    fn place(&self, key: PageKey) -> Option<(&'e ArrayShared<B>, u64)> {
+        let array = self.arrays.get(&key.array)?;
+        Some((array, array.layout.page_offset_bytes(key.page)))
+    }
+}
+
+/// Gives a page's memory back. A failure loses address space or memory, but no data: it is logged.
+pub(super) fn destroy<B: Backend>(backend: &B, page: B::Page) {
+    if let Err(error) = backend.destroy(page) {
+        tracing::error!(%error, "a physical page could not be given back");
+    }
+}
+
+fn poison<B: Backend>(array: &ArrayShared<B>, error: &BackendError) {
+    tracing::error!(%error, array = array.id, "undoing a failed batch failed: the array is poisoned");
+    // The first cause is the one to keep.
+    let _ = array.poisoned.set(error.to_string());
+}

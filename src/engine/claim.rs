@@ -1,0 +1,289 @@
+//! Owns what happens under the state lock: [`Engine::claim`] decides who loads what and whose memory goes, [`Engine::settle_claim`] ends it.
+
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::error::Error;
+use crate::layout::{PageId, TileId};
+use crate::planes::{hide, publish, stamp};
+use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
+
+use super::frame::Epoch;
+use super::request::Report;
+use super::{ArrayShared, Engine, Loading, Outcome, State};
+
+/// What a request does next.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// It loads these tiles itself.
+    Claimed(Claimed),
+    /// Everything still missing is being loaded by others.
+    Others(Vec<(TileId, Arc<Loading>)>),
+    /// Others are mapping or unmapping the pages of what is missing, once the frames up to this epoch have ended.
+    Blocked(Epoch),
+    /// There is no memory for it now. `framed`: frames were open when that was found.
+    NoRoom { why: NoRoom, framed: bool },
+}
+
+/// Tiles that this request loads, the pages that it holds for them, and the plan that gives these memory.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) tiles: Vec<TileId>,
+    pub(super) pages: Vec<PageId>,
+    pub(super) plan: Plan,
+    pub(super) retired: Epoch,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Claims as many of the missing tiles as nobody else works on, and takes them (and those that are there after all) off the list.
+    ///
+    /// The victims of the plan are retired: their bits are hidden, their memory is still there.
+    pub(super) fn claim(
+        &self,
+        array: &Arc<ArrayShared<B>>,
+        requested: &[TileId],
+        missing: &mut Vec<TileId>,
+        report: &mut Report,
+    ) -> Result<Claim, Error> {
+        array.check()?;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let time = self.clock.tick();
+        let sorted = state.sort_out(array, missing, time, report);
+        if missing.is_empty() {
+            return Ok(Claim::Others(Vec::new()));
+        }
+        if sorted.free.is_empty() {
+            if sorted.others.is_empty() {
+                return Ok(Claim::Blocked(sorted.blocked_by));
+            }
+            missing.retain(|tile| sorted.others.binary_search_by_key(tile, |(other, _)| *other).is_err());
+            return Ok(Claim::Others(sorted.others));
+        }
+        // The pages of this request's own hits are as good as held: stamp them with a time of their own.
+        for &tile in requested.iter().filter(|&&tile| array.planes.is_resident(tile)) {
+            stamp(array.planes.stamp(array.layout.page_of(tile)), time);
+        }
+        let mut pages: Vec<_> = sorted.free.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        pages.dedup();
+        let bytes = array.layout.page_bytes();
+        for &page in &pages {
+            state.residency.hold(array.key(page), bytes);
+        }
+        let needs: Vec<_> = pages
+            .iter()
+            .filter(|&&page| !state.table(array.id).is_some_and(|table| table.is_mapped(page)))
+            .map(|&page| Need { key: array.key(page), bytes })
+            .collect();
+        let framed = self.clock.oldest().is_some();
+        match self.plan_and_retire(state, &needs, time) {
+            Ok((plan, retired)) => {
+                state.committing.extend(needs.iter().map(|n| (n.key, retired)));
+                for &tile in &sorted.free {
+                    let loading = Loading { outcome: std::sync::OnceLock::new(), retired };
+                    state.loading.insert((array.id, tile), Arc::new(loading));
+                }
+                missing.retain(|tile| sorted.free.binary_search(tile).is_err());
+                Ok(Claim::Claimed(Claimed { tiles: sorted.free, pages, plan, retired }))
+            }
+            Err(why) => {
+                state.release(array, &pages);
+                // What this request held itself was in nobody's way but its own.
+                let why = NoRoom { busy_bytes: state.residency.busy(), ..why };
+                Ok(Claim::NoRoom { why, framed })
+            }
+        }
+    }
+
+    /// Makes a plan for `needs` and hides the bits of its victims. A victim that was asked for in that very moment is spared, and the plan made anew.
+    fn plan_and_retire(
+        &self,
+        state: &mut State<B>,
+        needs: &[Need],
+        time: u64,
+    ) -> Result<(Plan, Epoch), NoRoom> {
+        loop {
+            let in_frame = self.oldest_frame();
+            let State { residency, arrays, .. } = &mut *state;
+            let stamp_of =
+                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
+            let clean =
+                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
+            // Not what an open frame asked for, not what this request asked for, not what nobody else has.
+            let may_evict = |key, stamp| stamp <= in_frame && stamp != time && clean(key);
+            let plan = residency.plan(needs, stamp_of, may_evict)?;
+            if plan.victims.is_empty() {
+                return Ok((plan, Epoch(0)));
+            }
+            if let Some(retired) = self.retire(state, &plan) {
+                return Ok((plan, retired));
+            }
+        }
+    }
+
+    /// When the oldest open frame was opened: what was asked for later has to stay.
+    pub(super) fn oldest_frame(&self) -> u64 {
+        self.clock.oldest().map_or(u64::MAX, |frame| frame.0)
+    }
+
+    /// Hides the victims' bits. `None`: one of them was asked for meanwhile, or a frame was opened that had asked for it; all are visible again and the plan is
+    /// abandoned.
+    pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
+        for victim in &plan.victims {
+            state.each_resident_word(victim.key, |array, tile, mask| {
+                hide(array.planes.resident_word(tile), mask)
+            });
+        }
+        let retired = self.clock.barrier();
+        // Looked at after the barrier: whoever stamped a victim had its frame open before, so a frame missed above is seen here.
+        let in_frame = self.oldest_frame();
+        let asked_for =
+            |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
+        if plan.victims.iter().any(asked_for) {
+            state.unretire(&plan.victims);
+            state.residency.abandon(plan);
+            return None;
+        }
+        state.evicting.extend(plan.victims.iter().map(|v| (v.key, retired)));
+        Some(retired)
+    }
+
+    /// Ends a claim whose plan was carried out: publishes the tiles that loaded, lets the pages go, and tells who waits. Returns the pages that no tile lives
+    /// in, already out of everyone's reach.
+    pub(super) fn settle_claim(
+        &self,
+        array: &Arc<ArrayShared<B>>,
+        claimed: Claimed,
+        outcomes: Vec<Outcome>,
+    ) -> Vec<PageId> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
+            if outcome.is_ok() {
+                if let Some((_, table)) = state.arrays.get_mut(&array.id) {
+                    table.set_resident(tile);
+                }
+                publish(array.planes.resident_word(tile), 1 << (tile.0 & 63));
+            }
+        }
+        let time = self.clock.tick();
+        for &page in &claimed.pages {
+            stamp(array.planes.stamp(page), time);
+        }
+        state.release(array, &claimed.pages);
+        for (&tile, outcome) in claimed.tiles.iter().zip(outcomes) {
+            if let Some(loading) = state.loading.remove(&(array.id, tile)) {
+                // Set once, by the one who claimed it.
+                let _ = loading.outcome.set(Some(outcome));
+            }
+        }
+        let empty = |page: &PageId| {
+            let key = array.key(*page);
+            !state.residency.is_held(key)
+                && !state.table(array.id).is_some_and(|table| table.has_resident(*page))
+        };
+        let empty: Vec<_> = claimed.pages.iter().copied().filter(empty).collect();
+        for &page in &empty {
+            state.evicting.insert(array.key(page), Epoch(0));
+            state.residency.take_out(array.key(page));
+        }
+        empty
+    }
+
+    /// Ends a claim whose plan was not carried out: everything is as before, and whoever waits for the tiles may try for itself.
+    pub(super) fn drop_claim(&self, array: &Arc<ArrayShared<B>>, claimed: &Claimed) {
+        let mut state = self.lock();
+        state.unretire(&claimed.plan.victims);
+        state.residency.abandon_failed(&claimed.plan);
+        for need in &claimed.plan.commits {
+            state.committing.remove(&need.key);
+        }
+        state.release(array, &claimed.pages);
+        for &tile in &claimed.tiles {
+            if let Some(loading) = state.loading.remove(&(array.id, tile)) {
+                let _ = loading.outcome.set(None);
+            }
+        }
+        drop(state);
+        self.notify();
+    }
+}
+
+/// Missing tiles by what stands in their way.
+struct Sorted {
+    /// Nothing.
+    free: Vec<TileId>,
+    /// Another request loads them.
+    others: Vec<(TileId, Arc<Loading>)>,
+    /// For the rest: the latest epoch that the batches wait for that map or unmap their pages.
+    blocked_by: Epoch,
+}
+
+impl<B: Backend> State<B> {
+    /// Takes tiles off the list that are there after all, and sorts the rest.
+    fn sort_out(
+        &self,
+        array: &Arc<ArrayShared<B>>,
+        missing: &mut Vec<TileId>,
+        time: u64,
+        report: &mut Report,
+    ) -> Sorted {
+        let mut sorted = Sorted { free: Vec::new(), others: Vec::new(), blocked_by: Epoch(0) };
+        let table = self.table(array.id);
+        missing.retain(|&tile| {
+            let page = array.layout.page_of(tile);
+            let key = array.key(page);
+            let evicting = self.evicting.get(&key);
+            if evicting.is_none() && table.is_some_and(|t| t.is_resident(tile)) {
+                stamp(array.planes.stamp(page), time);
+                report.hits += 1;
+                return false;
+            }
+            if table.is_some_and(|t| t.is_uniform(tile)) {
+                report.uniform += 1;
+                return false;
+            }
+            if let Some(loading) = self.loading.get(&(array.id, tile)) {
+                sorted.others.push((tile, loading.clone()));
+            } else if let Some(&epoch) = evicting.or_else(|| self.committing.get(&key)) {
+                sorted.blocked_by = sorted.blocked_by.max(epoch);
+            } else {
+                sorted.free.push(tile);
+            }
+            true
+        });
+        sorted
+    }
+
+    /// The batch no longer loads into these pages.
+    pub(super) fn release(&mut self, array: &ArrayShared<B>, pages: &[PageId]) {
+        for &page in pages {
+            let evictable = self.is_evictable(array, page);
+            self.residency.unhold(array.key(page), evictable, array.stamp_of(page));
+        }
+    }
+
+    /// Whether the page has memory that nobody is taking away: once nothing holds it, it has a place in the order.
+    pub(super) fn is_evictable(&self, array: &ArrayShared<B>, page: PageId) -> bool {
+        let mapped = self.table(array.id).is_some_and(|table| table.is_mapped(page));
+        mapped && !self.evicting.contains_key(&array.key(page))
+    }
+
+    /// Makes retired pages visible again.
+    pub(super) fn unretire(&mut self, victims: &[Victim]) {
+        for victim in victims {
+            self.each_resident_word(victim.key, |array, tile, mask| {
+                publish(array.planes.resident_word(tile), mask)
+            });
+            self.evicting.remove(&victim.key);
+        }
+    }
+
+    fn each_resident_word(&self, key: PageKey, act: impl Fn(&ArrayShared<B>, TileId, u64)) {
+        let Some((array, table)) = self.arrays.get(&key.array) else { return };
+        for (tile, mask) in table.resident_words(key.page) {
+            // Pages of fewer than 64 tiles share words: the mask begins at the tile's own bit.
+            act(array, tile, mask << (tile.0 & 63));
+        }
+    }
+}

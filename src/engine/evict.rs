@@ -1,0 +1,249 @@
+//! Owns the ways out that no request asked for: evicting on demand, shrinking the budget, giving waiting pages back, dropping an array. And pins.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::error::{Error, ResidencyError};
+use crate::layout::{PageId, TileId};
+use crate::residency::{NoRoom, PageKey};
+
+use super::apply::destroy;
+use super::frame::Epoch;
+use super::request::Report;
+use super::{ArrayShared, Engine};
+
+/// Pages that stay until it is dropped, and what became of the request for them.
+#[derive(Debug)]
+pub(crate) struct Held<'e, B: Backend> {
+    engine: &'e Engine<B>,
+    array: &'e Arc<ArrayShared<B>>,
+    pages: Vec<PageId>,
+    pub(crate) report: Report,
+}
+
+impl<B: Backend> Drop for Held<'_, B> {
+    fn drop(&mut self) {
+        self.engine.lock().release(self.array, &self.pages);
+        self.engine.notify();
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// Evicts the pages, as far as nothing holds them, and gives their memory back to the system. Returns how many went.
+    ///
+    /// # Errors
+    /// Frames that do not end, or the backend's failure: then nothing went.
+    pub(crate) fn evict(&self, array: &ArrayShared<B>, pages: &[PageId]) -> Result<u64, Error> {
+        array.check()?;
+        let deadline = self.deadline();
+        let (plan, retired) = loop {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let clean = |page: &&PageId| !state.table(array.id).is_some_and(|table| table.is_dirty(**page));
+            let keys: Vec<_> = pages.iter().filter(clean).map(|&page| array.key(page)).collect();
+            let mut plan = state.residency.plan_evict(&keys);
+            for victim in &mut plan.victims {
+                victim.stamp =
+                    state.arrays.get(&victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
+            }
+            let in_frame = self.oldest_frame();
+            let spared_bytes = plan.victims.iter().filter(|v| v.stamp > in_frame).map(|v| v.bytes).sum();
+            if spared_bytes > 0 {
+                // What an open frame asked for stays in sight until it ends.
+                state.residency.abandon(&plan);
+                let (budget, pinned_bytes) = (state.residency.budget(), state.residency.pinned());
+                drop(guard);
+                let why = NoRoom { needed_bytes: spared_bytes, pinned_bytes, busy_bytes: 0, spared_bytes };
+                self.await_room(why, true, budget, deadline)?;
+                continue;
+            }
+            if let Some(retired) = self.retire(state, &plan) {
+                break (plan, retired);
+            }
+        };
+        let count = plan.victims.len() as u64;
+        self.apply_eviction(plan, retired, deadline)?;
+        Ok(count)
+    }
+
+    /// Changes the budget; where it shrinks, evicts and gives memory back to the system until what is left fits.
+    ///
+    /// # Errors
+    /// What is pinned does not fit ([`ResidencyError::AllPinned`]), frames that do not end, or the backend's failure: then the budget is as before.
+    pub(crate) fn set_budget(&self, bytes: u64) -> Result<(), Error> {
+        let deadline = self.deadline();
+        loop {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let before = state.residency.budget();
+            let (residency, arrays) = (&mut state.residency, &state.arrays);
+            if let Some(page_bytes) =
+                arrays.values().map(|(a, _)| a.layout.page_bytes()).max().filter(|&p| p > bytes)
+            {
+                return Err(ResidencyError::BudgetBelowPage { budget_bytes: bytes, page_bytes }.into());
+            }
+            let stamp_of =
+                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
+            let clean =
+                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
+            let in_frame = self.oldest_frame();
+            match residency.plan_shrink(bytes, stamp_of, |key, stamp| stamp <= in_frame && clean(key)) {
+                Ok(plan) => {
+                    let Some(retired) = self.retire(state, &plan) else { continue };
+                    state.residency.set_budget(bytes);
+                    drop(guard);
+                    let result = self.apply_eviction(plan, retired, deadline);
+                    let mut state = self.lock();
+                    // Unless somebody else set another one meanwhile.
+                    if result.is_err() && state.residency.budget() == bytes {
+                        state.residency.set_budget(before);
+                    }
+                    drop(state);
+                    self.notify();
+                    return result;
+                }
+                Err(why) => {
+                    drop(guard);
+                    self.await_room(why, in_frame != u64::MAX, bytes, deadline)?;
+                }
+            }
+        }
+    }
+
+    /// Gives the memory of waiting physical pages back to the system.
+    ///
+    /// # Errors
+    /// None that is not logged; the signature leaves room for backends that refuse.
+    pub(crate) fn trim(&self) -> Result<(), Error> {
+        let plan = self.lock().residency.plan_trim();
+        self.apply_eviction(plan, Epoch(0), self.deadline())
+    }
+
+    /// Makes the tiles resident and keeps their pages until the guard is dropped, for a read that this call's caller makes at once. Others that need memory wait for it,
+    /// as they wait for loads; a pin they do not wait for.
+    ///
+    /// # Errors
+    /// As [`Engine::request`]; nothing is held then.
+    pub(crate) fn hold<'e>(
+        self: &'e Arc<Self>,
+        array: &'e Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+    ) -> Result<Held<'e, B>, Error> {
+        let mut pages: Vec<_> = tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        {
+            let mut state = self.lock();
+            for &page in &pages {
+                state.residency.hold(array.key(page), array.layout.page_bytes());
+            }
+        }
+        let mut held = Held { engine: self, array, pages, report: Report::default() };
+        held.report = self.request(array, tiles)?;
+        Ok(held)
+    }
+
+    /// Pins the pages of `tiles` and makes the tiles resident. Returns the pages: each is to be unpinned once.
+    ///
+    /// # Errors
+    /// As [`Engine::request`]; nothing is pinned then.
+    pub(crate) fn pin(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+    ) -> Result<(Vec<PageId>, Report), Error> {
+        let mut held = self.hold(array, tiles)?;
+        let report = std::mem::take(&mut held.report);
+        let mut pages = held.pages.clone();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        // Where all that was asked for is uniform there is no memory to keep.
+        pages.retain(|&page| state.table(array.id).is_some_and(|table| table.is_mapped(page)));
+        for &page in &pages {
+            state.residency.pin(array.key(page), array.layout.page_bytes());
+        }
+        drop(guard);
+        Ok((pages, report))
+    }
+
+    /// Takes one pin of each page back.
+    pub(crate) fn unpin(&self, array: &ArrayShared<B>, pages: &[PageId]) {
+        let mut state = self.lock();
+        for &page in pages {
+            let evictable = state.is_evictable(array, page);
+            state.residency.unpin(array.key(page), evictable, array.stamp_of(page));
+        }
+        drop(state);
+        self.notify();
+    }
+
+    /// Pages that a failed batch committed and that no tile lives in go to the waiting ones. They are in `evicting` and out of the order.
+    pub(super) fn decommit_empty(&self, array: &ArrayShared<B>, pages: &[PageId]) {
+        let bytes = array.layout.page_bytes();
+        let mut unmapped = Vec::with_capacity(pages.len());
+        let mut vmm = self.lock_vmm();
+        for &page in pages {
+            match self.backend.unmap(&array.reservation, array.layout.page_offset_bytes(page)) {
+                Ok(memory) => {
+                    vmm.idle.entry(bytes).or_default().push(memory);
+                    unmapped.push(page);
+                }
+                Err(error) => tracing::error!(%error, "a page without tiles could not be unmapped"),
+            }
+        }
+        drop(vmm);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for &page in pages {
+            let key = array.key(page);
+            state.evicting.remove(&key);
+            if unmapped.contains(&page) {
+                state.residency.unmapped(bytes, true);
+                if let Some((_, table)) = state.arrays.get_mut(&array.id) {
+                    table.clear_page(page);
+                }
+            } else {
+                // It stays as it is: mapped, empty, and first in line to be recycled.
+                state.residency.hold(key, bytes);
+                state.residency.unhold(key, true, 0);
+            }
+        }
+    }
+
+    /// Takes an array out that nobody can reach any more, and gives all its memory back. Its addresses go back when the caller drops it.
+    pub(crate) fn remove_array(&self, array: &ArrayShared<B>) {
+        let pages = loop {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let busy = |keys: &HashMap<PageKey, Epoch>| keys.keys().any(|key| key.array == array.id);
+            if busy(&state.evicting) || busy(&state.committing) {
+                // Others are taking its pages; that ends.
+                let _ = self.wait_for_change(guard, self.deadline());
+                continue;
+            }
+            let Some((_, table)) = state.arrays.remove(&array.id) else { return };
+            let pages: Vec<_> = table.mapped().collect();
+            for &page in &pages {
+                state.residency.take_out(array.key(page));
+            }
+            break pages;
+        };
+        let bytes = array.layout.page_bytes();
+        {
+            let _vmm = self.lock_vmm();
+            for &page in &pages {
+                match self.backend.unmap(&array.reservation, array.layout.page_offset_bytes(page)) {
+                    Ok(memory) => destroy(&self.backend, memory),
+                    Err(error) => tracing::error!(%error, "a page of a dropped array could not be unmapped"),
+                }
+            }
+        }
+        let mut state = self.lock();
+        for _ in &pages {
+            state.residency.unmapped(bytes, false);
+        }
+        drop(state);
+        self.notify();
+    }
+}

@@ -1,0 +1,273 @@
+//! **The main path**: [`Engine::request`]. One function to read first.
+
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::error::{Error, ResidencyError, SourceError};
+use crate::layout::{TileCoord, TileId};
+use crate::planes::{settle, stamp};
+use crate::residency::NoRoom;
+use crate::stats::count;
+
+use super::claim::{Claim, Claimed};
+use super::frame::Epoch;
+use super::waiting::Deadline;
+use super::{ArrayShared, Engine, Loading, Outcome};
+
+/// What became of a request, tile by tile.
+#[derive(Debug, Default)]
+#[must_use = "tiles may have failed to load"]
+pub struct Report {
+    /// Tiles that were resident already.
+    pub hits: u64,
+    /// Tiles that this request loaded.
+    pub loaded: u64,
+    /// Tiles that another request was loading, and that this one waited for.
+    pub shared: u64,
+    /// Tiles known to hold one value: readable without memory.
+    pub uniform: u64,
+    /// Tiles that could not be loaded.
+    pub failed: Vec<TileFailure>,
+    /// Tiles left out because they do not fit; only of requests for whatever fits.
+    pub left_out: u64,
+}
+
+/// One tile that could not be loaded.
+#[derive(Debug, Clone)]
+pub struct TileFailure {
+    /// Which.
+    pub tile: TileCoord,
+    /// Why.
+    pub error: Arc<SourceError>,
+}
+
+impl Report {
+    /// The report, if no tile failed.
+    ///
+    /// # Errors
+    /// [`Error::Tile`], the first failure.
+    pub fn complete(self) -> Result<Self, Error> {
+        match self.failed.first() {
+            None => Ok(self),
+            Some(f) => Err(Error::Tile { tile: f.tile, error: f.error.clone() }),
+        }
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// Makes `tiles` of the array resident. When it returns, each of them was resident (or uniform) at one moment and is the last to be evicted, or is reported.
+    ///
+    /// # Errors
+    /// No place for them, a backend that failed (then everything is as before), a poisoned array. Tiles that fail to load are no error: see the report.
+    pub(crate) fn request(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+    ) -> Result<Report, Error> {
+        array.check()?;
+        let mut report = Report::default();
+
+        // 1, 2. Look up: stamp what is there, note what is uniform, keep what is missing, each once and in memory order.
+        let mut missing = self.look_up(array, tiles, &mut report);
+        if missing.is_empty() {
+            return Ok(report);
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        self.note_uniform(array, &mut missing, &mut report);
+        self.check_fits(array, tiles)?;
+
+        let deadline = self.deadline();
+        while !missing.is_empty() {
+            // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
+            match self.claim(array, tiles, &mut missing, &mut report)? {
+                Claim::Claimed(claimed) => {
+                    // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
+                    let claimed = self.apply(array, claimed, deadline)?;
+                    // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
+                    let outcomes = self.load(array, &claimed.tiles);
+                    // 6. Publish what was loaded, report what was not.
+                    self.publish(array, claimed, outcomes, &mut report);
+                }
+                Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
+                Claim::Blocked(epoch) => {
+                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?
+                }
+                Claim::NoRoom { why, framed } => self.await_room(why, framed, self.budget(), deadline)?,
+            }
+        }
+        Ok(report)
+    }
+
+    /// Stamps the tiles that are resident and returns those that are not. A tile that is seen resident here is not evicted before others are.
+    fn look_up(&self, array: &ArrayShared<B>, tiles: &[TileId], report: &mut Report) -> Vec<TileId> {
+        let time = self.clock.tick();
+        let planes = &array.planes;
+        for &tile in tiles {
+            if planes.is_resident(tile) {
+                stamp(planes.stamp(array.layout.page_of(tile)), time);
+            }
+        }
+        settle();
+        // One branch for all where all are there, as they mostly are.
+        let hits = tiles.iter().map(|&tile| usize::from(planes.is_resident(tile))).sum::<usize>();
+        let missing = if hits == tiles.len() {
+            Vec::new()
+        } else {
+            tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect()
+        };
+        let hits = tiles.len() - missing.len();
+        report.hits = hits as u64;
+        count(&self.counters.hits, hits);
+        missing
+    }
+
+    /// Asks the source which of the missing tiles are uniform: those need no memory. A source that panics when asked is asked again by the load, which reports it.
+    fn note_uniform(&self, array: &ArrayShared<B>, missing: &mut Vec<TileId>, report: &mut Report) {
+        missing.retain(|&tile| {
+            if array.planes.is_uniform(tile) {
+                report.uniform += 1;
+                return false;
+            }
+            let region = array.layout.tile_region(array.coord(tile));
+            let Ok(Some(value)) = array.source.uniform(region) else { return true };
+            let mut state = self.lock();
+            let noted = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile));
+            if noted {
+                array.planes.publish_uniform(tile, value);
+                report.uniform += 1;
+            }
+            !noted
+        });
+    }
+
+    /// # Errors
+    /// [`ResidencyError::OverBudget`]: the pages of all that needs memory are larger than the budget.
+    fn check_fits(&self, array: &ArrayShared<B>, tiles: &[TileId]) -> Result<(), Error> {
+        let with_memory = tiles.iter().filter(|&&tile| !array.planes.is_uniform(tile));
+        let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        let needed_bytes = pages.len() as u64 * array.layout.page_bytes();
+        let budget_bytes = self.budget();
+        if needed_bytes > budget_bytes {
+            return Err(ResidencyError::OverBudget { needed_bytes, budget_bytes }.into());
+        }
+        Ok(())
+    }
+
+    /// Under the lock: the loaded tiles become visible, the failed ones are reported, pages left empty lose their memory again, and whoever waits is told.
+    fn publish(
+        &self,
+        array: &Arc<ArrayShared<B>>,
+        claimed: Claimed,
+        outcomes: Vec<Outcome>,
+        report: &mut Report,
+    ) {
+        let loaded = outcomes.iter().filter(|o| o.is_ok()).count();
+        count(&self.counters.loads, loaded);
+        count(&self.counters.failures, outcomes.len() - loaded);
+        count(
+            &self.counters.loaded_bytes,
+            loaded * usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX),
+        );
+        report.loaded += loaded as u64;
+        for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
+            if let Err(error) = outcome {
+                report.failed.push(TileFailure { tile: array.coord(tile), error: error.clone() });
+            }
+        }
+        let empty = self.settle_claim(array, claimed, outcomes);
+        if !empty.is_empty() {
+            self.decommit_empty(array, &empty);
+        }
+        self.notify();
+    }
+
+    /// Waits for tiles that other requests load, and shares their outcome. What they gave up is missing again.
+    ///
+    /// There is no deadline: whoever loads has one for everything but the source itself.
+    ///
+    /// # Errors
+    /// [`ResidencyError::FramesOpen`]: the others wait for a frame that this thread holds.
+    fn await_others(
+        &self,
+        array: &ArrayShared<B>,
+        others: &[(TileId, Arc<Loading>)],
+        missing: &mut Vec<TileId>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let pending = others.iter().filter(|(_, loading)| loading.outcome.get().is_none());
+        let pending: Vec<_> =
+            pending.filter(|(_, loading)| self.own_frame_until(loading.retired)).map(|o| o.0).collect();
+        if !pending.is_empty() {
+            return Err(self.own_frame_in_the_way(missing_bytes(array, &pending)));
+        }
+        let mut state = self.lock();
+        while others.iter().any(|(_, loading)| loading.outcome.get().is_none()) {
+            state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        drop(state);
+        for (tile, loading) in others {
+            match loading.outcome.get() {
+                Some(Some(Err(error))) => {
+                    report.failed.push(TileFailure { tile: array.coord(*tile), error: error.clone() });
+                }
+                Some(Some(Ok(()))) => report.shared += 1,
+                Some(None) | None => missing.push(*tile),
+            }
+        }
+        missing.sort_unstable();
+        Ok(())
+    }
+
+    /// Waits until another request's mapping calls, which wait for the frames up to `epoch`, are through.
+    fn await_change(&self, needed_bytes: u64, epoch: Epoch, deadline: Deadline) -> Result<(), Error> {
+        if self.own_frame_until(epoch) {
+            return Err(self.own_frame_in_the_way(needed_bytes));
+        }
+        if self.wait_for_change(self.lock(), deadline) {
+            return Ok(());
+        }
+        let (frames, budget_bytes) = (self.clock.open_frames(), self.budget());
+        if frames > 0 {
+            return Err(ResidencyError::FramesOpen { needed_bytes, frames, own: false }.into());
+        }
+        let (pinned_bytes, busy_bytes) = (0, needed_bytes);
+        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
+    }
+
+    /// Waits for room, if there is any hope of it. `framed`: frames were open when there was none.
+    pub(super) fn await_room(
+        &self,
+        why: NoRoom,
+        framed: bool,
+        budget_bytes: u64,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
+        // What an open frame asked for can go when the frame ends, unless that is this thread's own.
+        let (spared_by_frames, own) = (framed && spared_bytes > 0, self.has_own_frame());
+        let hopeful = busy_bytes > 0 || spared_by_frames && !own;
+        if hopeful && self.wait_for_change(self.lock(), deadline) {
+            return Ok(());
+        }
+        if spared_by_frames {
+            return Err(
+                ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own }.into()
+            );
+        }
+        let busy_bytes = busy_bytes + spared_bytes;
+        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
+    }
+
+    fn own_frame_in_the_way(&self, needed_bytes: u64) -> Error {
+        ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own: true }.into()
+    }
+}
+
+/// Bytes of the pages of tiles in memory order.
+fn missing_bytes<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId]) -> u64 {
+    let pages = tiles.chunk_by(|a, b| array.layout.page_of(*a) == array.layout.page_of(*b)).count();
+    pages as u64 * array.layout.page_bytes()
+}

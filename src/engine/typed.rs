@@ -1,0 +1,123 @@
+//! Owns the step from typed sources to bytes: [`BytesSource`], [`Typed`]. Everything else in the engine knows only bytes.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::SourceError;
+use crate::geometry::{Extent, Region};
+use crate::layout::{Layout, TileId};
+use crate::planes::{Planes, VoxelWords, to_words};
+use crate::source::TileSource;
+use crate::voxel::Voxel;
+
+/// A source as the engine calls it.
+pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
+    /// The bytes of the one value that the region is known to hold, if that is known.
+    fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError>;
+
+    /// Fills a whole tile, whose part inside the array is `region`.
+    fn load(
+        &self,
+        layout: &Layout,
+        planes: &Planes,
+        tile: TileId,
+        region: Region,
+        out: &mut [u8],
+    ) -> Result<(), SourceError>;
+}
+
+/// Notes the ranges of a tile's cells: the tile, its layout, its part inside the array, where they go.
+pub(crate) type RangeFn<T> = fn(&[T], &Layout, Extent, &[crate::sync::AtomicU64]);
+
+/// A typed source behind the engine's interface.
+pub(crate) struct Typed<T, S> {
+    pub(crate) source: S,
+    pub(crate) fill: T,
+    pub(crate) ranges: Option<RangeFn<T>>,
+}
+
+impl<T, S> fmt::Debug for Typed<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "source of {}", std::any::type_name::<T>())
+    }
+}
+
+impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
+    fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError> {
+        guarded(|| Ok(self.source.uniform(region).map(to_words)))
+    }
+
+    fn load(
+        &self,
+        layout: &Layout,
+        planes: &Planes,
+        tile: TileId,
+        region: Region,
+        out: &mut [u8],
+    ) -> Result<(), SourceError> {
+        guarded(|| match bytemuck::try_cast_slice_mut::<u8, T>(out) {
+            Ok(voxels) => self.load_voxels(layout, planes, tile, region, voxels),
+            // Memory that is not aligned for T, such as a heap buffer: read into some that is.
+            Err(_) => {
+                let mut voxels = vec![self.fill; out.len() / size_of::<T>()];
+                self.load_voxels(layout, planes, tile, region, &mut voxels)?;
+                out.copy_from_slice(bytemuck::cast_slice(&voxels));
+                Ok(())
+            }
+        })
+    }
+}
+
+impl<T: Voxel, S: TileSource<T>> Typed<T, S> {
+    fn load_voxels(
+        &self,
+        layout: &Layout,
+        planes: &Planes,
+        tile: TileId,
+        region: Region,
+        out: &mut [T],
+    ) -> Result<(), SourceError> {
+        let shape = layout.tile_shape();
+        if region.extent == shape {
+            self.source.read(region, out)?;
+        } else {
+            self.load_rim(shape, region, out)?;
+        }
+        if let (Some(note), Some(words)) = (self.ranges, planes.range_words(tile)) {
+            note(out, layout, region.extent, words);
+        }
+        Ok(())
+    }
+
+    /// A tile at a far face: reads its part inside the array densely and spreads it, with the fill value around it.
+    fn load_rim(&self, shape: Extent, region: Region, out: &mut [T]) -> Result<(), SourceError> {
+        let [w, h, d] = region.extent.to_array().map(as_usize);
+        let [row, plane] = [as_usize(shape.x), as_usize(shape.x * shape.y)];
+        let mut dense = vec![self.fill; w * h * d];
+        self.source.read(region, &mut dense)?;
+        out.fill(self.fill);
+        for (i, line) in dense.chunks_exact(w).enumerate() {
+            let at = i % h * row + i / h * plane;
+            out[at..at + w].copy_from_slice(line);
+        }
+        Ok(())
+    }
+}
+
+/// Calls into a source: a panic there is an error of the tile.
+fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+    catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panic| Err(SourceError::Panicked { message: message(panic.as_ref()) }))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
+}
+
+/// Sizes within a tile, which is in memory and so fits.
+#[expect(clippy::cast_possible_truncation, reason = "64-bit targets are the only ones")]
+fn as_usize(v: u64) -> usize {
+    v as usize
+}

@@ -1,0 +1,130 @@
+//! Owns open frames as the engine sees them, [`OpenFrame`], and the waiting for frames and for other requests.
+//!
+//! Each thread knows which frames it opened itself: a request that would have to wait for one of those is told so instead of waiting for ever.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use crate::backend::Backend;
+use crate::error::ResidencyError;
+
+use super::frame::{Epoch, FrameToken};
+use super::{Engine, State};
+
+/// How long to sleep between looks at frames that are still open: a lost wake-up costs no more than this.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
+
+thread_local! {
+    /// Frames that this thread opened and did not end: which pool, and when.
+    static OWN: RefCell<Vec<(u64, Epoch)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A frame of an engine, open until dropped. Not `Send`: it ends on the thread that opened it.
+#[derive(Debug)]
+pub(crate) struct OpenFrame<'e, B: Backend> {
+    engine: &'e Engine<B>,
+    token: FrameToken,
+    not_send: std::marker::PhantomData<std::sync::MutexGuard<'static, ()>>,
+}
+
+impl<'e, B: Backend> OpenFrame<'e, B> {
+    pub(crate) fn new(engine: &'e Engine<B>) -> Self {
+        let token = OWN.with_borrow_mut(|own| {
+            // The address of this thread's list spreads threads over the slots.
+            let token = engine.clock.open(std::ptr::from_mut(own).addr() >> 6);
+            own.push((engine.id, token.opened));
+            token
+        });
+        Self { engine, token, not_send: std::marker::PhantomData }
+    }
+
+    /// The engine that the frame belongs to.
+    pub(crate) fn engine(&self) -> &'e Engine<B> {
+        self.engine
+    }
+}
+
+impl<B: Backend> Drop for OpenFrame<'_, B> {
+    fn drop(&mut self) {
+        self.engine.clock.close(&self.token);
+        // During the end of the thread the list may be gone already; then nobody asks for it any more.
+        let _ = OWN.try_with(|own| {
+            let mut own = own.borrow_mut();
+            if let Some(at) = own.iter().rposition(|f| *f == (self.engine.id, self.token.opened)) {
+                own.swap_remove(at);
+            }
+        });
+    }
+}
+
+/// Whether this thread has a frame open that began at or before `epoch`.
+fn own_frame(pool: u64, epoch: Epoch) -> bool {
+    OWN.with_borrow(|own| own.iter().any(|&(p, opened)| p == pool && opened <= epoch))
+}
+
+/// The most that a call waits, from now on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline(Instant);
+
+impl<B: Backend> Engine<B> {
+    pub(super) fn deadline(&self) -> Deadline {
+        let now = Instant::now();
+        // A patience beyond what the clock can count is as good as a century.
+        Deadline(now.checked_add(self.patience).unwrap_or(now + Duration::from_secs(3_000_000_000)))
+    }
+
+    /// Waits until every frame opened at or before `epoch` has ended.
+    pub(super) fn wait_for_frames(
+        &self,
+        epoch: Epoch,
+        needed_bytes: u64,
+        deadline: Deadline,
+    ) -> Result<(), ResidencyError> {
+        let mut naps = 0u32;
+        while !self.clock.ended(epoch) {
+            let own = own_frame(self.id, epoch);
+            if own || Instant::now() >= deadline.0 {
+                return Err(ResidencyError::FramesOpen {
+                    needed_bytes,
+                    frames: self.clock.open_frames(),
+                    own,
+                });
+            }
+            // Frames last micro- or milliseconds: yield a few times before sleeping.
+            naps += 1;
+            if naps < 16 { std::thread::yield_now() } else { std::thread::sleep(LOOK_AGAIN) }
+        }
+        Ok(())
+    }
+
+    /// Waits for any change of the state, or the deadline: then `false`.
+    pub(super) fn wait_for_change(
+        &self,
+        state: std::sync::MutexGuard<'_, State<B>>,
+        deadline: Deadline,
+    ) -> bool {
+        let Some(left) = deadline.0.checked_duration_since(Instant::now()) else { return false };
+        // A frame's end changes no state, so look again soon where frames may be what is in the way.
+        let nap = if self.clock.oldest().is_some() {
+            left.min(LOOK_AGAIN)
+        } else {
+            left.min(Duration::from_millis(50))
+        };
+        drop(self.changed.wait_timeout(state, nap));
+        true
+    }
+
+    /// Whether this thread has a frame open that was opened at or before `epoch`: whoever waits for those waits for this thread.
+    pub(super) fn own_frame_until(&self, epoch: Epoch) -> bool {
+        own_frame(self.id, epoch)
+    }
+
+    /// Whether this thread has any frame of this pool open.
+    pub(super) fn has_own_frame(&self) -> bool {
+        own_frame(self.id, Epoch(u64::MAX))
+    }
+
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
+    }
+}

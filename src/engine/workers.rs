@@ -1,0 +1,50 @@
+//! Owns the loading threads: [`Workers`], a rayon pool of our own in which the caller always takes part.
+//!
+//! A batch is done by whoever has time: the thread that made the request, and as many workers as are free. Because the caller never waits for work that nobody has
+//! begun, requests from inside a source, from a user's own rayon workers or from all workers at once cannot starve each other.
+
+use std::sync::Arc;
+
+use crate::error::{BackendError, Error};
+
+/// Work that several threads do together until nothing is left.
+pub(crate) trait Shared: Send + Sync + 'static {
+    /// Does pieces until none is left to begin.
+    fn work(&self);
+    /// Waits until the pieces that others began are done too.
+    fn join(&self);
+}
+
+/// The loading threads of a pool.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    pool: rayon::ThreadPool,
+}
+
+impl Workers {
+    /// # Errors
+    /// The system's refusal to start threads.
+    pub(crate) fn new(threads: usize) -> Result<Self, Error> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("vastgrid-load-{i}"))
+            .build()
+            .map_err(|e| BackendError::System {
+                call: "spawn threads",
+                offset_bytes: 0,
+                bytes: 0,
+                source: std::io::Error::other(e),
+            })?;
+        Ok(Self { pool })
+    }
+
+    /// Has `batch` of `pieces` done, with the caller's help, and returns when all of it is.
+    pub(crate) fn run(&self, batch: &Arc<impl Shared>, pieces: usize) {
+        for _ in 1..pieces.min(self.pool.current_num_threads() + 1) {
+            let batch = batch.clone();
+            self.pool.spawn(move || batch.work());
+        }
+        batch.work();
+        batch.join();
+    }
+}

@@ -1,0 +1,282 @@
+//! Owns what the planner knows of each page and tile of one array: bit planes, under the pool's lock.
+//!
+//! | plane | per | meaning |
+//! | --- | --- | --- |
+//! | mapped | page | a physical page is mapped at the page's address |
+//! | resident | tile | the tile's contents are valid |
+//! | dirty | tile | the contents differ from the source's |
+//! | uniform | tile | the tile is known to hold one value and has no memory |
+//!
+//! The planes come in blocks of [`BLOCK_TILES`] tiles that exist only where a bit was ever set, so an array of 2^46 bytes costs nothing until it is used.
+//! Readers do not look here: they test the published plane ([`crate::engine::planes`]), which the engine keeps in step. Knows nothing of memory or policy.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bitvec::prelude::{BitVec, Lsb0};
+
+use crate::layout::{PageId, TileId};
+
+/// Tiles in a block of the planes (a block of one page where a page has more).
+pub(crate) const BLOCK_TILES: u64 = 4096;
+
+type Bits = BitVec<u64, Lsb0>;
+
+#[derive(Debug)]
+struct Block {
+    mapped: Bits,
+    resident: Bits,
+    dirty: Bits,
+    uniform: Bits,
+}
+
+/// The planner's bit planes of one array.
+#[derive(Debug)]
+pub(crate) struct PageTable {
+    page_shift: u32,
+    block_shift: u32,
+    blocks: BTreeMap<u64, Block>,
+    mapped_pages: u64,
+    resident_tiles: u64,
+    uniform_tiles: u64,
+}
+
+impl PageTable {
+    /// A table for pages of `tiles_per_page` (a power of two) with no bit set.
+    pub(crate) fn new(tiles_per_page: u64) -> Self {
+        let page_shift = tiles_per_page.trailing_zeros();
+        let block_shift = page_shift.max(BLOCK_TILES.trailing_zeros());
+        Self {
+            page_shift,
+            block_shift,
+            blocks: BTreeMap::new(),
+            mapped_pages: 0,
+            resident_tiles: 0,
+            uniform_tiles: 0,
+        }
+    }
+
+    /// Pages with memory.
+    pub(crate) fn mapped_pages(&self) -> u64 {
+        self.mapped_pages
+    }
+
+    /// Tiles with valid contents.
+    pub(crate) fn resident_tiles(&self) -> u64 {
+        self.resident_tiles
+    }
+
+    /// Tiles known to hold one value.
+    pub(crate) fn uniform_tiles(&self) -> u64 {
+        self.uniform_tiles
+    }
+
+    pub(crate) fn is_mapped(&self, page: PageId) -> bool {
+        let (block, bit) = self.page_at(page);
+        self.blocks.get(&block).is_some_and(|b| b.mapped[bit])
+    }
+
+    pub(crate) fn is_resident(&self, tile: TileId) -> bool {
+        let (block, bit) = self.tile_at(tile);
+        self.blocks.get(&block).is_some_and(|b| b.resident[bit])
+    }
+
+    pub(crate) fn is_uniform(&self, tile: TileId) -> bool {
+        let (block, bit) = self.tile_at(tile);
+        self.blocks.get(&block).is_some_and(|b| b.uniform[bit])
+    }
+
+    /// Whether a tile of the page holds what its source does not: such a page may not be decommitted.
+    pub(crate) fn is_dirty(&self, page: PageId) -> bool {
+        let (block, bits) = self.tiles_at(page);
+        self.blocks.get(&block).is_some_and(|b| b.dirty[bits].any())
+    }
+
+    /// Whether any tile of the page is resident.
+    pub(crate) fn has_resident(&self, page: PageId) -> bool {
+        let (block, bits) = self.tiles_at(page);
+        self.blocks.get(&block).is_some_and(|b| b.resident[bits].any())
+    }
+
+    /// The resident tiles of a page as bits, from the page's first tile on, in words of 64 tiles: `(first tile, mask)`.
+    pub(crate) fn resident_words(&self, page: PageId) -> Vec<(TileId, u64)> {
+        let first = page.0 << self.page_shift;
+        let (block, bits) = self.tiles_at(page);
+        let Some(block) = self.blocks.get(&block) else { return Vec::new() };
+        let starts = (first..first + (1 << self.page_shift)).step_by(64);
+        let words = block.resident[bits].chunks(64).map(bitvec::field::BitField::load_le::<u64>);
+        starts.map(TileId).zip(words).filter(|&(_, mask)| mask != 0).collect()
+    }
+
+    pub(crate) fn set_mapped(&mut self, page: PageId) {
+        let (block, bit) = self.page_at(page);
+        let was = self.block(block).mapped.replace(bit, true);
+        self.mapped_pages += u64::from(!was);
+        debug_assert!(self.is_valid(block));
+    }
+
+    /// Marks the page as without memory, and so its tiles as not resident.
+    pub(crate) fn clear_page(&mut self, page: PageId) {
+        let (block, bit) = self.page_at(page);
+        let (_, bits) = self.tiles_at(page);
+        let Some(b) = self.blocks.get_mut(&block) else { return };
+        self.mapped_pages -= u64::from(b.mapped.replace(bit, false));
+        self.resident_tiles -= b.resident[bits.clone()].count_ones() as u64;
+        b.resident[bits.clone()].fill(false);
+        b.dirty[bits].fill(false);
+        if b.mapped.not_any() && b.uniform.not_any() {
+            self.blocks.remove(&block);
+        }
+        debug_assert!(self.is_valid(block));
+    }
+
+    pub(crate) fn set_resident(&mut self, tile: TileId) {
+        let (block, bit) = self.tile_at(tile);
+        let b = self.block(block);
+        let was_uniform = b.uniform.replace(bit, false);
+        let was = b.resident.replace(bit, true);
+        self.uniform_tiles -= u64::from(was_uniform);
+        self.resident_tiles += u64::from(!was);
+        debug_assert!(self.is_valid(block));
+    }
+
+    /// Notes that the tile holds one value. A resident tile keeps its memory and is left as it is: returns whether it was noted.
+    pub(crate) fn set_uniform(&mut self, tile: TileId) -> bool {
+        let (block, bit) = self.tile_at(tile);
+        let b = self.block(block);
+        if b.resident[bit] {
+            return false;
+        }
+        let was = b.uniform.replace(bit, true);
+        self.uniform_tiles += u64::from(!was);
+        debug_assert!(self.is_valid(block));
+        true
+    }
+
+    /// Every mapped page, in memory order.
+    pub(crate) fn mapped(&self) -> impl Iterator<Item = PageId> + '_ {
+        let per_block = self.block_shift - self.page_shift;
+        self.blocks
+            .iter()
+            .flat_map(move |(&block, b)| ones(&b.mapped).map(move |i| PageId((block << per_block) + i)))
+    }
+
+    /// Every resident tile, in memory order.
+    pub(crate) fn resident(&self) -> impl Iterator<Item = TileId> + '_ {
+        let shift = self.block_shift;
+        self.blocks
+            .iter()
+            .flat_map(move |(&block, b)| ones(&b.resident).map(move |i| TileId((block << shift) + i)))
+    }
+
+    /// Blocks of planes that exist: what the table's memory is in proportion to.
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    fn block(&mut self, index: u64) -> &mut Block {
+        let (tiles, page_shift) = (1usize << self.block_shift, self.page_shift);
+        self.blocks.entry(index).or_insert_with(|| Block {
+            mapped: Bits::repeat(false, tiles >> page_shift),
+            resident: Bits::repeat(false, tiles),
+            dirty: Bits::repeat(false, tiles),
+            uniform: Bits::repeat(false, tiles),
+        })
+    }
+
+    fn page_at(&self, page: PageId) -> (u64, usize) {
+        let per_block = self.block_shift - self.page_shift;
+        (page.0 >> per_block, index(page.0, per_block))
+    }
+
+    fn tile_at(&self, tile: TileId) -> (u64, usize) {
+        (tile.0 >> self.block_shift, index(tile.0, self.block_shift))
+    }
+
+    fn tiles_at(&self, page: PageId) -> (u64, Range<usize>) {
+        let (block, page) = self.page_at(page);
+        (block, page << self.page_shift..(page + 1) << self.page_shift)
+    }
+
+    /// Whether a block's planes agree with each other: resident tiles have memory, dirty ones are resident, uniform ones are not.
+    fn is_valid(&self, block: u64) -> bool {
+        let Some(b) = self.blocks.get(&block) else { return true };
+        let subset =
+            |a: &Bits, of: &Bits| a.as_raw_slice().iter().zip(of.as_raw_slice()).all(|(a, of)| a & !of == 0);
+        let disjoint =
+            |a: &Bits, b: &Bits| a.as_raw_slice().iter().zip(b.as_raw_slice()).all(|(a, b)| a & b == 0);
+        let backed = ones(&b.resident).all(|tile| b.mapped[index(tile >> self.page_shift, 63)]);
+        backed && subset(&b.dirty, &b.resident) && disjoint(&b.resident, &b.uniform)
+    }
+}
+
+/// The low `bits` of `v`, as an index.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a block has at most 2^46 tiles, and 64-bit targets are the only ones"
+)]
+fn index(v: u64, bits: u32) -> usize {
+    (v & ((1 << bits) - 1)) as usize
+}
+
+/// Positions of the set bits, found word by word.
+fn ones(bits: &Bits) -> impl Iterator<Item = u64> + '_ {
+    (0u64..).zip(bits.as_raw_slice()).filter(|&(_, &word)| word != 0).flat_map(|(i, &word)| {
+        std::iter::successors(Some(word), |w| Some(w & w.wrapping_sub(1)))
+            .take_while(|&w| w != 0)
+            .map(move |w| i * 64 + u64::from(w.trailing_zeros()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_in_proportion_to_what_is_committed() {
+        let mut t = PageTable::new(8);
+        for page in [0, 1, 1 << 40, (1 << 40) + 1] {
+            t.set_mapped(PageId(page));
+            t.set_resident(TileId(page * 8 + 3));
+        }
+        assert_eq!((t.blocks(), t.mapped_pages(), t.resident_tiles()), (2, 4, 4));
+        assert_eq!(t.mapped().map(|p| p.0).collect::<Vec<_>>(), [0, 1, 1 << 40, (1 << 40) + 1]);
+        for page in [0, 1, 1 << 40, (1 << 40) + 1] {
+            t.clear_page(PageId(page));
+        }
+        assert_eq!((t.blocks(), t.mapped_pages(), t.resident_tiles()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_page_gives_its_resident_tiles_as_words() {
+        let mut t = PageTable::new(128);
+        t.set_mapped(PageId(5));
+        t.set_resident(TileId(5 * 128 + 1));
+        t.set_resident(TileId(5 * 128 + 127));
+        assert_eq!(t.resident_words(PageId(5)), [(TileId(640), 2), (TileId(704), 1 << 63)]);
+        assert_eq!(t.resident().map(|t| t.0).collect::<Vec<_>>(), [641, 767]);
+        assert!(t.has_resident(PageId(5)) && !t.has_resident(PageId(4)) && !t.is_dirty(PageId(5)));
+    }
+
+    #[test]
+    fn small_pages_share_words() {
+        let mut t = PageTable::new(2);
+        t.set_mapped(PageId(33));
+        t.set_resident(TileId(67));
+        assert_eq!(t.resident_words(PageId(33)), [(TileId(66), 2)]);
+        assert_eq!(t.resident_words(PageId(32)), []);
+    }
+
+    #[test]
+    fn uniform_and_resident_exclude_each_other() {
+        let mut t = PageTable::new(1);
+        assert!(t.set_uniform(TileId(7)));
+        assert!(t.is_uniform(TileId(7)));
+        t.set_mapped(PageId(7));
+        t.set_resident(TileId(7));
+        assert!(!t.is_uniform(TileId(7)) && t.is_resident(TileId(7)));
+        assert!(!t.set_uniform(TileId(7)), "a resident tile keeps its memory");
+        assert_eq!((t.uniform_tiles(), t.resident_tiles()), (0, 1));
+    }
+}

@@ -1,0 +1,251 @@
+//! Owns what readers see of an array's tiles without any lock: the published plane, uniform values, stamps and value ranges.
+//!
+//! | plane | per | zero means |
+//! | --- | --- | --- |
+//! | resident, uniform, special | tile: one bit each; the words of the same 64 tiles lie side by side | not known |
+//! | values | tile: what a uniform tile holds, if it is special: not the fill value | nothing |
+//! | stamps | page: the clock when it was last asked for | never |
+//! | ranges | cell of a tile: its smallest and largest value | not known |
+//!
+//! All of them are [`ZeroedWords`]: reserved in full, with memory only where something was written, so a bit is one load away whatever the extent.
+//! Bits are set after the data is in place and cleared before it goes; see [`crate::engine::frame`] for the protocol.
+
+use crate::backend::ZeroedWords;
+use crate::error::BackendError;
+use crate::geometry::Extent;
+use crate::layout::{Layout, PageId, TileId};
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::voxel::Voxel;
+
+/// Words of a group of 64 tiles: resident, uniform, special, and one to spare, so that a group never crosses a cache line.
+pub(crate) const GROUP_WORDS: u64 = 4;
+
+/// The published planes of one array.
+#[derive(Debug)]
+pub(crate) struct Planes {
+    bits: ZeroedWords,
+    values: ZeroedWords,
+    stamps: ZeroedWords,
+    ranges: Option<Ranges>,
+    fill: VoxelWords,
+    value_words: usize,
+}
+
+/// The bytes of a voxel of up to 64 bytes, in words.
+pub(crate) type VoxelWords = [u64; 8];
+
+/// Ranges of the cells of every tile.
+#[derive(Debug)]
+struct Ranges {
+    words: ZeroedWords,
+    cells_per_tile: u64,
+}
+
+impl Planes {
+    /// Planes for the layout with no bit set; `ranges` asks for the plane of value ranges.
+    ///
+    /// # Errors
+    /// The system's refusal to reserve their address space.
+    pub(crate) fn new<T: Voxel>(layout: &Layout, fill: T, ranges: bool) -> Result<Self, BackendError> {
+        let slots = layout.tile_slots();
+        let value_words = size_of::<T>().div_ceil(8);
+        let cells_per_tile = layout.tile_voxels() / cell_volume(layout);
+        let ranges = ranges
+            .then(|| {
+                Ok::<_, BackendError>(Ranges {
+                    words: ZeroedWords::new(slots * cells_per_tile)?,
+                    cells_per_tile,
+                })
+            })
+            .transpose()?;
+        Ok(Self {
+            bits: ZeroedWords::new(slots.div_ceil(64) * GROUP_WORDS)?,
+            values: ZeroedWords::new(slots * value_words as u64)?,
+            stamps: ZeroedWords::new(layout.page_count())?,
+            ranges,
+            fill: to_words(fill),
+            value_words,
+        })
+    }
+
+    /// The word that holds the tile's resident bit.
+    #[inline(always)]
+    pub(crate) fn resident_word(&self, tile: TileId) -> &AtomicU64 {
+        &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS)]
+    }
+
+    /// The word that holds the tile's uniform bit.
+    #[inline(always)]
+    pub(crate) fn uniform_word(&self, tile: TileId) -> &AtomicU64 {
+        &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 1]
+    }
+
+    /// The word that holds the bit of a uniform tile that does not hold the fill value.
+    #[inline(always)]
+    fn special_word(&self, tile: TileId) -> &AtomicU64 {
+        &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 2]
+    }
+
+    /// All bits: a group of words for every 64 tiles, the first of them their resident bits.
+    pub(crate) fn bits(&self) -> &[AtomicU64] {
+        &self.bits
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_resident(&self, tile: TileId) -> bool {
+        is_visible(self.resident_word(tile), tile.0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_uniform(&self, tile: TileId) -> bool {
+        is_visible(self.uniform_word(tile), tile.0)
+    }
+
+    #[inline(always)]
+    pub(crate) fn stamp(&self, page: PageId) -> &AtomicU64 {
+        &self.stamps[at(page.0)]
+    }
+
+    /// Notes that the tile holds `value` everywhere and makes that visible.
+    pub(crate) fn publish_uniform(&self, tile: TileId, value: VoxelWords) {
+        let mask = 1 << (tile.0 & 63);
+        if value != self.fill {
+            for (i, word) in value.into_iter().take(self.value_words).enumerate() {
+                self.values[at(tile.0) * self.value_words + i].store(word, Ordering::Relaxed);
+            }
+            publish(self.special_word(tile), mask);
+        }
+        publish(self.uniform_word(tile), mask);
+    }
+
+    /// What a tile holds whose uniform bit was seen.
+    #[inline(always)]
+    pub(crate) fn uniform_value<T: Voxel>(&self, tile: TileId) -> T {
+        if !is_visible(self.special_word(tile), tile.0) {
+            return from_words(&self.fill);
+        }
+        let mut words = VoxelWords::default();
+        for (i, word) in words.iter_mut().take(self.value_words).enumerate() {
+            *word = self.values[at(tile.0) * self.value_words + i].load(Ordering::Relaxed);
+        }
+        from_words(&words)
+    }
+
+    /// Where the ranges of a tile's cells go, if they are kept.
+    pub(crate) fn range_words(&self, tile: TileId) -> Option<&[AtomicU64]> {
+        let ranges = self.ranges.as_ref()?;
+        let first = at(tile.0 * ranges.cells_per_tile);
+        Some(&ranges.words[first..first + at(ranges.cells_per_tile)])
+    }
+}
+
+/// Shape of the cells that ranges are kept of: up to 8 voxels a side.
+pub(crate) fn cell_shape(layout: &Layout) -> Extent {
+    let tile = layout.tile_shape();
+    Extent::new(tile.x.min(8), tile.y.min(8), tile.z.min(8))
+}
+
+fn cell_volume(layout: &Layout) -> u64 {
+    let c = cell_shape(layout);
+    c.x * c.y * c.z
+}
+
+/// Packs a range into a word that is zero for no range: both ends' bits, inverted. (An inverted zero would be two NaNs, which no range has.)
+pub(crate) fn pack_range((min, max): (f32, f32)) -> u64 {
+    !(u64::from(min.to_bits()) << 32 | u64::from(max.to_bits()))
+}
+
+/// The range in a word; `None` where it was never known.
+#[inline]
+pub(crate) fn unpack_range(word: u64) -> Option<(f32, f32)> {
+    let bits = !word;
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the maximum")]
+    (word != 0).then(|| (f32::from_bits((bits >> 32) as u32), f32::from_bits(bits as u32)))
+}
+
+/// The value's bytes, zero-padded.
+pub(crate) fn to_words<T: Voxel>(value: T) -> VoxelWords {
+    let mut words = VoxelWords::default();
+    bytemuck::bytes_of_mut(&mut words)[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
+    words
+}
+
+/// The value at the beginning of the words, which are at least as long.
+#[inline(always)]
+fn from_words<T: Voxel>(words: &[u64]) -> T {
+    bytemuck::pod_read_unaligned(&bytemuck::cast_slice(words)[..size_of::<T>()])
+}
+
+/// An index into a plane: planes are slices, so whatever lies inside one fits.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "64-bit targets are the only ones")]
+fn at(i: u64) -> usize {
+    i as usize
+}
+
+/// Makes tiles visible: their data, written before, is seen by whoever sees the bits.
+#[inline]
+pub(crate) fn publish(word: &AtomicU64, mask: u64) {
+    word.fetch_or(mask, Ordering::Release);
+}
+
+/// Makes tiles invisible; a [`FrameClock::barrier`] must follow before their memory may go.
+#[inline]
+pub(crate) fn hide(word: &AtomicU64, mask: u64) {
+    word.fetch_and(!mask, Ordering::Release);
+}
+
+/// Whether the bit is set; if so, the data published with it may be read.
+#[inline(always)]
+pub(crate) fn is_visible(word: &AtomicU64, bit: u64) -> bool {
+    word.load(Ordering::Acquire) >> (bit & 63) & 1 == 1
+}
+
+/// Stamps a page as used: after [`settle`] either the evictor sees the stamp or the stamper sees the bit hidden. A stamp never goes back: a late stamper must
+/// not make a page look older than an open frame that asked for it.
+#[inline(always)]
+pub(crate) fn stamp(page: &AtomicU64, time: u64) {
+    if page.load(Ordering::Relaxed) < time {
+        page.fetch_max(time, Ordering::Relaxed);
+    }
+}
+
+/// The fence between stamping a batch and testing its bits for good; on the evictor's side [`FrameClock::barrier`] is its counterpart.
+#[inline]
+pub(crate) fn settle() {
+    fence(Ordering::SeqCst);
+}
+
+#[cfg(all(test, not(vastgrid_loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::LayoutSpec;
+
+    fn planes<T: Voxel>(fill: T) -> Planes {
+        let layout =
+            Layout::new(Extent::cube(1 << 12), size_of::<T>(), LayoutSpec::default(), 4096, 1 << 16).unwrap();
+        Planes::new(&layout, fill, true).unwrap()
+    }
+
+    #[test]
+    fn uniform_values_are_kept_exactly() {
+        let p = planes(-1000i16);
+        p.publish_uniform(TileId(3), to_words(17i16));
+        p.publish_uniform(TileId(70), to_words(-1000i16));
+        assert_eq!(p.uniform_value::<i16>(TileId(3)), 17);
+        assert_eq!(p.uniform_value::<i16>(TileId(70)), -1000);
+        assert!(p.is_uniform(TileId(70)) && !p.is_uniform(TileId(6)) && !p.is_resident(TileId(70)));
+        let wide = planes([1.5f64, -2.0]);
+        wide.publish_uniform(TileId(1), to_words([f64::MAX, 3.0]));
+        assert_eq!(wide.uniform_value::<[f64; 2]>(TileId(1)), [f64::MAX, 3.0]);
+    }
+
+    #[test]
+    fn ranges_survive_packing_and_zero_is_unknown() {
+        for range in [(0.0, 0.0), (-1.5, 7.0), (f32::INFINITY, f32::NEG_INFINITY)] {
+            assert_eq!(unpack_range(pack_range(range)), Some(range));
+        }
+        assert_eq!(unpack_range(0), None);
+        assert_eq!(planes(0u8).range_words(TileId(5)).unwrap().len(), 1 << 7);
+    }
+}

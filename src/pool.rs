@@ -1,0 +1,150 @@
+//! Owns what arrays share: [`Pool`], the byte budget and the loading threads behind it, and [`Frame`], a span of reading.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::array::SparseArray3D;
+use crate::backend::{Backend, HostAddressable};
+use crate::engine::{Engine, EngineConfig, OpenFrame};
+use crate::error::{Error, ResidencyError};
+use crate::stats::Stats;
+use crate::view::View;
+use crate::voxel::Voxel;
+
+/// A byte budget of physical pages that several arrays share, and the threads that load their tiles. Cheap to clone: clones are the same pool.
+///
+/// ```
+/// use vastgrid::{HostBackend, Pool};
+///
+/// let pool = Pool::new(HostBackend::new(), 256 << 20)?;
+/// assert_eq!(pool.stats().used_bytes, 0);
+/// pool.set_budget(64 << 20)?;
+/// # Ok::<_, vastgrid::Error>(())
+/// ```
+pub struct Pool<B: Backend> {
+    engine: Arc<Engine<B>>,
+}
+
+impl<B: Backend> Clone for Pool<B> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone() }
+    }
+}
+
+/// What a pool is made with: every knob, with its unit and default.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolConfig {
+    /// Bytes of physical pages that all arrays together may hold. Default: 256 MiB.
+    pub budget_bytes: u64,
+    /// Threads that load tiles, besides the one that asks. Default: 0, one for each processor.
+    pub threads: usize,
+    /// The most that a call waits for other threads' frames and requests before it gives up with an error. Default: 10 s.
+    pub patience: Duration,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { budget_bytes: 256 << 20, threads: 0, patience: Duration::from_secs(10) }
+    }
+}
+
+impl<B: Backend> Pool<B> {
+    /// A pool of `budget_bytes` on `backend`, other things as in [`PoolConfig::default`].
+    ///
+    /// # Errors
+    /// [`Error::Backend`]: the loading threads could not be started.
+    pub fn new(backend: B, budget_bytes: u64) -> Result<Self, Error> {
+        Self::with_config(backend, PoolConfig { budget_bytes, ..PoolConfig::default() })
+    }
+
+    /// A pool as configured.
+    ///
+    /// # Errors
+    /// [`Error::Backend`]: the loading threads could not be started.
+    pub fn with_config(backend: B, config: PoolConfig) -> Result<Self, Error> {
+        let PoolConfig { budget_bytes, threads, patience } = config;
+        Ok(Self { engine: Engine::new(backend, EngineConfig { budget_bytes, threads, patience })? })
+    }
+
+    /// The backend, for its own statistics.
+    #[must_use]
+    pub fn backend(&self) -> &B {
+        &self.engine.backend
+    }
+
+    /// What the pool did and holds. **Cost**: a short lock.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Changes the budget, live. Where it shrinks, the least recently used pages are evicted and their memory is given back to the system before this returns.
+    ///
+    /// # Errors
+    /// [`ResidencyError::BudgetBelowPage`], [`ResidencyError::AllPinned`] where pins hold more than that, [`ResidencyError::FramesOpen`] where frames do not
+    /// end in time, or the backend's failure. The budget is as before then.
+    pub fn set_budget(&self, bytes: u64) -> Result<(), Error> {
+        self.engine.set_budget(bytes)
+    }
+
+    /// Gives the memory of physical pages that wait for reuse back to the system.
+    ///
+    /// # Errors
+    /// The backend's failure.
+    pub fn trim(&self) -> Result<(), Error> {
+        self.engine.trim()
+    }
+
+    /// Opens a frame: until it is dropped, memory that it may read is not unmapped.
+    ///
+    /// **Cost**: tens of nanoseconds; no lock, no system call.
+    #[must_use]
+    pub fn frame(&self) -> Frame<'_, B> {
+        Frame { open: OpenFrame::new(&self.engine) }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine<B>> {
+        &self.engine
+    }
+}
+
+impl<B: Backend> fmt::Debug for Pool<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("backend", &self.engine.backend).field("stats", &self.stats()).finish()
+    }
+}
+
+/// A span of reading all arrays of a pool: no page that was readable when it began, or becomes readable meanwhile, loses its memory before it ends.
+///
+/// Tiles asked for while a frame is open stay readable until it ends; others may become invisible, but their memory stays too. Open frames short:
+/// a request that finds no memory but by evicting has to wait for frames that began before it, and is refused
+/// ([`ResidencyError::FramesOpen`]) where one of them is its own thread's. To keep tiles for longer, pin them.
+///
+/// Share it between threads by reference. It ends on the thread that opened it:
+///
+/// ```compile_fail
+/// # use vastgrid::{HostBackend, Pool};
+/// let pool = Pool::new(HostBackend::new(), 1 << 20)?;
+/// let frame = pool.frame();
+/// std::thread::scope(|s| { s.spawn(move || drop(frame)); });
+/// # Ok::<_, vastgrid::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Frame<'p, B: Backend> {
+    open: OpenFrame<'p, B>,
+}
+
+impl<B: HostAddressable> Frame<'_, B> {
+    /// What the frame shows of an array.
+    ///
+    /// # Errors
+    /// [`ResidencyError::ForeignArray`]: the array is of another pool. [`ResidencyError::Poisoned`].
+    pub fn view<'a, T: Voxel>(&'a self, array: &'a SparseArray3D<T, B>) -> Result<View<'a, T>, Error> {
+        if self.open.engine().id != array.engine().id {
+            return Err(ResidencyError::ForeignArray.into());
+        }
+        array.shared().check()?;
+        Ok(View::in_frame(array.shared(), &self.open))
+    }
+}

@@ -1,0 +1,88 @@
+//! Owns the order of last use: [`Recency`], an `lru` list that is brought up to date from the pages' stamps only when something must be evicted.
+
+use lru::LruCache;
+
+use super::{PageKey, Victim};
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    bytes: u64,
+    stamp: u64,
+}
+
+/// Evictable pages, least recently used first, as far as their stamps were looked at.
+///
+/// A hit only writes a stamp. When a page comes up for eviction whose stamp has moved on since it was placed, it is placed again as most recently used:
+/// the cost of keeping the order is paid per eviction, not per hit. The order is exact among pages whose stamps did not move since they were placed; pages that are
+/// placed again together are placed in the order of their stamps.
+pub(super) struct Recency {
+    list: LruCache<PageKey, Seen>,
+    /// Pages whose stamp had moved on when they came up, to be placed again together.
+    moved: Vec<Victim>,
+}
+
+impl Default for Recency {
+    fn default() -> Self {
+        Self { list: LruCache::unbounded(), moved: Vec::new() }
+    }
+}
+
+impl std::fmt::Debug for Recency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recency")
+            .field("pages", &(self.list.len() + self.moved.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Recency {
+    /// Places a page as most recently used.
+    pub(super) fn insert(&mut self, page: Victim) {
+        self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp });
+    }
+
+    /// Takes a page out of the order.
+    pub(super) fn remove(&mut self, key: PageKey) -> Option<Victim> {
+        self.settle();
+        self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp })
+    }
+
+    /// Takes the least recently used page out, with the stamp that it really has.
+    pub(super) fn pop_oldest(&mut self, stamp_of: impl Fn(PageKey) -> u64) -> Option<Victim> {
+        // Two rounds at most: in the second every page has been placed by its present stamp.
+        for round in 0..2 {
+            while let Some((key, seen)) = self.list.pop_lru() {
+                let page = Victim { key, bytes: seen.bytes, stamp: stamp_of(key) };
+                if round > 0 || page.stamp == seen.stamp {
+                    return Some(page);
+                }
+                self.moved.push(page);
+            }
+            self.settle();
+        }
+        None
+    }
+
+    /// Places pages again that were taken out but stay, oldest first.
+    pub(super) fn put_back(&mut self, pages: &[Victim]) {
+        self.moved.extend_from_slice(pages);
+        self.settle();
+    }
+
+    /// Places pages again that were taken out, at the end that they were taken from: as if they never had been.
+    pub(super) fn restore(&mut self, pages: &[Victim]) {
+        let mut pages = pages.to_vec();
+        pages.sort_unstable_by_key(|page| std::cmp::Reverse(page.stamp));
+        for page in pages {
+            self.insert(page);
+            self.list.demote(&page.key);
+        }
+    }
+
+    fn settle(&mut self) {
+        self.moved.sort_unstable_by_key(|page| page.stamp);
+        for page in std::mem::take(&mut self.moved) {
+            self.insert(page);
+        }
+    }
+}

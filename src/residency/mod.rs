@@ -1,0 +1,337 @@
+//! Owns who stays and who goes: [`Residency`] decides within the byte budget and returns plain [`Plan`]s. Touches no memory, knows no backend and no source.
+//! README.md beside this file has the states and transitions.
+
+use std::collections::{BTreeMap, HashMap};
+
+mod lru;
+mod plan;
+
+pub(crate) use plan::{Need, PageKey, Plan, Victim};
+
+use lru::Recency;
+
+/// Why no plan could be made. Nothing has been set aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoRoom {
+    /// Bytes that could not be had.
+    pub(crate) needed_bytes: u64,
+    /// Bytes of pinned pages.
+    pub(crate) pinned_bytes: u64,
+    /// Bytes of pages that other requests are loading or evicting.
+    pub(crate) busy_bytes: u64,
+    /// Bytes of pages that could go but for an open frame or the request itself.
+    pub(crate) spared_bytes: u64,
+}
+
+/// Why a page is held: how many pins, and how many batches are loading into it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hold {
+    bytes: u64,
+    pins: u32,
+    loads: u32,
+    /// Whether the page has memory that letting it go would make available.
+    mapped: bool,
+}
+
+/// The policy of one pool: least recently used, under a byte budget.
+///
+/// Budget and use count physical pages: mapped ones, waiting ones (`idle`), and those set aside for plans under way (`reserved`).
+#[derive(Debug)]
+pub(crate) struct Residency {
+    budget: u64,
+    mapped: u64,
+    reserved: u64,
+    evicting: u64,
+    idle: BTreeMap<u64, u64>,
+    recency: Recency,
+    held: HashMap<PageKey, Hold>,
+}
+
+impl Residency {
+    pub(crate) fn new(budget: u64) -> Self {
+        Self {
+            budget,
+            mapped: 0,
+            reserved: 0,
+            evicting: 0,
+            idle: BTreeMap::new(),
+            recency: Recency::default(),
+            held: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn budget(&self) -> u64 {
+        self.budget
+    }
+
+    pub(crate) fn set_budget(&mut self, bytes: u64) {
+        self.budget = bytes;
+    }
+
+    /// Bytes of all physical pages, mapped, waiting or about to be made.
+    pub(crate) fn used(&self) -> u64 {
+        self.mapped + self.reserved + self.idle.iter().map(|(bytes, count)| bytes * count).sum::<u64>()
+    }
+
+    /// Bytes of pages with memory that pins hold.
+    pub(crate) fn pinned(&self) -> u64 {
+        self.held.values().filter(|h| h.mapped && h.pins > 0).map(|h| h.bytes).sum()
+    }
+
+    /// Bytes that batches under way hold or are about to have: what may come free without anyone's pin being dropped.
+    pub(crate) fn busy(&self) -> u64 {
+        let loading = self.held.values().filter(|h| h.mapped && h.pins == 0).map(|h| h.bytes).sum::<u64>();
+        loading + self.evicting + self.reserved
+    }
+
+    /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims in order of last use. `stamp_of` tells when a page was really last
+    /// used, and `may_evict` whether it may go at all. On success the bytes are set aside and the victims are out of the order until
+    /// [`Residency::confirm`] or [`Residency::abandon`].
+    pub(crate) fn plan(
+        &mut self,
+        needs: &[Need],
+        stamp_of: impl Fn(PageKey) -> u64,
+        may_evict: impl Fn(PageKey, u64) -> bool,
+    ) -> Result<Plan, NoRoom> {
+        let mut plan = Plan { commits: needs.to_vec(), ..Plan::default() };
+        let mut spared = Vec::new();
+        let mut recycled: HashMap<u64, u64> = HashMap::new();
+        let mut used = self.used();
+        let mut failed = None;
+        for (i, need) in needs.iter().enumerate() {
+            if take(&mut self.idle, need.bytes) {
+                plan.take_idle.push(need.bytes);
+                continue;
+            }
+            while used + need.bytes > self.budget {
+                if let Some(bytes) = self.any_idle() {
+                    plan.destroy_idle.push(bytes);
+                    used -= bytes;
+                    continue;
+                }
+                let Some(victim) = self.recency.pop_oldest(&stamp_of) else {
+                    failed = Some(i);
+                    break;
+                };
+                if !may_evict(victim.key, victim.stamp) {
+                    spared.push(victim);
+                    continue;
+                }
+                used -= victim.bytes;
+                *recycled.entry(victim.bytes).or_default() += 1;
+                plan.victims.push(victim);
+            }
+            if failed.is_some() {
+                break;
+            }
+            used += need.bytes;
+            match recycled.get_mut(&need.bytes) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => plan.create.push(need.bytes),
+            }
+        }
+        // Victims that nobody takes over are destroyed before anything is made, so what is made takes their place.
+        let surplus = recycled.iter().map(|(bytes, count)| bytes * count).sum();
+        plan.reserved_bytes =
+            plan.take_idle.iter().sum::<u64>() + plan.create.iter().sum::<u64>().saturating_sub(surplus);
+        self.recency.put_back(&spared);
+        self.reserved += plan.reserved_bytes;
+        self.evicting += plan.victims.iter().map(|v| v.bytes).sum::<u64>();
+        match failed {
+            None => Ok(plan),
+            Some(i) => {
+                self.abandon(&plan);
+                Err(self.no_room(needs[i..].iter().map(|n| n.bytes).sum(), &spared))
+            }
+        }
+    }
+
+    /// Decides what must go for `target` bytes to be enough.
+    pub(crate) fn plan_shrink(
+        &mut self,
+        target: u64,
+        stamp_of: impl Fn(PageKey) -> u64,
+        may_evict: impl Fn(PageKey, u64) -> bool,
+    ) -> Result<Plan, NoRoom> {
+        let mut plan = Plan::default();
+        let mut spared = Vec::new();
+        let mut used = self.used();
+        while used > target {
+            if let Some(bytes) = self.any_idle() {
+                plan.destroy_idle.push(bytes);
+                used -= bytes;
+                continue;
+            }
+            let Some(victim) = self.recency.pop_oldest(&stamp_of) else { break };
+            if may_evict(victim.key, victim.stamp) {
+                used -= victim.bytes;
+                plan.victims.push(victim);
+            } else {
+                spared.push(victim);
+            }
+        }
+        self.recency.put_back(&spared);
+        self.evicting += plan.victims.iter().map(|v| v.bytes).sum::<u64>();
+        if used > target {
+            self.abandon(&plan);
+            return Err(self.no_room(used - target, &spared));
+        }
+        Ok(plan)
+    }
+
+    /// Takes the given pages out of the order, as far as nothing holds them: the plan that decommits them.
+    pub(crate) fn plan_evict(&mut self, pages: &[PageKey]) -> Plan {
+        let victims: Vec<_> = pages.iter().filter_map(|&key| self.recency.remove(key)).collect();
+        self.evicting += victims.iter().map(|v| v.bytes).sum::<u64>();
+        Plan { victims, ..Plan::default() }
+    }
+
+    /// The plan was carried out: its commits have memory (and are held, see [`Residency::hold`]), its victims have none.
+    pub(crate) fn confirm(&mut self, plan: &Plan) {
+        self.reserved -= plan.reserved_bytes;
+        let out = plan.victims.iter().map(|v| v.bytes).sum::<u64>();
+        self.evicting -= out;
+        self.mapped += plan.commits.iter().map(|c| c.bytes).sum::<u64>();
+        self.mapped -= out;
+        for need in &plan.commits {
+            if let Some(hold) = self.held.get_mut(&need.key) {
+                hold.mapped = true;
+            }
+        }
+    }
+
+    /// The plan was not carried out, or was undone: everything is as it was before, the order of eviction included.
+    pub(crate) fn abandon(&mut self, plan: &Plan) {
+        let free = self.take_back(plan);
+        self.recency.restore(&free);
+    }
+
+    /// The plan failed and was undone: as [`Residency::abandon`], but other victims are tried first the next time.
+    pub(crate) fn abandon_failed(&mut self, plan: &Plan) {
+        let free = self.take_back(plan);
+        self.recency.put_back(&free);
+    }
+
+    /// Takes the plan's bytes back and returns the victims that have a place in the order.
+    fn take_back(&mut self, plan: &Plan) -> Vec<Victim> {
+        self.reserved -= plan.reserved_bytes;
+        self.evicting -= plan.victims.iter().map(|v| v.bytes).sum::<u64>();
+        for &bytes in plan.take_idle.iter().chain(&plan.destroy_idle) {
+            self.add_idle(bytes);
+        }
+        // One that was pinned meanwhile takes its place when it is let go.
+        let mut free = plan.victims.clone();
+        free.retain(|victim| match self.held.get_mut(&victim.key) {
+            None => true,
+            Some(hold) => {
+                hold.mapped = true;
+                false
+            }
+        });
+        free
+    }
+
+    /// A victim of a plan under way stays mapped, out of the order for good: its memory could be neither used nor given back.
+    pub(crate) fn strand(&mut self, victim: &Victim) {
+        self.evicting -= victim.bytes;
+    }
+
+    /// A page is mapped that no plan accounts for.
+    pub(crate) fn add_stray(&mut self, bytes: u64) {
+        self.mapped += bytes;
+    }
+
+    /// A physical page waits to be mapped.
+    pub(crate) fn add_idle(&mut self, bytes: u64) {
+        *self.idle.entry(bytes).or_default() += 1;
+    }
+
+    /// Takes a page out of the order, so that no plan picks it.
+    pub(crate) fn take_out(&mut self, key: PageKey) {
+        self.recency.remove(key);
+    }
+
+    /// A committed page that was taken out lost its memory outside any plan: to the waiting pages, or to the system.
+    pub(crate) fn unmapped(&mut self, bytes: u64, now_idle: bool) {
+        self.mapped -= bytes;
+        if now_idle {
+            self.add_idle(bytes);
+        }
+    }
+
+    /// The plan that destroys all waiting pages.
+    pub(crate) fn plan_trim(&mut self) -> Plan {
+        Plan { destroy_idle: std::iter::from_fn(|| self.any_idle()).collect(), ..Plan::default() }
+    }
+
+    /// A batch loads into the page: it may not go.
+    pub(crate) fn hold(&mut self, key: PageKey, bytes: u64) {
+        self.entry(key, bytes).loads += 1;
+    }
+
+    /// The batch is done with the page; where `mapped`, it takes its place in the order.
+    pub(crate) fn unhold(&mut self, key: PageKey, mapped: bool, stamp: u64) {
+        self.let_go(key, mapped, stamp, |h| h.loads -= 1);
+    }
+
+    /// Forbids eviction of the page, mapped or not, until as many [`Residency::unpin`]s.
+    pub(crate) fn pin(&mut self, key: PageKey, bytes: u64) {
+        self.entry(key, bytes).pins += 1;
+    }
+
+    /// Takes a pin back; where the page is `mapped` and nothing else holds it, it takes its place in the order.
+    pub(crate) fn unpin(&mut self, key: PageKey, mapped: bool, stamp: u64) {
+        self.let_go(key, mapped, stamp, |h| h.pins -= 1);
+    }
+
+    /// Whether a pin or a batch holds the page.
+    pub(crate) fn is_held(&self, key: PageKey) -> bool {
+        self.held.contains_key(&key)
+    }
+
+    fn entry(&mut self, key: PageKey, bytes: u64) -> &mut Hold {
+        let in_order = self.recency.remove(key).is_some();
+        let hold = self.held.entry(key).or_default();
+        hold.bytes = bytes;
+        hold.mapped |= in_order;
+        hold
+    }
+
+    fn let_go(&mut self, key: PageKey, mapped: bool, stamp: u64, release: impl FnOnce(&mut Hold)) {
+        let Some(hold) = self.held.get_mut(&key) else { return };
+        release(hold);
+        let Hold { bytes, pins, loads, .. } = *hold;
+        if pins == 0 && loads == 0 {
+            self.held.remove(&key);
+            if mapped {
+                self.recency.insert(Victim { key, bytes, stamp });
+            }
+        }
+    }
+
+    fn any_idle(&mut self) -> Option<u64> {
+        let bytes = *self.idle.keys().next_back()?;
+        take(&mut self.idle, bytes).then_some(bytes)
+    }
+
+    fn no_room(&self, needed_bytes: u64, spared: &[Victim]) -> NoRoom {
+        NoRoom {
+            needed_bytes,
+            pinned_bytes: self.pinned(),
+            busy_bytes: self.busy(),
+            spared_bytes: spared.iter().map(|v| v.bytes).sum(),
+        }
+    }
+}
+
+fn take(idle: &mut BTreeMap<u64, u64>, bytes: u64) -> bool {
+    let Some(count) = idle.get_mut(&bytes) else { return false };
+    *count -= 1;
+    if *count == 0 {
+        idle.remove(&bytes);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! One contract for every backend: what the trait promises, checked through the trait alone.
+
+use std::sync::{Mutex, PoisonError};
+
+use vastgrid::BackendError;
+use vastgrid::backend::{
+    Access, Backend, Checked, Faulty, HostAddressable, HostBackend, HostConfig, ModelBackend, ModelConfig,
+    Refused, ReserveSpec, Staging,
+};
+
+/// A fixed sequence of bytes that differs for every seed and does not repeat within a page.
+fn random(bytes: u64, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..bytes.div_ceil(8)).flat_map(|_| next()).take(usize::try_from(bytes).unwrap()).collect()
+}
+
+fn reserve<B: Backend>(b: &B, pages: u64, page_bytes: u64) -> B::Reservation {
+    b.reserve(ReserveSpec { bytes: pages * page_bytes, page_bytes, expected_pages: pages.min(16) }).unwrap()
+}
+
+fn map<B: Backend>(b: &B, r: &B::Reservation, offset: u64, page: B::Page, page_bytes: u64) {
+    b.map(r, offset, page).map_err(|refused| refused.error).unwrap();
+    b.set_access(r, offset..offset + page_bytes, Access::ReadWrite).unwrap();
+}
+
+fn write<B: Backend>(b: &B, r: &B::Reservation, offset: u64, bytes: &[u8]) {
+    let mut staging = b.stage(r, offset..offset + bytes.len() as u64).unwrap();
+    assert_eq!(staging.bytes_mut().len(), bytes.len());
+    staging.bytes_mut().copy_from_slice(bytes);
+    let ticket = b.submit(r, staging).unwrap();
+    b.wait(ticket).unwrap();
+}
+
+fn read<B: Backend>(b: &B, r: &B::Reservation, offset: u64, bytes: u64) -> Vec<u8> {
+    let mut out = vec![0; usize::try_from(bytes).unwrap()];
+    b.read(r, offset, &mut out).unwrap();
+    out
+}
+
+fn data_comes_back<B: Backend>(b: &B, page_bytes: u64) {
+    let r = reserve(b, 8, page_bytes);
+    let quarter = page_bytes / 4;
+    for (seed, at) in [(1, 0), (2, 3), (3, 7)] {
+        map(b, &r, at * page_bytes, b.create(page_bytes).unwrap(), page_bytes);
+        for part in 0..4 {
+            write(b, &r, at * page_bytes + part * quarter, &random(quarter, seed * 4 + part));
+        }
+    }
+    for (seed, at) in [(1, 0), (2, 3), (3, 7)] {
+        for part in 0..4 {
+            let got = read(b, &r, at * page_bytes + part * quarter, quarter);
+            assert!(got == random(quarter, seed * 4 + part), "page {at}, part {part}");
+        }
+    }
+    // A read across two pages that lie side by side.
+    map(b, &r, page_bytes, b.create(page_bytes).unwrap(), page_bytes);
+    write(b, &r, page_bytes, &random(page_bytes, 9));
+    let across = read(b, &r, page_bytes - 64, 128);
+    assert_eq!(across[..64], random(quarter, 7)[random(quarter, 7).len() - 64..]);
+    assert_eq!(across[64..], random(page_bytes, 9)[..64]);
+    b.read(&r, 5 * page_bytes, &mut []).unwrap();
+}
+
+fn contents_follow_the_page<B: Backend>(b: &B, page_bytes: u64) {
+    let r = reserve(b, 8, page_bytes);
+    let other = reserve(b, 8, page_bytes);
+    let at = |i: u64| i * page_bytes;
+    let contents = random(page_bytes, 1);
+    map(b, &r, at(1), b.create(page_bytes).unwrap(), page_bytes);
+    write(b, &r, at(1), &contents);
+    // Elsewhere and back, untouched: as a batch that is undone.
+    let page = b.unmap(&r, at(1)).unwrap();
+    map(b, &r, at(2), page, page_bytes);
+    let page = b.unmap(&r, at(2)).unwrap();
+    map(b, &r, at(1), page, page_bytes);
+    assert!(read(b, &r, at(1), page_bytes) == contents, "back again");
+    // Elsewhere, read there; then in another reservation.
+    let page = b.unmap(&r, at(1)).unwrap();
+    map(b, &r, at(5), page, page_bytes);
+    assert!(read(b, &r, at(5), page_bytes) == contents, "elsewhere");
+    let page = b.unmap(&r, at(5)).unwrap();
+    map(b, &other, at(0), page, page_bytes);
+    assert!(read(b, &other, at(0), page_bytes) == contents, "in another reservation");
+    // Another page takes the place where this one's memory may linger.
+    let page = b.unmap(&other, at(0)).unwrap();
+    map(b, &other, at(0), b.create(page_bytes).unwrap(), page_bytes);
+    write(b, &other, at(0), &random(page_bytes, 2));
+    map(b, &other, at(7), page, page_bytes);
+    assert!(read(b, &other, at(7), page_bytes) == contents, "displaced");
+    assert!(read(b, &other, at(0), page_bytes) == random(page_bytes, 2));
+    // Mapped elsewhere first, and only then is the old place taken.
+    let page = b.unmap(&other, at(7)).unwrap();
+    map(b, &r, at(3), page, page_bytes);
+    map(b, &other, at(7), b.create(page_bytes).unwrap(), page_bytes);
+    write(b, &other, at(7), &random(page_bytes, 3));
+    assert!(read(b, &r, at(3), page_bytes) == contents, "displaced while mapped");
+    // The reservation where its memory lingers ends.
+    let page = b.unmap(&r, at(3)).unwrap();
+    b.release(r).unwrap();
+    map(b, &other, at(4), page, page_bytes);
+    assert!(read(b, &other, at(4), page_bytes) == contents, "after its reservation ended");
+    assert!(read(b, &other, at(7), page_bytes) == random(page_bytes, 3));
+}
+
+/// The engine's cycle, with the contents of every mapped page known at every step.
+fn recycling_mixes_nothing_up<B: Backend>(b: &B, page_bytes: u64) {
+    let (places, pages) = (24u64, 6usize);
+    let r = reserve(b, places, page_bytes);
+    let mut mapped: Vec<(u64, u64)> = Vec::new();
+    let mut idle: Vec<B::Page> = (0..pages).map(|_| b.create(page_bytes).unwrap()).collect();
+    for step in 0..200u64 {
+        let place = (step * 7 + step / 5 * 11) % places;
+        if mapped.iter().any(|m| m.0 == place) {
+            continue;
+        }
+        if idle.is_empty() || step % 13 == 0 && !mapped.is_empty() {
+            let (victim, seed) = mapped.remove(usize::try_from(step).unwrap() * 5 % mapped.len());
+            assert!(
+                read(b, &r, victim * page_bytes, page_bytes / 2) == random(page_bytes / 2, seed),
+                "step {step}"
+            );
+            let page = b.unmap(&r, victim * page_bytes).unwrap();
+            if step % 26 == 0 { b.destroy(page).unwrap() } else { idle.push(page) }
+        }
+        let page = if step % 3 == 0 && idle.len() > 1 {
+            idle.remove(0)
+        } else {
+            idle.pop().unwrap_or_else(|| b.create(page_bytes).unwrap())
+        };
+        map(b, &r, place * page_bytes, page, page_bytes);
+        write(b, &r, place * page_bytes, &random(page_bytes / 2, step + 100));
+        mapped.push((place, step + 100));
+    }
+    for (place, seed) in mapped {
+        assert!(read(b, &r, place * page_bytes, page_bytes / 2) == random(page_bytes / 2, seed));
+    }
+}
+
+macro_rules! refused {
+    ($outcome:expr, $pattern:pat) => {{
+        let error = $outcome.err().expect(stringify!($outcome must be refused));
+        assert!(matches!(error, $pattern), "{}: {error}", stringify!($outcome));
+    }};
+}
+
+fn what_a_driver_refuses_is_refused<B: Backend>(b: &B, page_bytes: u64) {
+    use BackendError as E;
+    let granularity = b.caps().granularity_bytes;
+    let spec = |bytes, page_bytes| ReserveSpec { bytes, page_bytes, expected_pages: 1 };
+    refused!(b.reserve(spec(0, page_bytes)), E::ReserveSize { .. });
+    refused!(b.reserve(spec(page_bytes + page_bytes / 2, page_bytes)), E::ReserveSize { .. });
+    refused!(b.reserve(spec(1 << 47, page_bytes)), E::ReserveSize { .. });
+    refused!(b.reserve(spec(1 << 20, 0)), E::Misaligned { .. });
+    refused!(b.reserve(spec(3 * granularity, 3 * granularity)), E::Misaligned { .. });
+    refused!(b.reserve(spec(granularity, granularity / 2)), E::Misaligned { .. });
+    for bytes in [0, granularity / 2, granularity * 3, u64::MAX] {
+        refused!(b.create(bytes), E::Misaligned { .. });
+    }
+    let r = reserve(b, 4, page_bytes);
+    let mut page = b.create(page_bytes).unwrap();
+    let offsets = [page_bytes / 2, 4 * page_bytes, u64::MAX - page_bytes + 1];
+    for offset in offsets {
+        let Refused { error, page: back } = b.map(&r, offset, page).expect_err("refused");
+        assert!(matches!(error, E::Misaligned { .. } | E::OutOfRange { .. }), "{error}");
+        page = back;
+    }
+    b.map(&r, 0, page).map_err(|refused| refused.error).unwrap();
+    let second = b.create(page_bytes).unwrap();
+    let Refused { error, page: second } = b.map(&r, 0, second).expect_err("mapped already");
+    assert!(matches!(error, E::AlreadyMapped { offset_bytes: 0, .. }), "{error}");
+    let large = b.create(page_bytes * 2).unwrap();
+    refused!(b.map(&r, page_bytes * 2, large).map_err(|refused| refused.error), E::Misaligned { .. });
+    refused!(b.stage(&r, 0..page_bytes), E::NoAccess { .. });
+    refused!(b.read(&r, 0, &mut [0; 8]), E::NoAccess { .. });
+    b.map(&r, 2 * page_bytes, second).map_err(|refused| refused.error).unwrap();
+    refused!(b.set_access(&r, 0..3 * page_bytes, Access::ReadWrite), E::NotMapped { .. });
+    refused!(b.stage(&r, 0..page_bytes), E::NoAccess { .. });
+    refused!(b.set_access(&r, 0..page_bytes / 2, Access::ReadWrite), E::CutsMapping { .. });
+    refused!(b.set_access(&r, 0..5 * page_bytes, Access::ReadWrite), E::OutOfRange { .. });
+    b.set_access(&r, 0..page_bytes, Access::ReadWrite).unwrap();
+    write(b, &r, 0, &random(page_bytes, 1));
+    refused!(b.stage(&r, 8..8), E::CutsMapping { .. });
+    refused!(b.stage(&r, page_bytes..page_bytes + 8), E::NotMapped { .. });
+    refused!(b.stage(&r, page_bytes - 8..page_bytes + 8), E::NotMapped { .. });
+    refused!(b.read(&r, page_bytes - 8, &mut [0; 16]), E::NotMapped { .. });
+    refused!(b.read(&r, 4 * page_bytes - 8, &mut [0; 16]), E::OutOfRange { .. });
+    refused!(b.read(&r, u64::MAX, &mut [0; 16]), E::OutOfRange { .. });
+    refused!(b.unmap(&r, page_bytes), E::NotMapped { .. });
+    refused!(b.unmap(&r, page_bytes / 2), E::CutsMapping { .. });
+    refused!(b.unmap(&r, 4 * page_bytes), E::OutOfRange { .. });
+    let staging = b.stage(&r, 0..page_bytes / 2).unwrap();
+    refused!(b.stage(&r, page_bytes / 4..page_bytes), E::Busy { .. });
+    refused!(b.read(&r, page_bytes / 4, &mut [0; 8]), E::Busy { .. });
+    refused!(b.unmap(&r, 0), E::Busy { .. });
+    drop(staging);
+    b.set_access(&r, 0..page_bytes, Access::Read).unwrap();
+    assert!(
+        read(b, &r, page_bytes / 2, 64)
+            == random(page_bytes, 1)[usize::try_from(page_bytes / 2).unwrap()..][..64]
+    );
+    refused!(b.stage(&r, 0..page_bytes), E::NoAccess { .. });
+    b.unmap(&r, 0).unwrap();
+    refused!(b.unmap(&r, 0), E::NotMapped { .. });
+    refused!(b.release(r), E::WrongOwner { .. });
+    // None of that keeps the backend from working.
+    data_comes_back(b, page_bytes);
+}
+
+fn a_huge_reservation_costs_nothing<B: Backend>(b: &B, page_bytes: u64) {
+    // Half of all addresses that there are: two such tests at once might not fit.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let bytes = 1 << 46;
+    let r = b.reserve(ReserveSpec { bytes, page_bytes, expected_pages: 4 }).unwrap();
+    for offset in [0, bytes / 2, bytes - page_bytes] {
+        map(b, &r, offset, b.create(page_bytes).unwrap(), page_bytes);
+        write(b, &r, offset, &random(4096, offset + 1));
+    }
+    for offset in [0, bytes / 2, bytes - page_bytes] {
+        assert!(read(b, &r, offset, 4096) == random(4096, offset + 1));
+    }
+    let base = b.base_address(&r);
+    assert!(base.is_multiple_of(page_bytes), "{base:x}");
+    drop(r);
+    b.release(b.reserve(ReserveSpec { bytes, page_bytes, expected_pages: 4 }).unwrap()).unwrap();
+}
+
+fn addresses_show_what_was_submitted<B: HostAddressable>(b: &B, page_bytes: u64) {
+    let r = reserve(b, 8, page_bytes);
+    map(b, &r, 5 * page_bytes, b.create(page_bytes).unwrap(), page_bytes);
+    write(b, &r, 5 * page_bytes, &random(page_bytes, 1));
+    let page = b.unmap(&r, 5 * page_bytes).unwrap();
+    map(b, &r, 2 * page_bytes, page, page_bytes);
+    write(b, &r, 2 * page_bytes, &random(page_bytes, 2));
+    let address = usize::try_from(b.base_address(&r) + 2 * page_bytes).unwrap();
+    let length = usize::try_from(page_bytes).unwrap();
+    #[expect(unsafe_code, reason = "what HostAddressable is for")]
+    // SAFETY: the page is mapped there with access, nothing is staged, and `b` is host-addressable.
+    let seen =
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(address), length) };
+    assert!(seen == random(page_bytes, 2));
+}
+
+macro_rules! contract {
+    ($($name:ident: $backend:expr, $page_bytes:expr $(, $host:ident)?;)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn data_comes_back() { super::data_comes_back(&$backend, $page_bytes); }
+            #[test]
+            fn contents_follow_the_page() { super::contents_follow_the_page(&$backend, $page_bytes); }
+            #[test]
+            fn recycling_mixes_nothing_up() { super::recycling_mixes_nothing_up(&$backend, $page_bytes); }
+            #[test]
+            fn what_a_driver_refuses_is_refused() { super::what_a_driver_refuses_is_refused(&$backend, $page_bytes); }
+            #[test]
+            fn a_huge_reservation_costs_nothing() { super::a_huge_reservation_costs_nothing(&$backend, $page_bytes); }
+            $(contract!(@$host $backend, $page_bytes);)?
+        }
+    )*};
+    (@host $backend:expr, $page_bytes:expr) => {
+        #[test]
+        fn addresses_show_what_was_submitted() { super::addresses_show_what_was_submitted(&$backend, $page_bytes); }
+    };
+}
+
+fn asynchronous() -> ModelBackend {
+    ModelBackend::new(ModelConfig { asynchronous: true, polls_until_done: Some(3), ..ModelConfig::default() })
+}
+
+fn demand_zero() -> HostBackend {
+    HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() })
+}
+
+contract! {
+    model: ModelBackend::default(), 4096;
+    model_large_pages: ModelBackend::new(ModelConfig { granularity_bytes: 2 << 20, ..ModelConfig::default() }), 2 << 20;
+    model_asynchronous: asynchronous(), 64 << 10;
+    checked_model: Checked::new(ModelBackend::default()), 64 << 10;
+    checked_model_asynchronous: Checked::new(asynchronous()), 64 << 10;
+    faulty_model: Faulty::new(ModelBackend::default()), 64 << 10;
+    host_4k: HostBackend::new(), 4096, host;
+    host_16k: HostBackend::new(), 16 << 10, host;
+    host_64k: HostBackend::new(), 64 << 10, host;
+    host_1m: HostBackend::new(), 1 << 20, host;
+    host_2m: HostBackend::new(), 2 << 20, host;
+    host_8m: HostBackend::new(), 8 << 20, host;
+    host_2m_demand_zero: demand_zero(), 2 << 20, host;
+    checked_host_4k: Checked::new(HostBackend::new()), 4096, host;
+    checked_host_64k: Checked::new(HostBackend::new()), 64 << 10, host;
+    checked_host_2m: Checked::new(HostBackend::new()), 2 << 20, host;
+    faulty_host: Faulty::new(HostBackend::new()), 64 << 10, host;
+    both_around_host: Checked::new(Faulty::new(HostBackend::new())), 16 << 10, host;
+}
