@@ -105,52 +105,45 @@ impl<'a, T: Scalar> Held<'a, T> {
         if (0..3).any(|a| voxel[a] >= grid.extent[a]) {
             return NOTHING;
         }
-        let [x, y, z] = std::array::from_fn(|a| self.place(grid, a, voxel[a]));
+        let [x, y, z] = [0, 1, 2].map(|a| self.place(grid, a, voxel[a]));
         self.voxel(volume, grid, x, y, z).map_or((f32::NEG_INFINITY, f32::INFINITY), range_of)
     }
 
     /// A sample anywhere near the brick, from whichever bricks its support touches; `None` where one of them is missing.
     pub(crate) fn sample<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<f32> {
-        let (s, fraction) = self.support::<2>(grid, p, 0);
-        let mut corners = [[[0.0; 2]; 2]; 2];
-        for (z, slice) in corners.iter_mut().enumerate() {
-            for (y, row) in slice.iter_mut().enumerate() {
-                for (x, corner) in row.iter_mut().enumerate() {
-                    *corner = self.voxel(volume, grid, s[0][x], s[1][y], s[2][z])?;
-                }
-            }
-        }
-        Some(trilerp(corners, fraction))
+        let ((x, fx), (y, fy), (z, fz)) =
+            (self.support::<2>(grid, 0, p[0], 0), self.support::<2>(grid, 1, p[1], 0), self.support::<2>(grid, 2, p[2], 0));
+        let row = |y, z| Some([self.voxel(volume, grid, x[0], y, z)?, self.voxel(volume, grid, x[1], y, z)?]);
+        let slice = |z| Some([row(y[0], z)?, row(y[1], z)?]);
+        Some(trilerp([slice(z[0])?, slice(z[1])?], [fx, fy, fz]))
     }
 
     /// A gradient anywhere near the brick; `None` where part of its support is missing.
     pub(crate) fn gradient<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<[f32; 3]> {
-        let (s, fraction) = self.support::<4>(grid, p, 1);
+        let ((xs, fx), (ys, fy), (zs, fz)) =
+            (self.support::<4>(grid, 0, p[0], 1), self.support::<4>(grid, 1, p[1], 1), self.support::<4>(grid, 2, p[2], 1));
         let missing = std::cell::Cell::new(false);
         let at = |x: usize, y: usize, z: usize| {
-            self.voxel(volume, grid, s[0][x], s[1][y], s[2][z]).unwrap_or_else(|| {
+            self.voxel(volume, grid, xs[x], ys[y], zs[z]).unwrap_or_else(|| {
                 missing.set(true);
                 0.0
             })
         };
-        let gradient = differences(at, fraction);
+        let gradient = differences(at, [fx, fy, fz]);
         (!missing.get()).then_some(gradient)
     }
 
-    /// Where the N voxels of a support are along each axis, the first being `before` voxels before the one below `p`.
+    /// Where the N voxels of a support are along an axis, the first being `before` voxels before the one below `p`; and the fraction.
     #[inline(always)]
-    fn support<const N: usize>(&self, grid: &Grid, p: [i64; 3], before: i64) -> ([[Place; N]; 3], [f32; 3]) {
-        let mut fraction = [0.0; 3];
-        let places = std::array::from_fn(|a| {
-            let last = grid.extent[a] - 1;
-            let clamped = p[a].clamp(0, last << 32);
-            let (below, f) = split(clamped);
-            fraction[a] = f;
-            std::array::from_fn(|i| {
-                let voxel = (i64::from(below) - before + i as i64).clamp(0, last);
-                self.place(grid, a, voxel)
-            })
-        });
+    fn support<const N: usize>(&self, grid: &Grid, axis: usize, p: i64, before: i64) -> ([Place; N], f32) {
+        let last = grid.extent[axis] - 1;
+        let (below, fraction) = split(p.max(0).min(last << 32));
+        let mut voxel = i64::from(below) - before;
+        let mut places = [Place { brick: 0, slot: 0, offset: 0 }; N];
+        for place in &mut places {
+            *place = self.place(grid, axis, voxel.max(0).min(last));
+            voxel += 1;
+        }
         (places, fraction)
     }
 
@@ -159,15 +152,12 @@ impl<'a, T: Scalar> Held<'a, T> {
         let weight = [1, 3, 9][axis];
         let stride = [1, grid.brick[0], grid.brick[0] * grid.brick[1]][axis];
         let brick = grid.brick_of(axis, voxel);
-        let within = voxel - if brick == 0 { 0 } else { brick * grid.brick[axis] };
-        let near = usize::try_from(brick - self.tile[axis] + 1).ok().filter(|&d| d < 3);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "within a brick that fits memory"
-        )]
-        let offset = (within * stride) as usize;
-        Place { brick, slot: near.map_or(FAR, |d| d * weight), offset }
+        // 0 for the brick before, 1 for this one, 2 for the next.
+        let near = (brick - self.tile[axis] + 1).cast_unsigned();
+        let within = voxel - brick * grid.brick[axis];
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a brick that fits memory")]
+        let (slot, offset) = (if near < 3 { near as usize * weight } else { FAR }, (within * stride) as usize);
+        Place { brick, slot, offset }
     }
 
     #[inline(always)]
