@@ -38,6 +38,9 @@ pub(crate) enum Content<'a, T> {
 
 const MIDDLE: usize = 13;
 const FAR: usize = 27;
+/// The rows along x, by y and z, that [`differences`] asks for.
+const ROWS_OF_A_GRADIENT: [(usize, usize); 12] =
+    [(1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (3, 1), (0, 2), (1, 2), (2, 2), (3, 2), (1, 3), (2, 3)];
 
 impl<'a, T: Scalar> Held<'a, T> {
     pub(crate) fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
@@ -110,27 +113,49 @@ impl<'a, T: Scalar> Held<'a, T> {
     }
 
     /// A sample anywhere near the brick, from whichever bricks its support touches; `None` where one of them is missing.
+    #[inline(always)]
     pub(crate) fn sample<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<f32> {
         let ((x, fx), (y, fy), (z, fz)) =
             (self.support::<2>(grid, 0, p[0], 0), self.support::<2>(grid, 1, p[1], 0), self.support::<2>(grid, 2, p[2], 0));
-        let row = |y, z| Some([self.voxel(volume, grid, x[0], y, z)?, self.voxel(volume, grid, x[1], y, z)?]);
-        let slice = |z| Some([row(y[0], z)?, row(y[1], z)?]);
-        Some(trilerp([slice(z[0])?, slice(z[1])?], [fx, fy, fz]))
+        let row = |y, z| self.run::<2, V>(volume, grid, &x, y, z);
+        Some(trilerp([[row(y[0], z[0])?, row(y[1], z[0])?], [row(y[0], z[1])?, row(y[1], z[1])?]], [fx, fy, fz]))
     }
 
     /// A gradient anywhere near the brick; `None` where part of its support is missing.
+    #[inline(always)]
     pub(crate) fn gradient<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<[f32; 3]> {
-        let ((xs, fx), (ys, fy), (zs, fz)) =
+        let ((x, fx), (y, fy), (z, fz)) =
             (self.support::<4>(grid, 0, p[0], 1), self.support::<4>(grid, 1, p[1], 1), self.support::<4>(grid, 2, p[2], 1));
-        let missing = std::cell::Cell::new(false);
-        let at = |x: usize, y: usize, z: usize| {
-            self.voxel(volume, grid, xs[x], ys[y], zs[z]).unwrap_or_else(|| {
-                missing.set(true);
-                0.0
-            })
-        };
-        let gradient = differences(at, [fx, fy, fz]);
-        (!missing.get()).then_some(gradient)
+        let mut voxels = [[[0.0; 4]; 4]; 4];
+        for (iy, iz) in ROWS_OF_A_GRADIENT {
+            voxels[iz][iy] = self.run::<4, V>(volume, grid, &x, y[iy], z[iz])?;
+        }
+        Some(differences(|x, y, z| voxels[z][y][x], [fx, fy, fz]))
+    }
+
+    /// N voxels along x: from one slice where they lie in one brick, one by one where they do not.
+    #[inline(always)]
+    fn run<const N: usize, V: Volume<T>>(
+        &self,
+        volume: &V,
+        grid: &Grid,
+        x: &[Place; N],
+        y: Place,
+        z: Place,
+    ) -> Option<[f32; N]> {
+        let from = x[0].offset + y.offset + z.offset;
+        if let Some(Brick::Resident(voxels)) = self.around.get(x[0].slot + y.slot + z.slot)
+            && x[N - 1].offset == x[0].offset + N - 1
+        {
+            // Rising offsets are in one brick, as each begins again at 0.
+            let run = voxels.get(from..from + N)?.first_chunk::<N>()?;
+            return Some(run.map(|v| v.to_f32()));
+        }
+        let mut run = [0.0; N];
+        for (value, &x) in run.iter_mut().zip(x) {
+            *value = self.voxel(volume, grid, x, y, z)?;
+        }
+        Some(run)
     }
 
     /// Where the N voxels of a support are along an axis, the first being `before` voxels before the one below `p`; and the fraction.

@@ -140,6 +140,7 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
     }
 
     /// The gradient at any place near the batch.
+    #[inline(always)]
     pub(crate) fn gradient_at(&mut self, p: [i64; 3], k: u32) -> Result<[f32; 3], Lacking> {
         let found = self.held.gradient(self.scene.volume, &self.scene.grid, p);
         found.map_or_else(|| self.lack(p, 1, k).map(|()| [0.0; 3]), Ok)
@@ -163,6 +164,7 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
 /// Follows a ray from sample `*k` on.
 ///
 /// When it waits, `*k` is the sample that lacks something, and its box of tiles is in the tally.
+#[inline(always)]
 pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
     scene: &Scene<'a, T, V>,
     method: &M,
@@ -313,6 +315,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
     }
 
     /// Samples whose support may reach into other bricks; how many of them were dealt with.
+    #[inline(always)]
     fn rim(
         &mut self,
         begin: u32,

@@ -54,6 +54,7 @@ impl Course {
 
     /// The samples of a ray, or `None` where there are none. They lie in the middle of equal steps from where the ray enters the box.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the box; `as` saturates")]
+    #[inline(always)]
     pub(crate) fn path(&self, ray: &Ray) -> Option<Path> {
         let (mut enter, mut leave) = (0.0f64, f64::INFINITY);
         let (mut origin, mut direction) = ([0.0; 3], [0.0; 3]);
@@ -101,6 +102,7 @@ pub(crate) struct Path {
 
 impl Path {
     #[expect(clippy::cast_precision_loss, reason = "an estimate that errs on the safe side, see `run`")]
+    #[inline(always)]
     fn new(start: [i64; 3], step: [i64; 3], samples: u32, ray: Ray) -> Self {
         let inverse = step.map(|s| if s == 0 { f64::INFINITY } else { 1.0 / s.unsigned_abs() as f64 });
         Self { start, step, inverse, samples, ray }

@@ -8,13 +8,35 @@ use std::arch::x86_64::*;
 use super::{Batch, CellKind, Cells, FRACTION, Kernels, LANES, Lanes, Ramp, SCAN, Scanned, Test, Voxels};
 use crate::voxel::Scalar;
 
+/// Whether the machine has all that is used here.
+pub(super) fn available() -> bool {
+    std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("bmi1")
+        && std::is_x86_feature_detected!("bmi2")
+        && std::is_x86_feature_detected!("lzcnt")
+        && std::is_x86_feature_detected!("popcnt")
+}
+
 /// The kernels for `T`, if the machine has AVX2 and there are some.
 pub(super) fn kernels<T: Scalar>() -> Option<Kernels<T>> {
-    if !std::is_x86_feature_detected!("avx2") {
+    if !available() {
         return None;
     }
     let all: [&dyn Any; 5] = [&U8, &I8, &U16, &I16, &F32];
     all.into_iter().find_map(|k| k.downcast_ref::<Kernels<T>>()).copied()
+}
+
+/// Calls `work`, compiled with the features that [`available`] found.
+pub(super) fn run<R>(work: impl FnOnce() -> R) -> R {
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn with_features<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+    if !available() {
+        return work();
+    }
+    // SAFETY: all these features were found just now.
+    unsafe { with_features(work) }
 }
 
 /// The voxels and fractions of eight positions.
