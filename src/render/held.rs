@@ -7,7 +7,7 @@ use super::grid::{Grid, tile_coord};
 use super::fine::{Fine, range_of};
 use super::occupancy::{Cells, NOTHING};
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{self, Voxels, differences, split, trilerp};
+use crate::view::kernels::{self, ROWS_OF_A_GRADIENT, Voxels, differences, split, trilerp};
 use crate::voxel::Scalar;
 
 /// A brick and what lies around it.
@@ -38,9 +38,6 @@ pub(crate) enum Content<'a, T> {
 
 const MIDDLE: usize = 13;
 const FAR: usize = 27;
-/// The rows along x, by y and z, that [`differences`] asks for.
-const ROWS_OF_A_GRADIENT: [(usize, usize); 12] =
-    [(1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (3, 1), (0, 2), (1, 2), (2, 2), (3, 2), (1, 3), (2, 3)];
 
 impl<'a, T: Scalar> Held<'a, T> {
     pub(crate) fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
@@ -130,7 +127,7 @@ impl<'a, T: Scalar> Held<'a, T> {
         for (iy, iz) in ROWS_OF_A_GRADIENT {
             voxels[iz][iy] = self.run::<4, V>(volume, grid, &x, y[iy], z[iz])?;
         }
-        Some(differences(|x, y, z| voxels[z][y][x], [fx, fy, fz]))
+        Some(differences(&voxels, [fx, fy, fz]))
     }
 
     /// N voxels along x: from one slice where they lie in one brick, one by one where they do not.

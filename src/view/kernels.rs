@@ -221,19 +221,27 @@ pub(crate) fn trilerp(c: [[[f32; 2]; 2]; 2], [fx, fy, fz]: [f32; 3]) -> f32 {
     lerp(slice(c[0]), slice(c[1]), fz)
 }
 
-/// Interpolated central differences out of a 4 x 4 x 4 neighbourhood that begins at (-1, -1, -1). `at(x, y, z)` is asked for 32 of them.
+/// Interpolated central differences out of a 4 x 4 x 4 neighbourhood that begins at (-1, -1, -1), along z, then y, then x. `row(y, z)` is asked
+/// for the rows along x of [`ROWS_OF_A_GRADIENT`]; the outer ones' ends do not count.
 #[inline(always)]
-pub(crate) fn differences(at: impl Fn(usize, usize, usize) -> f32, [fx, fy, fz]: [f32; 3]) -> [f32; 3] {
-    let row = |y, z| lerp(at(1, y, z), at(2, y, z), fx);
-    let along = |y, z| lerp(at(2, y, z) - at(0, y, z), at(3, y, z) - at(1, y, z), fx);
-    let (r11, r21, r12, r22) = (row(1, 1), row(2, 1), row(1, 2), row(2, 2));
-    let x = lerp(lerp(along(1, 1), along(2, 1), fy), lerp(along(1, 2), along(2, 2), fy), fz);
-    let y1 = lerp(r21 - row(0, 1), row(3, 1) - r11, fy);
-    let y2 = lerp(r22 - row(0, 2), row(3, 2) - r12, fy);
-    let z1 = lerp(r12 - row(1, 0), r22 - row(2, 0), fy);
-    let z2 = lerp(row(1, 3) - r11, row(2, 3) - r21, fy);
-    [x, lerp(y1, y2, fz), lerp(z1, z2, fz)]
+pub(crate) fn differences(rows: &[[[f32; 4]; 4]; 4], [fx, fy, fz]: [f32; 3]) -> [f32; 3] {
+    let row = |y: usize, z: usize| rows[z][y];
+    let each = |f: &dyn Fn(usize) -> f32| [f(0), f(1), f(2), f(3)];
+    let mix = |a: [f32; 4], b: [f32; 4], f: f32| each(&|i| lerp(a[i], b[i], f));
+    let minus = |a: [f32; 4], b: [f32; 4]| each(&|i| a[i] - b[i]);
+    // The four rows at the sample's z, and the two in its middle's differences along z.
+    let at = |y| mix(row(y, 1), row(y, 2), fz);
+    let (y0, y1, y2, y3) = (at(0), at(1), at(2), at(3));
+    let along_z = |y| mix(minus(row(y, 2), row(y, 0)), minus(row(y, 3), row(y, 1)), fz);
+    let value = mix(y1, y2, fy);
+    let dy = mix(minus(y2, y0), minus(y3, y1), fy);
+    let dz = mix(along_z(1), along_z(2), fy);
+    [lerp(value[2] - value[0], value[3] - value[1], fx), lerp(dy[1], dy[2], fx), lerp(dz[1], dz[2], fx)]
 }
+
+/// The rows along x, by y and z, that a gradient takes.
+pub(crate) const ROWS_OF_A_GRADIENT: [(usize, usize); 12] =
+    [(1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (3, 1), (0, 2), (1, 2), (2, 2), (3, 2), (1, 3), (2, 3)];
 
 impl<T: Scalar> Voxels<'_, T> {
     /// The voxel `d` away from `from`; 0 outside the slice.
@@ -267,13 +275,20 @@ fn gradient<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3], lanes
     let mut out = [[0.0; LANES]; 3];
     for (n, &lane) in lanes.iter().enumerate() {
         let [(x, fx), (y, fy), (z, fz)] = position(first, step, lane).map(split);
-        #[expect(clippy::cast_possible_wrap, reason = "0 to 3")]
-        let at = |dx, dy, dz| v.at([x, y, z], [dx as i64 - 1, dy as i64 - 1, dz as i64 - 1]);
-        for (axis, value) in out.iter_mut().zip(differences(at, [fx, fy, fz])) {
+        let mut rows = [[[0.0; 4]; 4]; 4];
+        for ((row, plane), (dy, dz)) in ROWS_OF_A_GRADIENT.into_iter().zip(ROWS_OF_A_GRADIENT.map(near)) {
+            rows[plane][row] = [-1, 0, 1, 2].map(|dx| v.at([x, y, z], [dx, dy, dz]));
+        }
+        for (axis, value) in out.iter_mut().zip(differences(&rows, [fx, fy, fz])) {
             axis[n] = value;
         }
     }
     out
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "0 to 3")]
+fn near((y, z): (usize, usize)) -> (i64, i64) {
+    (y as i64 - 1, z as i64 - 1)
 }
 
 fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {

@@ -247,25 +247,43 @@ macro_rules! kernels_of {
                     let by = y.wrapping_mul(v.stride_y).wrapping_add(z.wrapping_mul(v.stride_z));
                     _mm256_add_epi32(p.offset, _mm256_set1_epi32(by))
                 };
-                let row = |y, z| {
-                    let [a, b] = $pairs(v.voxels, at(y, z));
-                    lerp(a, b, fx)
-                };
-                // A row's sample, and its difference along x.
-                let both = |y, z| {
+                // The two voxels of a row around the sample, and the two around those.
+                let inner = |y, z| $pairs(v.voxels, at(y, z));
+                let all = |y, z| {
                     let [before, here] = $pairs(v.voxels, _mm256_sub_epi32(at(y, z), _mm256_set1_epi32(1)));
                     let [next, after] = $pairs(v.voxels, _mm256_add_epi32(at(y, z), _mm256_set1_epi32(1)));
-                    let along = lerp(_mm256_sub_ps(next, before), _mm256_sub_ps(after, here), fx);
-                    (lerp(here, next, fx), along)
+                    [before, here, next, after]
                 };
-                let ((r11, x11), (r21, x21)) = (both(0, 0), both(1, 0));
-                let ((r12, x12), (r22, x22)) = (both(0, 1), both(1, 1));
-                let x = lerp(lerp(x11, x21, fy), lerp(x12, x22, fy), fz);
-                let y1 = lerp(_mm256_sub_ps(r21, row(-1, 0)), _mm256_sub_ps(row(2, 0), r11), fy);
-                let y2 = lerp(_mm256_sub_ps(r22, row(-1, 1)), _mm256_sub_ps(row(2, 1), r12), fy);
-                let z1 = lerp(_mm256_sub_ps(r12, row(0, -1)), _mm256_sub_ps(r22, row(1, -1)), fy);
-                let z2 = lerp(_mm256_sub_ps(row(0, 2), r11), _mm256_sub_ps(row(1, 2), r21), fy);
-                [store(x), store(lerp(y1, y2, fz)), store(lerp(z1, z2, fz))]
+                let (r11, r21, r12, r22) = (all(0, 0), all(1, 0), all(0, 1), all(1, 1));
+                let at_z = |i: usize| (lerp(r11[i], r12[i], fz), lerp(r21[i], r22[i], fz));
+                let [(a0, b0), (a1, b1), (a2, b2), (a3, b3)] = [at_z(0), at_z(1), at_z(2), at_z(3)];
+                let value = |a, b| lerp(a, b, fy);
+                let x = lerp(
+                    _mm256_sub_ps(value(a2, b2), value(a0, b0)),
+                    _mm256_sub_ps(value(a3, b3), value(a1, b1)),
+                    fx,
+                );
+                let ([p1, p2], [q1, q2]) = (inner(-1, 0), inner(-1, 1));
+                let ([s1, s2], [t1, t2]) = (inner(2, 0), inner(2, 1));
+                let along_y = |before, here, next, after| {
+                    lerp(_mm256_sub_ps(next, before), _mm256_sub_ps(after, here), fy)
+                };
+                let y = lerp(
+                    along_y(lerp(p1, q1, fz), a1, b1, lerp(s1, t1, fz)),
+                    along_y(lerp(p2, q2, fz), a2, b2, lerp(s2, t2, fz)),
+                    fx,
+                );
+                let along_z = |before, here, next, after| {
+                    lerp(_mm256_sub_ps(next, before), _mm256_sub_ps(after, here), fz)
+                };
+                let ([c1, c2], [d1, d2]) = (inner(0, -1), inner(1, -1));
+                let ([e1, e2], [f1, f2]) = (inner(0, 2), inner(1, 2));
+                let z = lerp(
+                    lerp(along_z(c1, r11[1], r12[1], e1), along_z(d1, r21[1], r22[1], f1), fy),
+                    lerp(along_z(c2, r11[2], r12[2], e2), along_z(d2, r21[2], r22[2], f2), fy),
+                    fx,
+                );
+                [store(x), store(y), store(z)]
             }
         }
     };
