@@ -10,6 +10,8 @@
 //! | `PEERBENCH` | program whose `ooc pread_lru` and `ooc zarrs_raw` are run in turn with ours |
 //! | `TENSORSTORE_BENCH` | command whose `tensorstore_raw_q8` is |
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
+
 mod common;
 
 use std::fs::File;
@@ -40,11 +42,11 @@ fn trace_walk() -> Vec<u32> {
     let mut at = [4u64, 4, 8];
     let mut trace = Vec::new();
     for _ in 0..4096 {
-        if random.next() % 256 == 0 {
+        if random.next().is_multiple_of(256) {
             at = [random.next() % 8, random.next() % 8, random.next() % 16];
         }
         let axis = (random.next() % 3) as usize;
-        if random.next() % 4 == 0 {
+        if random.next().is_multiple_of(4) {
             let step = if random.next() & 1 == 1 { at[axis] + 1 } else { at[axis].saturating_sub(1) };
             at[axis] = step.min(limits[axis] - 1);
         }
@@ -151,9 +153,9 @@ fn ours(path: &Path, trace: &[u32], ahead: usize, cold: bool) -> f64 {
     let mut times: Vec<_> = (0..ROUNDS)
         .map(|_| {
             if cold {
-                drop_pages(path)
+                drop_pages(path);
             } else {
-                warm(path)
+                warm(path);
             }
             let start = Instant::now();
             std::hint::black_box(round(path, trace, ahead));
@@ -188,13 +190,12 @@ fn status_mib(field: &str) -> u64 {
 
 fn main() {
     let own_dir = tempfile::tempdir().unwrap();
-    let path = match std::env::var_os("PEERS_DATA") {
-        Some(data) => PathBuf::from(data).join("tiles.raw"),
-        None => {
-            let path = own_dir.path().join("tiles.raw");
-            make_file(&path).unwrap();
-            path
-        }
+    let path = if let Some(data) = std::env::var_os("PEERS_DATA") {
+        PathBuf::from(data).join("tiles.raw")
+    } else {
+        let path = own_dir.path().join("tiles.raw");
+        make_file(&path).unwrap();
+        path
     };
     let (perm, walk) = (trace_perm(), trace_walk());
     // Best of what ran before, so that only our own peak is seen.

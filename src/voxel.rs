@@ -102,7 +102,7 @@ macro_rules! integer {
         impl Scalar for $t {
             const TYPE: ScalarType = ScalarType::$kind;
             #[inline(always)]
-            #[expect(clippy::cast_precision_loss, clippy::cast_lossless, reason = "documented: rounded to nearest")]
+            #[allow(clippy::cast_lossless, reason = "lossless for some of the types only")]
             fn to_f32(self) -> f32 { self as f32 }
             #[inline]
             fn to_f64(self) -> f64 { f64::from(self) }

@@ -131,7 +131,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
         for victim in &plan.victims {
             state.each_resident_word(victim.key, |array, tile, mask| {
-                hide(array.planes.resident_word(tile), mask)
+                hide(array.planes.resident_word(tile), mask);
             });
         }
         let retired = self.clock.barrier();
@@ -273,7 +273,7 @@ impl<B: Backend> State<B> {
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
         for victim in victims {
             self.each_resident_word(victim.key, |array, tile, mask| {
-                publish(array.planes.resident_word(tile), mask)
+                publish(array.planes.resident_word(tile), mask);
             });
             self.evicting.remove(&victim.key);
         }

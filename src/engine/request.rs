@@ -91,7 +91,7 @@ impl<B: Backend> Engine<B> {
                 }
                 Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
                 Claim::Blocked(epoch) => {
-                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?
+                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?;
                 }
                 Claim::NoRoom { why, framed } => self.await_room(why, framed, self.budget(), deadline)?,
             }

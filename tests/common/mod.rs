@@ -1,5 +1,6 @@
 //! What several test programs share: volumes whose every voxel is known, pools to hold them, watchdogs and checks of what holds at every moment.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::cast_possible_truncation, reason = "a hash keeps its low bits")]
 
 use std::sync::mpsc;
 use std::time::Duration;
