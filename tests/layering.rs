@@ -239,10 +239,10 @@ fn the_checker_sees_what_it_must() {
     assert_eq!(complaints("backend/host/sys.rs", "use super::super::super::layout::Layout;"), 1, "by super");
     assert_eq!(complaints("backend/host/sys.rs", "use super::HostConfig;"), 0);
     assert_eq!(complaints("backend/model.rs", "use crate::layout::TileId;"), 1, "bytes, never tiles");
-    assert_eq!(complaints("view/slice.rs", "use crate::backend::ZeroedWords;"), 0, "one item of a module");
-    assert_eq!(complaints("view/slice.rs", "use crate::backend::{ZeroedWords, Backend};"), 1);
+    assert_eq!(complaints("planes.rs", "use crate::backend::ZeroedWords;"), 0, "one item of a module");
+    assert_eq!(complaints("planes.rs", "use crate::backend::{ZeroedWords, Backend};"), 1);
     assert_eq!(
-        complaints("view/slice.rs", "//! see [`crate::engine::Engine`]\n// use crate::engine::x;"),
+        complaints("planes.rs", "//! see [`crate::engine::Engine`]\n// use crate::engine::x;"),
         0,
         "prose"
     );

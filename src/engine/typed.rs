@@ -56,15 +56,15 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
         region: Region,
         out: &mut [u8],
     ) -> Result<(), SourceError> {
-        guarded(|| match bytemuck::try_cast_slice_mut::<u8, T>(out) {
-            Ok(voxels) => self.load_voxels(layout, planes, tile, region, voxels),
-            // Memory that is not aligned for T, such as a heap buffer: read into some that is.
-            Err(_) => {
-                let mut voxels = vec![self.fill; out.len() / size_of::<T>()];
-                self.load_voxels(layout, planes, tile, region, &mut voxels)?;
-                out.copy_from_slice(bytemuck::cast_slice(&voxels));
-                Ok(())
+        guarded(|| {
+            if let Ok(voxels) = bytemuck::try_cast_slice_mut::<u8, T>(out) {
+                return self.load_voxels(layout, planes, tile, region, voxels);
             }
+            // Memory that is not aligned for T, such as a heap buffer: read into some that is.
+            let mut voxels = vec![self.fill; out.len() / size_of::<T>()];
+            self.load_voxels(layout, planes, tile, region, &mut voxels)?;
+            out.copy_from_slice(bytemuck::cast_slice(&voxels));
+            Ok(())
         })
     }
 }
