@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
-use crate::layout::{TileCoord, TileId};
+use crate::layout::{PageId, TileCoord, TileId};
 use crate::planes::{settle, stamp};
 use crate::residency::NoRoom;
 use crate::stats::count;
@@ -60,6 +60,17 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// No place for them, a backend that failed (then everything is as before), a poisoned array. Tiles that fail to load are no error: see the report.
     pub(crate) fn request(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Result<Report, Error> {
+        self.request_holding(array, tiles, &[])
+    }
+
+    /// The same for a caller who holds `held`, pages of the tiles: they are let go while this waits for room, so that two who hold some and want more do not wait for
+    /// each other.
+    pub(super) fn request_holding(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        held: &[PageId],
+    ) -> Result<Report, Error> {
         array.check()?;
         let mut report = Report::default();
 
@@ -87,7 +98,15 @@ impl<B: Backend> Engine<B> {
                 }
                 Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
                 Claim::Blocked(epoch) => self.await_change(missing_bytes(array, &missing), epoch, deadline)?,
-                Claim::NoRoom { why, framed } => self.await_room(why, framed, self.budget(), deadline)?,
+                Claim::NoRoom { why, framed } => {
+                    let why = NoRoom { busy_bytes: why.busy_bytes.saturating_sub(self.let_go(array, held)), ..why };
+                    let waited = self.await_room(why, framed, self.budget(), deadline);
+                    self.hold_pages(array, held);
+                    waited?;
+                    if !held.is_empty() {
+                        missing = still_missing(array, tiles, &report);
+                    }
+                }
             }
         }
         Ok(report)
@@ -240,6 +259,16 @@ impl<B: Backend> Engine<B> {
     fn own_frame_in_the_way(&self, needed_bytes: u64) -> Error {
         ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own: true }.into()
     }
+}
+
+/// Tiles that cannot be read and did not fail, each once and in memory order.
+fn still_missing<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId], report: &Report) -> Vec<TileId> {
+    let failed: Vec<_> = report.failed.iter().filter_map(|f| array.layout.tile_id(f.tile)).collect();
+    let gone = |tile: &TileId| !array.planes.is_resident(*tile) && !array.planes.is_uniform(*tile) && !failed.contains(tile);
+    let mut missing: Vec<_> = tiles.iter().copied().filter(gone).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
 }
 
 /// Bytes of the pages of tiles in memory order.
