@@ -96,19 +96,12 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Makes a plan for `needs` and hides the bits of its victims. A victim that was asked for in that very moment is spared, and the plan made anew.
-    fn plan_and_retire(
-        &self,
-        state: &mut State<B>,
-        needs: &[Need],
-        time: u64,
-    ) -> Result<(Plan, Epoch), NoRoom> {
+    fn plan_and_retire(&self, state: &mut State<B>, needs: &[Need], time: u64) -> Result<(Plan, Epoch), NoRoom> {
         loop {
             let in_frame = self.oldest_frame();
             let State { residency, arrays, .. } = &mut *state;
-            let stamp_of =
-                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
-            let clean =
-                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
+            let stamp_of = |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
+            let clean = |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
             // Not what an open frame asked for, not what this request asked for, not what nobody else has.
             let may_evict = |key, stamp| stamp <= in_frame && stamp != time && clean(key);
             let plan = residency.plan(needs, stamp_of, may_evict)?;
@@ -130,15 +123,12 @@ impl<B: Backend> Engine<B> {
     /// abandoned.
     pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
         for victim in &plan.victims {
-            state.each_resident_word(victim.key, |array, tile, mask| {
-                hide(array.planes.resident_word(tile), mask);
-            });
+            state.each_resident_word(victim.key, |array, tile, mask| hide(array.planes.resident_word(tile), mask));
         }
         let retired = self.clock.barrier();
         // Looked at after the barrier: whoever stamped a victim had its frame open before, so a frame missed above is seen here.
         let in_frame = self.oldest_frame();
-        let asked_for =
-            |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
+        let asked_for = |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
         if plan.victims.iter().any(asked_for) {
             state.unretire(&plan.victims);
             state.residency.abandon(plan);
@@ -177,17 +167,7 @@ impl<B: Backend> Engine<B> {
                 let _ = loading.outcome.set(Some(outcome));
             }
         }
-        let empty = |page: &PageId| {
-            let key = array.key(*page);
-            !state.residency.is_held(key)
-                && !state.table(array.id).is_some_and(|table| table.has_resident(*page))
-        };
-        let empty: Vec<_> = claimed.pages.iter().copied().filter(empty).collect();
-        for &page in &empty {
-            state.evicting.insert(array.key(page), Epoch(0));
-            state.residency.take_out(array.key(page));
-        }
-        empty
+        state.take_empty(array, &claimed.pages)
     }
 
     /// Ends a claim whose plan was not carried out: everything is as before, and whoever waits for the tiles may try for itself.
@@ -263,6 +243,20 @@ impl<B: Backend> State<B> {
         }
     }
 
+    /// Puts those of the pages that have memory, hold no tile and are held by nobody out of everyone's reach, to be decommitted.
+    pub(super) fn take_empty(&mut self, array: &ArrayShared<B>, pages: &[PageId]) -> Vec<PageId> {
+        let empty = |page: &PageId| {
+            let holds_tiles = self.table(array.id).is_some_and(|table| table.has_resident(*page));
+            !holds_tiles && self.is_evictable(array, *page) && !self.residency.is_held(array.key(*page))
+        };
+        let empty: Vec<_> = pages.iter().copied().filter(empty).collect();
+        for &page in &empty {
+            self.evicting.insert(array.key(page), Epoch(0));
+            self.residency.take_out(array.key(page));
+        }
+        empty
+    }
+
     /// Whether the page has memory that nobody is taking away: once nothing holds it, it has a place in the order.
     pub(super) fn is_evictable(&self, array: &ArrayShared<B>, page: PageId) -> bool {
         let mapped = self.table(array.id).is_some_and(|table| table.is_mapped(page));
@@ -272,9 +266,7 @@ impl<B: Backend> State<B> {
     /// Makes retired pages visible again.
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
         for victim in victims {
-            self.each_resident_word(victim.key, |array, tile, mask| {
-                publish(array.planes.resident_word(tile), mask);
-            });
+            self.each_resident_word(victim.key, |array, tile, mask| publish(array.planes.resident_word(tile), mask));
             self.evicting.remove(&victim.key);
         }
     }
