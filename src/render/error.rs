@@ -1,0 +1,101 @@
+//! Owns what the ray caster may refuse. Knows nothing of how anything is rendered.
+
+use crate::geometry::Extent;
+
+/// A picture that cannot be rendered as asked.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RenderError {
+    /// The picture has no pixel, or too many.
+    #[error("a picture of {width} x {height}: each side must be 1 to {max}")]
+    ImageSize {
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// The most of either.
+        max: u32,
+    },
+    /// A number is not finite, or lies outside what makes sense.
+    #[error("{what} is {value}: must be {must_be}")]
+    Value {
+        /// Which number.
+        what: &'static str,
+        /// What was given.
+        value: f64,
+        /// What it must be.
+        must_be: &'static str,
+    },
+    /// The camera looks nowhere.
+    #[error("camera: {problem}")]
+    Camera {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The volume cannot be cast through.
+    #[error("volume of {extent} in bricks of {brick} and cells of {cell}: {problem}")]
+    Volume {
+        /// Its size in voxels.
+        extent: Extent,
+        /// Its bricks.
+        brick: Extent,
+        /// Its cells.
+        cell: Extent,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A ray would take more samples than can be counted.
+    #[error("a ray takes {samples} samples, more than {max}: make the step longer")]
+    TooManySamples {
+        /// How many.
+        samples: f64,
+        /// The most.
+        max: u32,
+    },
+    /// A slice does not hold the voxels of its extent.
+    #[error("{voxels} voxels given for an extent of {extent}")]
+    VoxelCount {
+        /// Length of the slice.
+        voxels: usize,
+        /// The extent it should fill.
+        extent: Extent,
+    },
+    /// A transfer function's points are too few, not finite, out of order or out of range.
+    #[error("transfer function, {list} point {index}: {problem}")]
+    TransferPoint {
+        /// `opacity` or `colour`.
+        list: &'static str,
+        /// Which point, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A transfer function's text cannot be read.
+    #[error("transfer function text, line {line}: {problem}: `{text}`")]
+    TransferText {
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+        /// The line.
+        text: String,
+    },
+    /// An exact picture was begun for another volume.
+    #[error("the picture was begun for a volume of {begun}, and goes on with one of {given}")]
+    OtherVolume {
+        /// The extent that it was begun for.
+        begun: Extent,
+        /// The extent of the volume given now.
+        given: Extent,
+    },
+}
+
+/// `value`, if it is finite and `ok`.
+pub(crate) fn checked(
+    what: &'static str,
+    value: f64,
+    must_be: &'static str,
+    ok: impl FnOnce(f64) -> bool,
+) -> Result<f64, RenderError> {
+    if value.is_finite() && ok(value) { Ok(value) } else { Err(RenderError::Value { what, value, must_be }) }
+}
