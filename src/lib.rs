@@ -9,6 +9,8 @@ mod layout;
 mod page_table;
 mod planes;
 mod pool;
+#[cfg(feature = "render")]
+pub mod render;
 mod residency;
 pub mod source;
 mod stats;
