@@ -1,0 +1,187 @@
+//! Owns what a thread holds of the bricks its rays are in: [`Held`], one brick with its 26 neighbours, and a small table of them. A brick is looked
+//! up once for all rays of a block of pixels; reads near its rim go to the neighbours through the same table. Knows nothing of rays.
+
+use std::sync::Arc;
+
+use super::grid::{Grid, tile_coord};
+use super::occupancy::Cells;
+use super::volume::{Brick, Volume};
+use crate::view::kernels::{Voxels, differences, split, trilerp};
+use crate::voxel::Scalar;
+
+/// A brick and what lies around it.
+#[derive(Debug)]
+pub(crate) struct Held<'a, T> {
+    pub(crate) tile: [i64; 3],
+    /// Its first voxel.
+    pub(crate) origin: [i64; 3],
+    pub(crate) content: Content<'a, T>,
+    pub(crate) cells: Arc<Cells>,
+    /// x fastest, the brick itself in the middle.
+    around: [Brick<'a, T>; 27],
+    /// Voxels whose whole support lies in the brick, as a half-open box relative to it: of a sample, and of a gradient.
+    pub(crate) inner: [[i64; 3]; 2],
+    pub(crate) inner_gradient: [[i64; 3]; 2],
+}
+
+/// A brick as the kernels take it.
+#[derive(Debug)]
+pub(crate) enum Content<'a, T> {
+    /// With memory; without kernels where it is too small or too large for them.
+    Voxels(Option<Voxels<'a, T>>),
+    /// One value, and the sample that interpolating it gives (NaN for infinity).
+    Uniform(f32),
+    Missing,
+}
+
+const MIDDLE: usize = 13;
+const FAR: usize = 27;
+
+impl<'a, T: Scalar> Held<'a, T> {
+    fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
+        let around = std::array::from_fn(|i| {
+            let there = [tile[0] + (i % 3) as i64 - 1, tile[1] + (i / 3 % 3) as i64 - 1, tile[2] + (i / 9) as i64 - 1];
+            look_up(volume, grid, there)
+        });
+        let [sx, sy] = [grid.brick[0], grid.brick[0] * grid.brick[1]].map(|s| usize::try_from(s).unwrap_or(usize::MAX));
+        let content = match around[MIDDLE] {
+            Brick::Resident(voxels) => Content::Voxels(Voxels::new(voxels, sx, sy)),
+            Brick::Uniform(v) => Content::Uniform(trilerp([[[v.to_f32(); 2]; 2]; 2], [0.0; 3])),
+            Brick::Missing => Content::Missing,
+        };
+        let origin = grid.origin(tile);
+        let end: [i64; 3] = std::array::from_fn(|a| grid.brick[a].min(grid.extent[a] - origin[a]));
+        Self {
+            tile,
+            origin,
+            content,
+            cells,
+            around,
+            inner: [[0; 3], end.map(|n| n - 1)],
+            inner_gradient: [[1; 3], end.map(|n| n - 2)],
+        }
+    }
+
+    /// A sample anywhere near the brick, from whichever bricks its support touches; `None` where one of them is missing.
+    pub(crate) fn sample<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<f32> {
+        let (s, fraction) = self.support::<2>(grid, p, 0);
+        let mut corners = [[[0.0; 2]; 2]; 2];
+        for (z, slice) in corners.iter_mut().enumerate() {
+            for (y, row) in slice.iter_mut().enumerate() {
+                for (x, corner) in row.iter_mut().enumerate() {
+                    *corner = self.voxel(volume, grid, s[0][x], s[1][y], s[2][z])?;
+                }
+            }
+        }
+        Some(trilerp(corners, fraction))
+    }
+
+    /// A gradient anywhere near the brick; `None` where part of its support is missing.
+    pub(crate) fn gradient<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<[f32; 3]> {
+        let (s, fraction) = self.support::<4>(grid, p, 1);
+        let missing = std::cell::Cell::new(false);
+        let at = |x: usize, y: usize, z: usize| {
+            self.voxel(volume, grid, s[0][x], s[1][y], s[2][z]).unwrap_or_else(|| {
+                missing.set(true);
+                0.0
+            })
+        };
+        let gradient = differences(at, fraction);
+        (!missing.get()).then_some(gradient)
+    }
+
+    /// Where the N voxels of a support are along each axis, the first being `before` voxels before the one below `p`.
+    #[inline(always)]
+    fn support<const N: usize>(&self, grid: &Grid, p: [i64; 3], before: i64) -> ([[Place; N]; 3], [f32; 3]) {
+        let mut fraction = [0.0; 3];
+        let places = std::array::from_fn(|a| {
+            let last = grid.extent[a] - 1;
+            let clamped = p[a].clamp(0, last << 32);
+            let (below, f) = split(clamped);
+            fraction[a] = f;
+            std::array::from_fn(|i| {
+                let voxel = (i64::from(below) - before + i as i64).clamp(0, last);
+                self.place(grid, a, voxel)
+            })
+        });
+        (places, fraction)
+    }
+
+    #[inline(always)]
+    fn place(&self, grid: &Grid, axis: usize, voxel: i64) -> Place {
+        let weight = [1, 3, 9][axis];
+        let stride = [1, grid.brick[0], grid.brick[0] * grid.brick[1]][axis];
+        let brick = grid.brick_of(axis, voxel);
+        let within = voxel - if brick == 0 { 0 } else { brick * grid.brick[axis] };
+        let near = usize::try_from(brick - self.tile[axis] + 1).ok().filter(|&d| d < 3);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a brick that fits memory")]
+        let offset = (within * stride) as usize;
+        Place { brick, slot: near.map_or(FAR, |d| d * weight), offset }
+    }
+
+    #[inline(always)]
+    fn voxel<V: Volume<T>>(&self, volume: &V, grid: &Grid, x: Place, y: Place, z: Place) -> Option<f32> {
+        let slot = x.slot + y.slot + z.slot;
+        let brick = match self.around.get(slot) {
+            Some(&brick) => brick,
+            None => look_up(volume, grid, [x.brick, y.brick, z.brick]),
+        };
+        match brick {
+            Brick::Resident(voxels) => voxels.get(x.offset + y.offset + z.offset).map(|v| v.to_f32()),
+            Brick::Uniform(value) => Some(value.to_f32()),
+            Brick::Missing => None,
+        }
+    }
+}
+
+/// Where a voxel is along one axis.
+#[derive(Clone, Copy)]
+struct Place {
+    brick: i64,
+    /// This axis' part of the index into the bricks around; `FAR` where it is beyond them.
+    slot: usize,
+    /// This axis' part of the offset into the brick.
+    offset: usize,
+}
+
+fn look_up<'a, T: Scalar, V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3]) -> Brick<'a, T> {
+    if !grid.has(tile) {
+        return Brick::Missing;
+    }
+    match volume.brick(tile_coord(tile)) {
+        Brick::Resident(voxels) if voxels.len() < grid.brick_voxels => Brick::Missing,
+        brick => brick,
+    }
+}
+
+/// The bricks that a thread met last.
+#[derive(Debug)]
+pub(crate) struct Table<'a, T> {
+    slots: Vec<Option<Box<Held<'a, T>>>>,
+}
+
+impl<'a, T: Scalar> Table<'a, T> {
+    const EDGE: i64 = 8;
+
+    pub(crate) fn new() -> Self {
+        Self { slots: (0..Self::EDGE.pow(3)).map(|_| None).collect() }
+    }
+
+    /// The brick, from the table or looked up now.
+    #[inline(always)]
+    pub(crate) fn get<V: Volume<T>>(
+        &mut self,
+        volume: &'a V,
+        grid: &Grid,
+        tile: [i64; 3],
+        cells: impl FnOnce() -> Arc<Cells>,
+    ) -> &Held<'a, T> {
+        let [x, y, z] = tile.map(|t| t & (Self::EDGE - 1));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than EDGE cubed")]
+        let slot = &mut self.slots[(x + Self::EDGE * (y + Self::EDGE * z)) as usize];
+        if slot.as_ref().is_none_or(|held| held.tile != tile) {
+            *slot = None;
+        }
+        slot.get_or_insert_with(|| Box::new(Held::new(volume, grid, tile, cells())))
+    }
+}

@@ -1,0 +1,66 @@
+//! Owns how a gradient becomes brightness: [`Light`], Blinn-Phong with the light at the eye. Knows nothing of rays.
+
+use super::options::{Options, Shading};
+
+/// A light that comes from where the ray does, so that half-way vector, light and eye are one direction.
+#[derive(Clone, Debug)]
+pub(crate) struct Light {
+    shading: Shading,
+    /// cos^power, over equal steps of cos from 0 to 1.
+    highlight: Vec<f32>,
+    /// What a difference along each axis is worth.
+    per_voxel: [f32; 3],
+}
+
+const STEPS: u16 = 1024;
+
+impl Light {
+    #[expect(clippy::cast_possible_truncation, reason = "spacings relative to the finest, at most 1e6 apart")]
+    pub(crate) fn new(shading: Shading, options: &Options) -> Self {
+        let finest = options.spacing.into_iter().fold(f64::INFINITY, f64::min);
+        let highlight =
+            (0..=STEPS).map(|i| shading.specular * (f32::from(i) / f32::from(STEPS)).powf(shading.power)).collect();
+        Self { shading, highlight, per_voxel: options.spacing.map(|s| (finest / s) as f32) }
+    }
+
+    /// What to multiply the colour by, and how much white to add. Where there is no gradient the colour is as it is.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to STEPS")]
+    pub(crate) fn on(&self, gradient: [f32; 3], direction: [f32; 3]) -> (f32, f32) {
+        let g: [f32; 3] = std::array::from_fn(|a| gradient[a] * self.per_voxel[a]);
+        let length = (g[0] * g[0] + g[1] * g[1] + g[2] * g[2]).sqrt();
+        let along = g[0] * direction[0] + g[1] * direction[1] + g[2] * direction[2];
+        let cos = (along / length).abs();
+        // Also where the gradient is no number, or too large for one.
+        if !(cos <= 2.0) {
+            return (1.0, 0.0);
+        }
+        let cos = cos.min(1.0);
+        let step = (cos * f32::from(STEPS) + 0.5) as usize;
+        let highlight = self.highlight.get(step).copied().unwrap_or(0.0);
+        (self.shading.ambient + self.shading.diffuse * cos, highlight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn light_falls_off_with_the_angle() {
+        let light = Light::new(Shading::default(), &Options { spacing: [1.0, 1.0, 2.0], ..Options::default() });
+        assert_eq!(light.on([5.0, 0.0, 0.0], [-1.0, 0.0, 0.0]), (0.8, 0.2));
+        assert_eq!(light.on([0.0, 5.0, 0.0], [1.0, 0.0, 0.0]), (0.1, 0.0));
+        let (colour, white) = light.on([1.0, 0.0, 2.0], [1.0, 0.0, 0.0]);
+        let cos = 0.5f32.sqrt();
+        assert!((colour - (0.1 + 0.7 * cos)).abs() < 1e-6 && (white - 0.2 * cos.powi(10)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn without_a_gradient_the_colour_stays() {
+        let light = Light::new(Shading::default(), &Options::default());
+        for g in [[0.0; 3], [f32::NAN; 3], [f32::INFINITY, 0.0, 0.0]] {
+            assert_eq!(light.on(g, [0.0, 0.0, 1.0]), (1.0, 0.0));
+        }
+    }
+}

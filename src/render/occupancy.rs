@@ -1,0 +1,284 @@
+//! Owns what may be leapt over: how much each cell could matter, kept from picture to picture in a [`SkipCache`]. Knows nothing of rays.
+//!
+//! The samples of a cell are those whose lower voxel lies in it; their support reaches into the next cell along each axis. So a cell's importance
+//! comes from the hull of the ranges of up to eight cells, some of them in other bricks:
+//!
+//! ```text
+//!   | own cell | next |        hull = own + next (in 3-D: 2 x 2 x 2)
+//! ```
+//!
+//! Where one of those ranges is unknown the cell is infinitely important: it is sampled, and its brick asked for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::grid::{Grid, tile_coord};
+use super::table::Table;
+use super::volume::{Brick, Volume};
+use crate::layout::TileCoord;
+use crate::voxel::Scalar;
+
+/// How much the values of a cell could matter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weigh<'a> {
+    /// 1 where the table is not clear, 0 where it is.
+    Seen(&'a Table),
+    /// The greatest value.
+    Greatest,
+}
+
+impl Weigh<'_> {
+    fn importance(self, (low, high): (f32, f32)) -> f32 {
+        // Interpolation may leave the hull by its rounding, but for values that are all the same.
+        let slack = if low < high { 1e-6 * low.abs().max(high.abs()) + f32::MIN_POSITIVE } else { 0.0 };
+        match self {
+            Self::Seen(table) => f32::from(u8::from(table.sees(low - slack, high + slack))),
+            Self::Greatest => high + slack,
+        }
+    }
+}
+
+/// How important the cells of a brick are.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    /// x fastest.
+    pub(crate) importance: Vec<f32>,
+    /// The greatest of them.
+    pub(crate) most: f32,
+    /// The picture that this was found out for, if it may change by the next one because a range was unknown.
+    unsettled_in: Option<u64>,
+}
+
+type Shard = RwLock<HashMap<TileCoord, Arc<Cells>>>;
+
+/// What is known of empty space. Keep one from picture to picture: as long as transfer function, mode and volume stay the same, nothing of it is
+/// worked out again.
+///
+/// **Cost**: about 300 bytes per brick that rays have met; it forgets everything when that comes to more than a quarter of a million bricks.
+#[derive(Debug, Default)]
+pub struct SkipCache {
+    key: Vec<u64>,
+    picture: u64,
+    shards: Vec<Shard>,
+}
+
+const SHARDS: usize = 64;
+const MAX_BRICKS: usize = 1 << 18;
+
+impl SkipCache {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.shards.clear();
+    }
+
+    /// How many bricks it knows about.
+    #[must_use]
+    pub fn bricks(&self) -> usize {
+        self.shards.iter().map(|s| s.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Begins a picture: forgets what does not hold any more.
+    pub(crate) fn begin<T: Scalar, V: Volume<T>>(&mut self, volume: &V, grid: &Grid, weigh: Weigh<'_>) {
+        let mut key = vec![volume.version()];
+        for shape in [grid.extent(), volume.brick_shape(), volume.cell_shape()] {
+            key.extend(shape.to_array());
+        }
+        match weigh {
+            Weigh::Greatest => key.push(0),
+            Weigh::Seen(table) => key.extend(table.emptiness().map(u64::from)),
+        }
+        if key != self.key || self.bricks() > MAX_BRICKS {
+            self.key = key;
+            self.clear();
+        }
+        self.shards.resize_with(SHARDS, Shard::default);
+        self.picture += 1;
+    }
+
+    /// The cells of a brick, from the cache or worked out.
+    pub(crate) fn cells<T: Scalar, V: Volume<T>>(
+        &self,
+        volume: &V,
+        grid: &Grid,
+        weigh: Weigh<'_>,
+        tile: [i64; 3],
+    ) -> Arc<Cells> {
+        let key = tile_coord(tile);
+        let mixed = (key.x ^ key.y.rotate_left(21) ^ key.z.rotate_left(42)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        #[expect(clippy::cast_possible_truncation, reason = "a hash")]
+        let shard = self.shards.get((mixed >> 58) as usize % SHARDS);
+        let known = shard.and_then(|s| s.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned());
+        if let Some(cells) = known
+            && cells.unsettled_in.is_none_or(|picture| picture == self.picture)
+        {
+            return cells;
+        }
+        let cells = Arc::new(work_out(volume, grid, weigh, tile, self.picture));
+        if let Some(shard) = shard {
+            shard.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&cells));
+        }
+        cells
+    }
+}
+
+/// A range; (infinity, -infinity) where there is nothing, `None` where it is unknown.
+type Range = Option<(f32, f32)>;
+
+fn hull(a: Range, b: Range) -> Range {
+    let (a, b) = (a?, b?);
+    Some((a.0.min(b.0), a.1.max(b.1)))
+}
+
+fn work_out<T: Scalar, V: Volume<T>>(
+    volume: &V,
+    grid: &Grid,
+    weigh: Weigh<'_>,
+    tile: [i64; 3],
+    picture: u64,
+) -> Cells {
+    let [nx, ny, nz] = grid.cells;
+    let next = [nx, ny, nz].map(|n| n + 1);
+    let ranges = Ranges::new(volume, grid, tile);
+    let mut all: Vec<Range> = Vec::with_capacity(next.iter().product());
+    for z in 0..next[2] {
+        for y in 0..next[1] {
+            all.extend((0..next[0]).map(|x| ranges.of([x, y, z])));
+        }
+    }
+    let stride = [1, next[0], next[0] * next[1]];
+    for by in stride {
+        for i in 0..all.len().saturating_sub(by) {
+            all[i] = hull(all[i], all[i + by]);
+        }
+    }
+    let importance: Vec<f32> = (0..nz)
+        .flat_map(|z| (0..ny).flat_map(move |y| (0..nx).map(move |x| x + y * stride[1] + z * stride[2])))
+        .map(|i| all[i].map_or(f32::INFINITY, |range| weigh.importance(range)))
+        .collect();
+    let most = importance.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let unsettled_in = ranges.unknown.get().then_some(picture);
+    Cells { importance, most, unsettled_in }
+}
+
+/// The ranges of a brick's cells and of those next to it.
+struct Ranges<'a, T, V> {
+    volume: &'a V,
+    grid: &'a Grid,
+    tile: [i64; 3],
+    /// The values of the eight bricks from this one on, where they are uniform.
+    uniform: [Range; 8],
+    unknown: std::cell::Cell<bool>,
+    voxel: std::marker::PhantomData<T>,
+}
+
+impl<'a, T: Scalar, V: Volume<T>> Ranges<'a, T, V> {
+    fn new(volume: &'a V, grid: &'a Grid, tile: [i64; 3]) -> Self {
+        let uniform = std::array::from_fn(|i| {
+            let there = Self::neighbour(tile, i);
+            let brick = if grid.has(there) { volume.brick(tile_coord(there)) } else { Brick::Missing };
+            let Brick::Uniform(value) = brick else { return None };
+            let value = value.to_f32();
+            Some(if value.is_nan() { NOTHING } else { (value, value) })
+        });
+        Self { volume, grid, tile, uniform, unknown: false.into(), voxel: std::marker::PhantomData }
+    }
+
+    fn neighbour(tile: [i64; 3], i: usize) -> [i64; 3] {
+        std::array::from_fn(|a| tile[a] + i64::from(i >> a & 1 == 1))
+    }
+
+    /// The range of a cell counted from this brick's first; the last ones belong to the next brick.
+    fn of(&self, mut cell: [usize; 3]) -> Range {
+        let mut which = 0;
+        for a in 0..3 {
+            if cell[a] == self.grid.cells[a] {
+                which |= 1 << a;
+                cell[a] = 0;
+            }
+        }
+        let there = Self::neighbour(self.tile, which);
+        let origin = self.grid.origin(there);
+        let first = |a: usize| origin[a] + (i64::try_from(cell[a]).unwrap_or(0) << self.grid.cell_shift[a]);
+        if !self.grid.has(there) || (0..3).any(|a| first(a) >= self.grid.extent[a]) {
+            return Some(NOTHING);
+        }
+        if let Some(value) = self.uniform[which] {
+            return Some(value);
+        }
+        let [nx, ny, _] = self.grid.cells;
+        let index = cell[0] + nx * (cell[1] + ny * cell[2]);
+        let range = self.volume.cell_range(tile_coord(there), index);
+        // A range that is no range is not believed.
+        let range = range.filter(|&(low, high)| low <= high || (low, high) == NOTHING);
+        self.unknown.set(self.unknown.get() || range.is_none());
+        range
+    }
+}
+
+const NOTHING: (f32, f32) = (f32::INFINITY, f32::NEG_INFINITY);
+
+#[cfg(test)]
+mod tests {
+    use super::super::transfer::TransferFunction;
+    use super::super::volume::DenseVolume;
+    use super::*;
+    use crate::geometry::Extent;
+
+    #[test]
+    fn a_cell_is_empty_only_if_its_whole_support_is() {
+        let extent = Extent::new(32, 8, 8);
+        let mut voxels = vec![0u8; 32 * 64];
+        voxels[16] = 200;
+        let dense = DenseVolume::new(&voxels, extent).unwrap();
+        let grid = Grid::new(&dense).unwrap();
+        let table = Table::new(&TransferFunction::grey_ramp(100.0, 200.0).unwrap(), None);
+        let mut cache = SkipCache::new();
+        cache.begin(&dense, &grid, Weigh::Seen(&table));
+        let cells = cache.cells(&dense, &grid, Weigh::Seen(&table), [0; 3]);
+        assert_eq!((cells.importance.as_slice(), cells.most), (&[0.0, 1.0, 1.0, 0.0][..], 1.0));
+        cache.begin(&dense, &grid, Weigh::Greatest);
+        assert_eq!(cache.bricks(), 0, "another question, another answer");
+        let cells = cache.cells(&dense, &grid, Weigh::Greatest, [0; 3]);
+        assert_eq!((cells.importance[0], cells.importance[3]), (0.0, 0.0));
+        assert!((200.0..200.1).contains(&cells.importance[1]));
+    }
+
+    struct Unknown;
+
+    impl Volume<f32> for Unknown {
+        fn extent(&self) -> Extent {
+            Extent::new(16, 8, 8)
+        }
+        fn brick_shape(&self) -> Extent {
+            Extent::cube(8)
+        }
+        fn brick(&self, tile: TileCoord) -> Brick<'_, f32> {
+            if tile.x == 0 { Brick::Uniform(3.0) } else { Brick::Missing }
+        }
+        fn cell_shape(&self) -> Extent {
+            Extent::cube(4)
+        }
+        fn cell_range(&self, _: TileCoord, cell: usize) -> Option<(f32, f32)> {
+            (cell % 2 == 1).then_some((1.0, 2.0))
+        }
+    }
+
+    #[test]
+    fn the_unknown_is_important_and_asked_again() {
+        let grid = Grid::new(&Unknown).unwrap();
+        let mut cache = SkipCache::new();
+        cache.begin(&Unknown, &grid, Weigh::Greatest);
+        let first = cache.cells(&Unknown, &grid, Weigh::Greatest, [0; 3]);
+        assert_eq!(first.importance[..2], [3.0, f32::INFINITY]);
+        assert_eq!(first.unsettled_in, Some(1));
+        assert!(Arc::ptr_eq(&first, &cache.cells(&Unknown, &grid, Weigh::Greatest, [0; 3])));
+        cache.begin(&Unknown, &grid, Weigh::Greatest);
+        assert!(!Arc::ptr_eq(&first, &cache.cells(&Unknown, &grid, Weigh::Greatest, [0; 3])));
+    }
+}

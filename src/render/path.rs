@@ -1,0 +1,202 @@
+//! Owns where the samples of a ray lie: [`Path`], in fixed point, and how many samples stay in a box. Knows nothing of bricks' contents.
+//!
+//! Sample `k` lies at `start + k * step`, in integers: it is the same whichever brick, batch or turn of an exact picture it is computed in.
+//!
+//! ```text
+//!   voxel i's centre is at i << 32          the volume reaches from -0.5 to n - 0.5
+//!   |--.--|--.--|--.--|                     a sample's support: the voxels below and above it
+//! ```
+
+use super::camera::Ray;
+use super::error::RenderError;
+use super::options::Options;
+use crate::geometry::Extent;
+use crate::view::kernels::Strides;
+
+/// One voxel in fixed point.
+pub(crate) const ONE: i64 = 1 << 32;
+/// The longest side of a volume, in voxels.
+pub(crate) const MAX_EXTENT: u64 = 1 << 30;
+/// The most samples of a ray.
+pub(crate) const MAX_SAMPLES: u32 = 1 << 28;
+
+/// The part of the world that rays are followed through, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course {
+    low: [f64; 3],
+    high: [f64; 3],
+    spacing: [f64; 3],
+    /// Distance between samples in the world.
+    pub(crate) step: f64,
+}
+
+impl Course {
+    #[expect(clippy::cast_precision_loss, reason = "an extent is at most MAX_EXTENT")]
+    pub(crate) fn new(extent: Extent, options: &Options) -> Result<Self, RenderError> {
+        let spacing = options.spacing;
+        let sides = extent.to_array().map(|n| n as f64);
+        let (mut low, mut high) = ([0.0; 3], sides);
+        if let Some(clip) = options.clip {
+            for a in 0..3 {
+                low[a] = clip.low[a].clamp(0.0, sides[a]);
+                high[a] = clip.high[a].clamp(low[a], sides[a]);
+            }
+        }
+        let world = |v: [f64; 3]| [v[0] * spacing[0], v[1] * spacing[1], v[2] * spacing[2]];
+        let step = options.step_voxels * spacing.into_iter().fold(f64::INFINITY, f64::min);
+        let course = Self { low: world(low), high: world(high), spacing, step };
+        let diagonal = (0..3).map(|a| (course.high[a] - course.low[a]).powi(2)).sum::<f64>().sqrt();
+        let samples = diagonal / step + 2.0;
+        if samples > f64::from(MAX_SAMPLES) {
+            return Err(RenderError::TooManySamples { samples, max: MAX_SAMPLES });
+        }
+        Ok(course)
+    }
+
+    /// The samples of a ray, or `None` where there are none. They lie in the middle of equal steps from where the ray enters the box.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the box; `as` saturates")]
+    pub(crate) fn path(&self, ray: &Ray) -> Option<Path> {
+        let (mut enter, mut leave) = (0.0f64, f64::INFINITY);
+        for a in 0..3 {
+            let (o, d) = (ray.origin[a], ray.direction[a]);
+            if d.abs() < 1e-12 {
+                if !(self.low[a]..=self.high[a]).contains(&o) {
+                    return None;
+                }
+                continue;
+            }
+            let (t0, t1) = ((self.low[a] - o) / d, (self.high[a] - o) / d);
+            enter = enter.max(t0.min(t1));
+            leave = leave.min(t0.max(t1));
+        }
+        let samples = (leave - enter) / self.step + 0.5;
+        if !(samples >= 1.0 && samples.is_finite()) {
+            return None;
+        }
+        let first = enter + 0.5 * self.step;
+        let fixed = |voxels: f64| (voxels * ONE as f64).round() as i64;
+        let start = std::array::from_fn(|a| {
+            fixed((ray.origin[a] + first * ray.direction[a]) / self.spacing[a] - 0.5)
+        });
+        let step = std::array::from_fn(|a| fixed(self.step * ray.direction[a] / self.spacing[a]));
+        Some(Path::new(start, step, samples.min(f64::from(MAX_SAMPLES)) as u32, *ray))
+    }
+}
+
+/// The samples of one ray.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    start: [i64; 3],
+    step: [i64; 3],
+    /// 1 / |step|, or infinity.
+    inverse: [f64; 3],
+    /// How many there are.
+    pub(crate) samples: u32,
+    /// The ray that they lie on.
+    pub(crate) ray: Ray,
+    /// For the kernels.
+    pub(crate) strides: Strides,
+}
+
+impl Path {
+    #[expect(clippy::cast_precision_loss, reason = "an estimate that errs on the safe side, see `run`")]
+    fn new(start: [i64; 3], step: [i64; 3], samples: u32, ray: Ray) -> Self {
+        let inverse = step.map(|s| if s == 0 { f64::INFINITY } else { 1.0 / s.unsigned_abs() as f64 });
+        Self { start, step, inverse, samples, ray, strides: Strides::new(step) }
+    }
+
+    /// Where sample `k` is.
+    #[inline(always)]
+    pub(crate) fn at(&self, k: u32) -> [i64; 3] {
+        std::array::from_fn(|a| self.start[a].wrapping_add(self.step[a].wrapping_mul(i64::from(k))))
+    }
+
+    /// Where the ray is `part` of 2^`bits` of a step behind sample `k`.
+    pub(crate) fn between(&self, k: u32, part: i64, bits: u32) -> [i64; 3] {
+        let from = self.at(k);
+        std::array::from_fn(|a| from[a].wrapping_add(self.step[a].wrapping_mul(part) >> bits))
+    }
+
+    /// How many samples from one at `p` on stay in the half-open box, `p` being in it: one at least, and never too many. (One too few may be
+    /// told where a sample lies exactly on a face.)
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+    #[expect(clippy::cast_precision_loss, reason = "an estimate that is made to err downwards")]
+    pub(crate) fn run(&self, p: [i64; 3], low: [i64; 3], high: [i64; 3]) -> u32 {
+        let mut least = f64::INFINITY;
+        for a in 0..3 {
+            let room = if self.step[a] > 0 { high[a] - p[a] } else { p[a] - low[a] };
+            // 0 * infinity is NaN, which `<` refuses: a ray along the face stays.
+            let steps = room as f64 * self.inverse[a];
+            least = if steps < least { steps } else { least };
+        }
+        (least * DOWNWARDS) as u32 + u32::from(least < f64::from(u32::MAX))
+    }
+
+    /// How many samples from one at `p` on stay outside the box before the first that is inside, as far as this ray ever is: never too few.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+    #[expect(clippy::cast_precision_loss, reason = "an estimate that is made to err upwards")]
+    pub(crate) fn until(&self, p: [i64; 3], low: [i64; 3], high: [i64; 3]) -> u32 {
+        let mut most = 0.0f64;
+        for a in 0..3 {
+            let way = if self.step[a] > 0 { low[a] - p[a] } else { p[a] - (high[a] - 1) };
+            if way > 0 {
+                most = most.max(way as f64 * self.inverse[a]);
+            }
+        }
+        if most > 0.0 { (most * UPWARDS) as u32 + 1 } else { 0 }
+    }
+}
+
+const DOWNWARDS: f64 = 1.0 - 1e-12;
+const UPWARDS: f64 = 1.0 + 1e-12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_lie_in_the_middle_of_steps_through_the_box() {
+        let course = Course::new(Extent::cube(10), &Options::default()).unwrap();
+        let ray = Ray { origin: [-5.0, 5.0, 5.0], direction: [1.0, 0.0, 0.0] };
+        let path = course.path(&ray).unwrap();
+        assert_eq!((path.samples, path.at(0)), (20, [-ONE / 4, 9 * ONE / 2, 9 * ONE / 2]));
+        assert_eq!(path.at(19)[0], 9 * ONE + ONE / 4);
+        assert!(course.path(&Ray { direction: [-1.0, 0.0, 0.0], ..ray }).is_none());
+        assert!(course.path(&Ray { origin: [-5.0, 11.0, 5.0], ..ray }).is_none());
+    }
+
+    #[test]
+    fn runs_never_leave_the_box_and_entries_never_precede_it() {
+        let mut state = 7u64;
+        let mut random = |range: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 20) % range).cast_signed()
+        };
+        let (low, high) = ([0, 0, ONE], [8 * ONE, 4 * ONE, 3 * ONE]);
+        let inside = |p: [i64; 3]| (0..3).all(|a| (low[a]..high[a]).contains(&p[a]));
+        for i in 0..20_000 {
+            let step: [i64; 3] = std::array::from_fn(|_| (random(3) - 1) * [random(1 << 32), 1 << 31, 1][i % 3]);
+            if step == [0; 3] {
+                continue;
+            }
+            let at = std::array::from_fn(|a| low[a] + random((high[a] - low[a]).unsigned_abs()));
+            let path = Path::new(at, step, u32::MAX, Ray { origin: [0.0; 3], direction: [0.0; 3] });
+            let run = path.run(at, low, high);
+            assert!(run >= 1 && inside(path.at(run - 1)), "{at:?} {step:?} {run}");
+            assert!(!inside(path.at(run + 1)), "{at:?} {step:?} {run}");
+            let back = path.between(0, -1000, 2);
+            let backwards = Path::new(back, step, u32::MAX, path.ray);
+            let until = backwards.until(back, low, high);
+            let first = (0..).find(|&k| inside(backwards.at(k))).unwrap();
+            assert!((first..=first + 1).contains(&until), "{back:?} {step:?} {until} {first}");
+        }
+    }
+
+    #[test]
+    fn too_many_samples_are_refused() {
+        let fine = Options { step_voxels: 1e-3, ..Options::default() };
+        assert!(matches!(Course::new(Extent::cube(1 << 29), &fine), Err(RenderError::TooManySamples { .. })));
+    }
+}
