@@ -433,3 +433,106 @@ impl<B: Backend> Backend for Checked<B> {
 // SAFETY: its reservations and pages are those of the backend inside, and a call either reaches that backend as it is or changes nothing.
 #[expect(unsafe_code, reason = "the marker is an unsafe trait")]
 unsafe impl<B: HostAddressable> HostAddressable for Checked<B> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{ModelBackend, ModelConfig};
+
+    type Model = Checked<ModelBackend>;
+
+    fn mapped(config: ModelConfig) -> (Model, CheckedReservation<ModelBackend>) {
+        let checked = Checked::new(ModelBackend::new(config));
+        let r =
+            checked.reserve(ReserveSpec { bytes: 8 * 4096, page_bytes: 4096, expected_pages: 2 }).unwrap();
+        let page = checked.create(4096).unwrap();
+        checked.map(&r, 0, page).unwrap();
+        checked.set_access(&r, 0..4096, Access::ReadWrite).unwrap();
+        (checked, r)
+    }
+
+    fn submit(
+        b: &Model,
+        r: &CheckedReservation<ModelBackend>,
+        range: Range<u64>,
+    ) -> CheckedTicket<ModelBackend> {
+        let staging = b.stage(r, range).unwrap();
+        b.submit(r, staging).unwrap()
+    }
+
+    #[test]
+    fn only_what_was_submitted_may_be_read() {
+        let (b, r) = mapped(ModelConfig::default());
+        let read = |at, n: usize| b.read(&r, at, &mut vec![0; n]);
+        assert!(matches!(read(0, 8), Err(BackendError::NotWritten { offset_bytes: 0, .. })));
+        submit(&b, &r, 0..100);
+        submit(&b, &r, 200..300);
+        assert!(matches!(read(0, 300), Err(BackendError::NotWritten { .. })));
+        submit(&b, &r, 100..200);
+        read(0, 300).unwrap();
+        drop(b.stage(&r, 50..60).unwrap());
+        read(0, 50).unwrap();
+        read(60, 240).unwrap();
+        assert!(matches!(read(40, 30), Err(BackendError::NotWritten { .. })));
+    }
+
+    #[test]
+    fn staging_at_a_new_place_gives_up_what_the_page_held() {
+        let (b, r) = mapped(ModelConfig::default());
+        submit(&b, &r, 0..200);
+        for place in [4096, 0] {
+            let page = b.unmap(&r, 4096 - place).unwrap();
+            b.map(&r, place, page).unwrap();
+            b.set_access(&r, place..place + 4096, Access::ReadWrite).unwrap();
+            b.read(&r, place, &mut [0; 200]).unwrap();
+        }
+        let page = b.unmap(&r, 0).unwrap();
+        b.map(&r, 4096, page).unwrap();
+        b.set_access(&r, 4096..8192, Access::ReadWrite).unwrap();
+        submit(&b, &r, 4096..4196);
+        b.read(&r, 4096, &mut [0; 100]).unwrap();
+        assert!(matches!(b.read(&r, 4196, &mut [0; 100]), Err(BackendError::NotWritten { .. })));
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_busy_until_its_ticket_says_otherwise() {
+        let (b, r) = mapped(ModelConfig { asynchronous: true, ..ModelConfig::default() });
+        let ticket = submit(&b, &r, 0..100);
+        b.inner().complete(1);
+        assert!(matches!(b.read(&r, 0, &mut [0; 8]), Err(BackendError::Busy { .. })), "nobody asked yet");
+        assert!(b.poll(&ticket).unwrap());
+        b.read(&r, 0, &mut [0; 8]).unwrap();
+        drop(ticket);
+        b.wait(submit(&b, &r, 100..200)).unwrap();
+        b.read(&r, 0, &mut [0; 200]).unwrap();
+        drop(submit(&b, &r, 200..300));
+        b.inner().complete(1);
+        assert!(matches!(b.unmap(&r, 0), Err(BackendError::Busy { .. })), "nobody can know that it arrived");
+    }
+
+    #[test]
+    fn calls_are_counted_by_kind_page_and_outcome() {
+        let (b, r) = mapped(ModelConfig::default());
+        let recorder = b.recorder();
+        recorder.keep_log(2);
+        let page = b.create(4096).unwrap();
+        let refused = b.map(&r, 0, page).unwrap_err();
+        b.map(&r, 4096, refused.page).unwrap();
+        b.set_access(&r, 0..8192, Access::Read).unwrap();
+        let counts = recorder.counts();
+        assert_eq!((counts.calls(Call::Map), counts.failed(Call::Map), counts.handles(Call::Map)), (3, 1, 2));
+        assert_eq!((counts.calls(Call::SetAccess), counts.handles(Call::SetAccess)), (2, 3));
+        assert_eq!(recorder.log().kinds(), [Call::Map, Call::SetAccess]);
+        assert_eq!(recorder.log().dropped(), 2);
+    }
+
+    #[test]
+    fn two_threads_may_not_change_mappings_at_once() {
+        let (b, r) = mapped(ModelConfig::default());
+        let held = b.changing("map").unwrap();
+        let error = b.unmap(&r, 0).unwrap_err();
+        assert!(matches!(error, BackendError::WrongOwner { call: "unmap", .. }), "{error}");
+        drop(held);
+        b.unmap(&r, 0).unwrap();
+    }
+}

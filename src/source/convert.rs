@@ -88,6 +88,7 @@ impl<S: fmt::Debug, A: Scalar, B: Scalar> fmt::Debug for Converted<S, A, B> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the volumes are a few voxels wide")]
 mod tests {
     use super::*;
     use crate::source::Procedural;

@@ -211,6 +211,7 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Instrumented<S> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the volumes are a few voxels wide")]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 

