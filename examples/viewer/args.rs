@@ -77,13 +77,13 @@ pub(crate) struct Args {
         help_heading = "Picture"
     )]
     pub(crate) elevation: f64,
-    /// How near it goes; at 1 the volume just fits
-    #[arg(long, default_value_t = 1.0, help_heading = "Picture")]
+    /// How near it goes; at 1 the sphere around the volume just fits
+    #[arg(long, default_value_t = 1.15, help_heading = "Picture")]
     pub(crate) zoom: f64,
     /// What is shown
     #[arg(long, default_value = "shaded", value_enum, help_heading = "Picture")]
     pub(crate) mode: Shown,
-    /// Value of the isosurface [default: in the middle of the values]
+    /// Value of the isosurface [default: where the transfer function begins to be opaque]
     #[arg(long, allow_negative_numbers = true, value_name = "VALUE", help_heading = "Picture")]
     pub(crate) iso: Option<f32>,
     /// Transfer function: ct-angio, bone, skin, grey, mip or heat [default: by volume and mode]

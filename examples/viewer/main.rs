@@ -10,9 +10,11 @@ mod mailbox;
 mod picture;
 mod server;
 mod session;
+mod status;
 mod view;
 mod volume;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,7 +31,8 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("viewer: {error}");
+            // Not `eprintln!`, which panics where nobody listens.
+            let _ = writeln!(std::io::stderr(), "viewer: {error}");
             ExitCode::FAILURE
         }
     }

@@ -34,10 +34,18 @@ pub(crate) fn write<T: Scalar>(scene: &Scene<T>, args: &Args, path: &Path) -> Re
     let bytes = encode::png(&image, png::Compression::High)?;
     file.set_len(0).and_then(|()| file.write_all(&bytes)).map_err(named)?;
     let stats = scene.pool.stats();
-    println!("{}: {} x {} pixels in {seconds:.2} s", path.display(), image.width(), image.height());
-    println!("{} tiles loaded, {} pages evicted", stats.loads, stats.evictions);
-    println!("at most {peak_bytes} bytes of the budget of {} used", stats.budget_bytes);
-    Ok(())
+    // Not `println!`, which panics where nobody listens.
+    writeln!(
+        std::io::stdout(),
+        "{}: {} x {} pixels in {seconds:.2} s\n{} tiles loaded, {} pages evicted\nat most {peak_bytes} bytes of the budget of {} used",
+        path.display(),
+        image.width(),
+        image.height(),
+        stats.loads,
+        stats.evictions,
+        stats.budget_bytes,
+    )
+    .map_err(|error| format!("writing to standard output: {error}").into())
 }
 
 fn render<T: Scalar>(scene: &Scene<T>, args: &Args) -> Result<(Image, u64), Failure> {

@@ -1,5 +1,6 @@
 //! Owns the page and its socket. Believes nothing that comes in: only pages from this machine may connect, and every message is checked.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::thread;
 
@@ -20,6 +21,7 @@ use crate::Failure;
 use crate::args::Args;
 use crate::mailbox::Mailbox;
 use crate::session;
+use crate::status;
 use crate::view::View;
 use crate::volume::Scene;
 
@@ -51,7 +53,7 @@ struct Shared {
 /// Serves the scene on this machine until it is interrupted.
 pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failure> {
     let shared = Arc::new(Shared {
-        hello: session::hello(&scene)?,
+        hello: status::hello(&scene)?,
         render_loop: Box::new(move |mailbox, send| session::run(&scene, mailbox, send)),
         places: Arc::new(Semaphore::new(MOST_BROWSERS)),
     });
@@ -64,7 +66,8 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
             )
         })?;
         let url = format!("http://{}/", listener.local_addr()?);
-        println!("viewer: {url} (Ctrl-C ends it)");
+        // Whoever does not listen need not: the page is there all the same.
+        let _ = writeln!(std::io::stdout(), "viewer: {url} (Ctrl-C ends it)");
         if !args.no_open {
             open_browser(&url);
         }

@@ -9,6 +9,8 @@ use vastgrid::render::{
 
 /// What lies behind the volume; the page has the same colour.
 const BACKGROUND: [f32; 4] = [0.043, 0.051, 0.067, 1.0];
+/// A little brighter than VTK's.
+const LIGHT: Shading = Shading { ambient: 0.3, diffuse: 0.8, specular: 0.3, power: 24.0 };
 const SURFACE: [f32; 3] = [0.93, 0.87, 0.78];
 
 /// What a ray makes of the volume.
@@ -65,7 +67,7 @@ impl Default for View {
             height: 600,
             azimuth: 25.0,
             elevation: 10.0,
-            zoom: 1.0,
+            zoom: 1.15,
             target: [0.0; 3],
             ortho: false,
             mode: Shown::Shaded,
@@ -121,10 +123,15 @@ impl View {
             target: [axis(0), axis(1), axis(2)],
             azimuth_degrees: self.azimuth,
             elevation_degrees: self.elevation,
-            distance: fits / self.zoom,
+            distance: fits / (self.zoom * self.narrow()),
             fov_degrees,
         });
         if self.ortho { camera.orthographic() } else { camera }
+    }
+
+    /// Upright pictures are taken from farther away, so that not too much is cut off at the sides.
+    fn narrow(&self) -> f64 {
+        (1.5 * f64::from(self.width) / f64::from(self.height)).min(1.0)
     }
 
     pub(crate) fn transfer(&self, facts: &Facts) -> Result<TransferFunction, RenderError> {
@@ -138,9 +145,7 @@ impl View {
     /// How to render it, each side divided by `shrink`.
     #[expect(clippy::cast_precision_loss, reason = "a clipping plane need not be exact")]
     pub(crate) fn options(&self, facts: &Facts, shrink: u32) -> Options {
-        let shading = Shading::default();
-        let (low, high) = facts.range;
-        let value = self.iso.unwrap_or(low + 0.5 * (high - low));
+        let value = self.iso.unwrap_or_else(|| facts.surface());
         let corner = |part: [f64; 3]| {
             let size = facts.extent.to_array();
             [0, 1, 2].map(|axis| part[axis] * size[axis] as f64)
@@ -151,9 +156,9 @@ impl View {
             height: (self.height / shrink).max(1),
             mode: match self.mode {
                 Shown::Dvr => Mode::Dvr { shading: None },
-                Shown::Shaded => Mode::Dvr { shading: Some(shading) },
+                Shown::Shaded => Mode::Dvr { shading: Some(LIGHT) },
                 Shown::Mip => Mode::Mip,
-                Shown::Iso => Mode::Iso { value, colour: SURFACE, shading },
+                Shown::Iso => Mode::Iso { value, colour: SURFACE, shading: LIGHT },
             },
             step_voxels: self.step,
             spacing: facts.spacing,
@@ -174,6 +179,15 @@ impl Facts {
             return Ok(function);
         }
         function.window_level(high - low, low + 0.5 * (high - low))
+    }
+
+    /// A value whose surface is worth a look: where the usual transfer function begins to be opaque, or in the middle of the values.
+    pub(crate) fn surface(&self) -> f32 {
+        let (low, high) = self.range;
+        let values = (0..=200u8).map(|i| low + (high - low) * f32::from(i) / 200.0);
+        let function = self.transfer(self.preset).ok();
+        let opaque = |value: &f32| function.as_ref().is_some_and(|f| f.evaluate(*value)[3] >= 0.1);
+        values.into_iter().find(opaque).unwrap_or(low + 0.5 * (high - low))
     }
 }
 
