@@ -5,7 +5,7 @@ use super::march::{Lacking, Method, Probe, Reach, Took};
 use super::occupancy::Weigh;
 use super::table::Table;
 use super::volume::Volume;
-use crate::view::kernels::Batch;
+use crate::view::kernels::{Batch, Test};
 use crate::voxel::Scalar;
 
 #[derive(Clone, Debug)]
@@ -37,15 +37,20 @@ impl Method for Dvr {
     }
 
     #[inline(always)]
+    fn test(&self, _: &Self::State) -> Test<'_> {
+        Test::Seen(self.table.ramp())
+    }
+
+    #[inline(always)]
     fn take<T: Scalar, V: Volume<T>>(
         &self,
         state: &mut Self::State,
         values: &Batch,
-        count: usize,
+        passed: u32,
         probe: &mut Probe<'_, '_, T, V>,
     ) -> Took {
         // Only samples that are not clear count, so it does not matter how they are grouped into batches.
-        let mut seen = probe.classify(values, self.table.ramp()) & ((1u32 << count) - 1);
+        let mut seen = passed;
         let direction = direction(probe);
         while seen != 0 {
             let lane = seen.trailing_zeros() as usize;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::grid::{Grid, tile_coord};
 use super::occupancy::Cells;
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{Voxels, differences, split, trilerp};
+use crate::view::kernels::{CellGrid, Voxels, differences, split, trilerp};
 use crate::voxel::Scalar;
 
 /// A brick and what lies around it.
@@ -19,6 +19,8 @@ pub(crate) struct Held<'a, T> {
     pub(crate) cells: Arc<Cells>,
     /// x fastest, the brick itself in the middle.
     around: [Brick<'a, T>; 27],
+    /// Its last voxel inside the volume, relative to its first.
+    last: [i64; 3],
     /// Voxels whose whole support lies in the brick, as a half-open box relative to it: of a sample, and of a gradient.
     pub(crate) inner: [[i64; 3]; 2],
     pub(crate) inner_gradient: [[i64; 3]; 2],
@@ -57,9 +59,16 @@ impl<'a, T: Scalar> Held<'a, T> {
             content,
             cells,
             around,
+            last: end.map(|n| n - 1),
             inner: [[0; 3], end.map(|n| n - 1)],
             inner_gradient: [[1; 3], end.map(|n| n - 2)],
         }
+    }
+
+    /// Its cells, as the kernels take them; `None` where they cannot.
+    #[inline(always)]
+    pub(crate) fn cell_grid(&self, grid: &Grid) -> Option<CellGrid<'_>> {
+        CellGrid::new(&self.cells.importance, grid.cell_shift, grid.cells, self.last)
     }
 
     /// A sample anywhere near the brick, from whichever bricks its support touches; `None` where one of them is missing.

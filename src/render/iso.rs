@@ -5,7 +5,7 @@ use super::light::Light;
 use super::march::{Lacking, Method, Probe, Reach, Took};
 use super::occupancy::Weigh;
 use super::volume::Volume;
-use crate::view::kernels::Batch;
+use crate::view::kernels::{Batch, Test};
 use crate::voxel::Scalar;
 
 #[derive(Clone, Debug)]
@@ -74,14 +74,19 @@ impl Method for Iso {
     }
 
     #[inline(always)]
+    fn test(&self, _: &Self::State) -> Test<'_> {
+        Test::Above(self.value.next_down())
+    }
+
+    #[inline(always)]
     fn take<T: Scalar, V: Volume<T>>(
         &self,
         state: &mut Self::State,
-        values: &Batch,
-        count: usize,
+        _: &Batch,
+        passed: u32,
         probe: &mut Probe<'_, '_, T, V>,
     ) -> Took {
-        let Some(lane) = values.iter().take(count).position(|&v| v >= self.value) else { return Took::All };
+        let lane = passed.trailing_zeros() as usize;
         match self.hit(probe, lane) {
             Ok(colour) => {
                 *state = colour;

@@ -13,7 +13,7 @@ use super::occupancy::{SkipCache, Weigh};
 use super::path::Path;
 use super::tally::Tally;
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{Batch, Kernels, LANES, Ramp};
+use crate::view::kernels::{Batch, CellGrid, Kernels, LANES, Test};
 use crate::voxel::Scalar;
 
 /// What a ray makes of its samples.
@@ -29,12 +29,14 @@ pub(crate) trait Method: Sync {
     fn threshold(&self, state: &Self::State) -> f32;
     /// How many voxels further than a sample's own support it may read, and how many samples back.
     fn reach(&self) -> Reach;
-    /// Takes the first `count` values.
+    /// What makes a sample important.
+    fn test(&self, state: &Self::State) -> Test<'_>;
+    /// Takes those of the values that passed the test, one bit each; one at least did.
     fn take<T: Scalar, V: Volume<T>>(
         &self,
         state: &mut Self::State,
         values: &Batch,
-        count: usize,
+        passed: u32,
         probe: &mut Probe<'_, '_, T, V>,
     ) -> Took;
     /// The ray's colour, premultiplied.
@@ -100,12 +102,6 @@ pub(crate) struct Probe<'r, 'a, T, V> {
 pub(crate) struct Lacking;
 
 impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
-    /// Which values have an opacity, one bit each.
-    #[inline(always)]
-    pub(crate) fn classify(&self, values: &Batch, ramp: Ramp<'_>) -> u32 {
-        (self.scene.kernels.classify)(values, ramp)
-    }
-
     /// The gradient at a lane's sample, per voxel times two. Where it is missing and rays do not wait: zero. `others` says how many more
     /// lanes are going to be asked for.
     pub(crate) fn gradient(&mut self, lane: usize, others: u32) -> Result<[f32; 3], Lacking> {
@@ -201,107 +197,107 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
     /// Takes the samples from `*k` to `leave`, all of which have their lower voxel in the brick.
     #[inline(always)]
     fn brick(&mut self, k: &mut u32, leave: u32, state: &mut M::State) -> Option<Halt> {
-        match &self.held.content {
-            Content::Missing => self.missing(k, leave, state),
-            Content::Voxels(None) => self.rim(k, leave, state),
-            Content::Voxels(Some(_)) | Content::Uniform(_) => {
-                let (from, to) = inner_samples(self.path, self.held, self.held.inner, *k);
-                let (from, to) = (from.min(leave), to.min(leave));
-                if from >= to {
-                    return self.rim(k, leave, state);
-                }
-                self.rim(k, from, state)
-                    .or_else(|| self.inner(k, to, state))
-                    .or_else(|| self.rim(k, leave, state))
-            }
-        }
-    }
-
-    /// Leaps over cells that do not matter. Whether a sample before `end` is left.
-    #[inline(always)]
-    fn leap(&mut self, k: &mut u32, end: u32, state: &M::State) -> bool {
-        if !self.scene.skip_empty {
-            return *k < end;
-        }
-        let (grid, threshold, from) = (&self.scene.grid, self.method.threshold(state), *k);
-        while *k < end {
-            let p = self.path.at(*k);
-            let voxel = grid.voxel_below(p);
-            let cell: [i64; 3] =
-                std::array::from_fn(|a| (voxel[a] - self.held.origin[a]) >> grid.cell_shift[a]);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cell of the brick")]
-            let [x, y, z] = cell.map(|c| c as usize);
-            let index = x + grid.cells[0] * (y + grid.cells[1] * z);
-            let importance = self.held.cells.importance.get(index).copied().unwrap_or(f32::INFINITY);
-            if !(importance <= threshold) {
-                break;
-            }
-            let low = std::array::from_fn(|a| ((cell[a] << grid.cell_shift[a]) + self.held.origin[a]) << 32);
-            let high = std::array::from_fn(|a| low[a] + (1i64 << grid.cell_shift[a] << 32));
-            *k = k.saturating_add(self.path.run(p, low, high));
-        }
-        *k = (*k).min(end);
-        self.tally.skipped += u64::from(*k - from);
-        *k < end
-    }
-
-    /// Samples whose whole support is in the brick.
-    #[inline(always)]
-    fn inner(&mut self, k: &mut u32, end: u32, state: &mut M::State) -> Option<Halt> {
-        while self.leap(k, end, state) {
-            let values = match &self.held.content {
-                Content::Voxels(Some(voxels)) => {
-                    let at = relative(self.path.at(*k), self.held.origin);
-                    (self.scene.kernels.trilinear)(voxels, at, &self.path.strides)
-                }
-                Content::Uniform(value) => [*value; LANES],
-                Content::Voxels(None) | Content::Missing => return self.rim(k, end, state),
-            };
-            let count = (end - *k).min(8);
-            let halt = self.take(&values, count, k, state);
-            if halt.is_some() {
-                return halt;
-            }
-        }
-        None
-    }
-
-    /// Samples whose support may reach into other bricks.
-    #[inline(always)]
-    fn rim(&mut self, k: &mut u32, end: u32, state: &mut M::State) -> Option<Halt> {
-        while *k < end {
-            if !self.leap(k, end, state) {
-                break;
-            }
-            let (mut values, mut count, mut lacks) = ([0.0; LANES], 0u32, false);
-            while *k + count < end && count < 8 && !lacks {
-                let found = self.held.sample(self.scene.volume, &self.scene.grid, self.path.at(*k + count));
-                match found {
-                    Some(value) => {
-                        values[count as usize] = value;
-                        count += 1;
-                    }
-                    None => lacks = true,
-                }
-            }
-            if count > 0 {
-                let halt = self.take(&values, count, k, state);
+        let mut inner = None;
+        while *k < leave {
+            let (begin, count) = (*k, (leave - *k).min(64));
+            let mut matter = self.scan(begin, count, state);
+            while matter != 0 {
+                *k = begin + matter.trailing_zeros();
+                let (from, to) = match self.held.content {
+                    Content::Missing => return self.missing(k, leave),
+                    Content::Voxels(None) => (leave, leave),
+                    Content::Voxels(Some(_)) | Content::Uniform(_) => *inner.get_or_insert_with(|| {
+                        let (from, to) = inner_samples(self.path, self.held, self.held.inner, *k);
+                        (from.min(leave), to.min(leave))
+                    }),
+                };
+                let halt = if *k < from {
+                    self.rim(k, from, state)
+                } else if *k < to {
+                    self.inner(k, to, state)
+                } else {
+                    self.rim(k, leave, state)
+                };
                 if halt.is_some() {
                     return halt;
                 }
-            } else if self.scene.waits {
-                return Some(Halt::Waits);
-            } else {
-                want_support(self.scene, self.path.at(*k), 0, *k, self.tally);
-                *k += 1;
+                let done = *k - begin;
+                matter = if done < 64 { matter >> done << done } else { 0 };
             }
+            let end = begin + count;
+            self.tally.skipped += u64::from(end.saturating_sub(*k));
+            *k = end.max(*k);
         }
         None
     }
 
+    /// Which of the samples from `k` on lie in cells that matter, one bit each.
     #[inline(always)]
-    fn take(&mut self, values: &Batch, count: u32, k: &mut u32, state: &mut M::State) -> Option<Halt> {
+    fn scan(&self, k: u32, count: u32, state: &M::State) -> u64 {
+        let (grid, held) = (&self.scene.grid, self.held);
+        let cells = if self.scene.skip_empty { held.cell_grid(grid) } else { None };
+        cells.map_or(u64::MAX >> (64 - count), |cells| {
+            let at = relative(self.path.at(k), held.origin);
+            (self.scene.kernels.scan)(&cells, at, &self.path.strides, self.method.threshold(state), count)
+        })
+    }
+
+    /// Up to eight samples whose whole support is in the brick.
+    #[inline(always)]
+    fn inner(&mut self, k: &mut u32, end: u32, state: &mut M::State) -> Option<Halt> {
+        let test = self.method.test(state);
+        let mut values = [0.0; LANES];
+        let passed = match &self.held.content {
+            Content::Voxels(Some(voxels)) => {
+                let at = relative(self.path.at(*k), self.held.origin);
+                (self.scene.kernels.trilinear)(voxels, at, &self.path.strides, test, &mut values)
+            }
+            Content::Uniform(value) => {
+                values = [*value; LANES];
+                test.mask(&values)
+            }
+            Content::Voxels(None) | Content::Missing => return self.rim(k, end, state),
+        };
+        self.take(&values, passed, (end - *k).min(8), k, state)
+    }
+
+    /// Up to eight samples whose support may reach into other bricks.
+    #[inline(always)]
+    fn rim(&mut self, k: &mut u32, end: u32, state: &mut M::State) -> Option<Halt> {
+        let (mut values, mut count) = ([0.0; LANES], 0u32);
+        while *k + count < end && count < 8 {
+            let at = self.path.at(*k + count);
+            let Some(value) = self.held.sample(self.scene.volume, &self.scene.grid, at) else { break };
+            values[count as usize] = value;
+            count += 1;
+        }
+        if count > 0 {
+            let passed = self.method.test(state).mask(&values);
+            return self.take(&values, passed, count, k, state);
+        }
+        if self.scene.waits {
+            return Some(Halt::Waits);
+        }
+        want_support(self.scene, self.path.at(*k), 0, *k, self.tally);
+        *k += 1;
+        None
+    }
+
+    #[inline(always)]
+    fn take(
+        &mut self,
+        values: &Batch,
+        passed: u32,
+        count: u32,
+        k: &mut u32,
+        state: &mut M::State,
+    ) -> Option<Halt> {
         self.tally.samples += u64::from(count);
+        let passed = passed & ((1u32 << count) - 1);
+        if passed == 0 {
+            *k += count;
+            return None;
+        }
         let mut probe = Probe {
             scene: self.scene,
             held: self.held,
@@ -311,7 +307,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
             inner_gradients: None,
             gradients: None,
         };
-        match self.method.take(state, values, count as usize, &mut probe) {
+        match self.method.take(state, values, passed, &mut probe) {
             Took::All => {
                 *k += count;
                 None
@@ -324,15 +320,13 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
         }
     }
 
-    /// A brick that is not there: wanted where a sample in it could matter.
-    fn missing(&mut self, k: &mut u32, leave: u32, state: &M::State) -> Option<Halt> {
-        if self.leap(k, leave, state) {
-            if self.scene.waits {
-                return Some(Halt::Waits);
-            }
-            self.tally.want(tile_coord(self.held.tile), *k);
-            *k = leave;
+    /// A brick that is not there, and a sample in it that could matter.
+    fn missing(&mut self, k: &mut u32, leave: u32) -> Option<Halt> {
+        if self.scene.waits {
+            return Some(Halt::Waits);
         }
+        self.tally.want(tile_coord(self.held.tile), *k);
+        *k = leave;
         None
     }
 }

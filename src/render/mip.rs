@@ -4,7 +4,7 @@ use super::march::{Method, Probe, Reach, Took};
 use super::occupancy::Weigh;
 use super::table::Table;
 use super::volume::Volume;
-use crate::view::kernels::Batch;
+use crate::view::kernels::{Batch, Test};
 use crate::voxel::Scalar;
 
 #[derive(Clone, Debug)]
@@ -35,15 +35,20 @@ impl Method for Mip {
     }
 
     #[inline(always)]
+    fn test(&self, greatest: &f32) -> Test<'_> {
+        Test::Above(*greatest)
+    }
+
+    #[inline(always)]
     fn take<T: Scalar, V: Volume<T>>(
         &self,
         greatest: &mut f32,
         values: &Batch,
-        count: usize,
+        passed: u32,
         _: &mut Probe<'_, '_, T, V>,
     ) -> Took {
-        for &value in values.iter().take(count) {
-            if value > *greatest {
+        for (lane, &value) in values.iter().enumerate() {
+            if passed >> lane & 1 == 1 && value > *greatest {
                 *greatest = value;
             }
         }

@@ -74,7 +74,7 @@ impl Course {
             return None;
         }
         let first = enter + 0.5 * self.step;
-        let fixed = |voxels: f64| (voxels * ONE as f64).round() as i64;
+        let fixed = |voxels: f64| (voxels * ONE as f64) as i64;
         let start = std::array::from_fn(|a| {
             fixed((ray.origin[a] + first * ray.direction[a]) / self.spacing[a] - 0.5)
         });
@@ -185,11 +185,11 @@ mod tests {
             let path = Path::new(at, step, u32::MAX, Ray { origin: [0.0; 3], direction: [0.0; 3] });
             let run = path.run(at, low, high);
             assert!(run >= 1 && inside(path.at(run - 1)), "{at:?} {step:?} {run}");
-            assert!(!inside(path.at(run + 1)), "{at:?} {step:?} {run}");
+            assert!(run == u32::MAX || !inside(path.at(run + 1)), "{at:?} {step:?} {run}");
             let back = path.between(0, -1000, 2);
             let backwards = Path::new(back, step, u32::MAX, path.ray);
             let until = backwards.until(back, low, high);
-            let first = (0..).find(|&k| inside(backwards.at(k))).unwrap();
+            let Some(first) = (0..2000).find(|&k| inside(backwards.at(k))) else { continue };
             assert!((first..=first + 1).contains(&until), "{back:?} {step:?} {until} {first}");
         }
     }

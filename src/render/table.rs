@@ -24,8 +24,11 @@ impl Table {
     /// Opacities are for `step` of the world, or as they are where that is `None`.
     pub(crate) fn new(function: &TransferFunction, step: Option<f64>) -> Self {
         let (from, to) = function.domain();
-        let width = (to - from).max(from.abs().max(to.abs()) * 1e-5).max(1e-30);
+        // Entries narrower than a few steps of the values' own precision could not be told apart.
+        let narrowest = (from.abs().max(to.abs()) * 4.0 * f32::EPSILON).max(1e-34);
+        let width = (to - from).max(narrowest * f32::from(MIN_ENTRIES));
         let wanted = function.shortest_segment().map_or(0.0, |gap| ENTRIES_PER_SEGMENT * width / gap);
+        let wanted = wanted.min(width / narrowest);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
         let entries = (wanted as u16).clamp(MIN_ENTRIES, MAX_ENTRIES);
         // One entry on either side of the domain, so that a step at its very end is still a step.

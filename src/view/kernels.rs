@@ -58,12 +58,69 @@ impl<'a, T> Voxels<'a, T> {
     }
 }
 
-/// Trilinear samples.
-pub(crate) type Trilinear<T> = fn(&Voxels<'_, T>, [i64; 3], &Strides) -> Batch;
+/// Trilinear samples, and which of them pass the test, one bit each.
+pub(crate) type Trilinear<T> = fn(&Voxels<'_, T>, [i64; 3], &Strides, Test<'_>, &mut Batch) -> u32;
 /// Central differences along x, y, z, interpolated trilinearly.
 pub(crate) type Gradient<T> = fn(&Voxels<'_, T>, [i64; 3], &Strides) -> [Batch; 3];
-/// Which values have a non-zero entry in a table; see [`Ramp`].
-pub(crate) type Classify = fn(&Batch, Ramp<'_>) -> u32;
+/// Which of up to 64 samples lie in cells that matter, one bit each.
+pub(crate) type Scan = fn(&CellGrid<'_>, [i64; 3], &Strides, f32, u32) -> u64;
+
+/// Which samples matter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Test<'a> {
+    /// Those whose entry in a table is not zero.
+    Seen(Ramp<'a>),
+    /// Those whose value is greater.
+    Above(f32),
+}
+
+impl Test<'_> {
+    /// The lanes whose values matter. NaN never does.
+    #[inline(always)]
+    pub(crate) fn mask(&self, values: &Batch) -> u32 {
+        let bits = values.iter().zip(0..).map(|(&value, lane)| u32::from(self.passes(value)) << lane);
+        bits.fold(0, |all, bit| all | bit)
+    }
+
+    #[inline(always)]
+    fn passes(&self, value: f32) -> bool {
+        match self {
+            Self::Seen(ramp) => {
+                let entry = ramp.entries.get(ramp.index(value)).copied().unwrap_or(0.0);
+                entry != 0.0 && !value.is_nan()
+            }
+            Self::Above(least) => value > *least,
+        }
+    }
+}
+
+/// How important the cells of a brick are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CellGrid<'a> {
+    /// x fastest; fewer than `i32::MAX`.
+    importance: &'a [f32],
+    /// log2 of a cell's sides in voxels.
+    shift: [u32; 3],
+    /// Cells between neighbours along y and z.
+    stride: [i32; 2],
+    /// The last voxel of the brick that is inside the volume: positions beyond it belong to its cell.
+    last: [i32; 3],
+}
+
+impl<'a> CellGrid<'a> {
+    /// `None` where there are too many cells for the kernels, or none.
+    pub(crate) fn new(
+        importance: &'a [f32],
+        shift: [u32; 3],
+        cells: [usize; 3],
+        last: [i64; 3],
+    ) -> Option<Self> {
+        let count = i32::try_from(importance.len()).ok()?;
+        let stride = [i32::try_from(cells[0]).ok()?, i32::try_from(cells[0].checked_mul(cells[1])?).ok()?];
+        let [x, y, z] = last.map(|n| i32::try_from(n).ok());
+        (count > 0).then_some(Self { importance, shift: shift.map(|s| s.min(31)), stride, last: [x?, y?, z?] })
+    }
+}
 
 /// A table over a range of values.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +151,7 @@ impl Ramp<'_> {
 pub(crate) struct Kernels<T> {
     pub(crate) trilinear: Trilinear<T>,
     pub(crate) gradient: Gradient<T>,
-    pub(crate) classify: Classify,
+    pub(crate) scan: Scan,
 }
 
 impl<T: Scalar> Kernels<T> {
@@ -105,7 +162,7 @@ impl<T: Scalar> Kernels<T> {
             return kernels;
         }
         let _ = simd;
-        Self { trilinear: trilinear::<T>, gradient: gradient::<T>, classify }
+        Self { trilinear: trilinear::<T>, gradient: gradient::<T>, scan }
     }
 }
 
@@ -164,13 +221,18 @@ fn each(strides: &Strides, first: [i64; 3], mut f: impl FnMut(usize, [i32; 3], [
     }
 }
 
-fn trilinear<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], strides: &Strides) -> Batch {
-    let mut out = [0.0; LANES];
+fn trilinear<T: Scalar>(
+    v: &Voxels<'_, T>,
+    first: [i64; 3],
+    strides: &Strides,
+    test: Test<'_>,
+    out: &mut Batch,
+) -> u32 {
     each(strides, first, |n, from, fraction| {
         let row = |y, z| [v.at(from, [0, y, z]), v.at(from, [1, y, z])];
         out[n] = trilerp([[row(0, 0), row(1, 0)], [row(0, 1), row(1, 1)]], fraction);
     });
-    out
+    test.mask(out)
 }
 
 fn gradient<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], strides: &Strides) -> [Batch; 3] {
@@ -186,11 +248,14 @@ fn gradient<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], strides: &Strides) ->
     out
 }
 
-fn classify(values: &Batch, ramp: Ramp<'_>) -> u32 {
+fn scan(cells: &CellGrid<'_>, first: [i64; 3], strides: &Strides, threshold: f32, count: u32) -> u64 {
     let mut mask = 0;
-    for (lane, &value) in values.iter().enumerate() {
-        let entry = ramp.entries.get(ramp.index(value)).copied().unwrap_or(0.0);
-        mask |= u32::from(entry != 0.0 && !value.is_nan()) << lane;
+    for lane in 0..count.min(64) {
+        let voxel = strides.position(first, i64::from(lane)).map(|p| split(p).0);
+        let [x, y, z] = [0, 1, 2].map(|a| voxel[a].max(0).min(cells.last[a]) >> cells.shift[a]);
+        let index = usize::try_from(x + y * cells.stride[0] + z * cells.stride[1]).ok();
+        let importance = index.and_then(|i| cells.importance.get(i)).copied().unwrap_or(f32::INFINITY);
+        mask |= u64::from(importance > threshold) << lane;
     }
     mask
 }
@@ -209,6 +274,12 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
+    fn sample<T: Scalar>(k: &Kernels<T>, v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3]) -> Batch {
+        let mut values = [0.0; LANES];
+        (k.trilinear)(v, first, &Strides::new(step), Test::Above(0.0), &mut values);
+        values
+    }
+
     fn both_give_the_same_bits<T: Scalar>() {
         let voxels = noise::<T>(8 * 16 * 4);
         let v = Voxels::new(&voxels, 8, 128).unwrap();
@@ -217,7 +288,10 @@ mod tests {
             let one = 1i64 << 32;
             let first = [one + i * 7_919_311, one + i * 15_485_863 / 2, one + i * 1_299_709 / 8];
             let strides = Strides::new([one / 3 - i * 1_000_003, one + 77 * i, one / 50]);
-            assert_eq!((fast.trilinear)(&v, first, &strides).map(f32::to_bits), (slow.trilinear)(&v, first, &strides).map(f32::to_bits), "{i}");
+            let test = Test::Above(5000.0);
+            let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+            let masks = ((fast.trilinear)(&v, first, &strides, test, &mut a), (slow.trilinear)(&v, first, &strides, test, &mut b));
+            assert_eq!((a.map(f32::to_bits), masks.0), (b.map(f32::to_bits), masks.1), "{i}");
             let bits = |g: [Batch; 3]| g.map(|a| a.map(f32::to_bits));
             assert_eq!(bits((fast.gradient)(&v, first, &strides)), bits((slow.gradient)(&v, first, &strides)), "{i}");
         }
@@ -241,10 +315,10 @@ mod tests {
             let almost = (1i64 << 32) - 1;
             for simd in [false, true] {
                 let k = Kernels::<T>::select(simd);
-                let got = (k.trilinear)(&v, [almost; 3], &Strides::new([0; 3]))[0];
+                let got = sample(&k, &v, [almost; 3], [0; 3])[0];
                 assert!((got - voxels[7].to_f32()).abs() <= 0.02, "{got} {:?}", voxels[7]);
                 for wild in [i64::MIN, -1, i64::MAX, 1 << 40] {
-                    let _ = (k.trilinear)(&v, [wild; 3], &Strides::new([wild; 3]));
+                    let _ = sample(&k, &v, [wild; 3], [wild; 3]);
                     let _ = (k.gradient)(&v, [wild; 3], &Strides::new([wild; 3]));
                 }
             }
@@ -264,21 +338,46 @@ mod tests {
             let strides = Strides::new([half, half / 2, half / 4]);
             let g = (k.gradient)(&v, [3 * half, 3 * half, 3 * half], &strides);
             assert_eq!([g[0][3], g[1][3], g[2][3]], [2.0, 4.0, -6.0]);
-            assert_eq!((k.trilinear)(&v, [3 * half, 3 * half, 3 * half], &strides)[4], 3.5 + 2.0 * 2.5 - 3.0 * 2.0);
+            let values = sample(&k, &v, [3 * half; 3], [half, half / 2, half / 4]);
+            assert_eq!(values[4], 3.5 + 2.0 * 2.5 - 3.0 * 2.0);
         }
     }
 
     #[test]
-    fn classification_agrees_and_leaves_out_nan() {
+    fn tests_agree_and_leave_out_nan() {
         let entries: Vec<f32> = (0..100).map(|i| if i % 7 < 3 { 0.0 } else { 0.1 }).collect();
         let ramp = Ramp { entries: &entries, low: -5.0, per_value: 9.7, last: 99.0 };
-        let values = [-9.0, f32::NAN, 0.3, 1.1, 4.999, 900.0, f32::INFINITY, f32::NEG_INFINITY];
-        for simd in [false, true] {
-            let mask = (Kernels::<f32>::select(simd).classify)(&values, ramp);
-            for (lane, v) in values.into_iter().enumerate() {
-                let expected = !v.is_nan() && entries[ramp.index(v)] != 0.0;
-                assert_eq!(mask >> lane & 1 == 1, expected, "{v} {simd}");
+        let odd = [-9.0, f32::NAN, 0.3, 1.1, 4.999, 900.0, f32::INFINITY, f32::NEG_INFINITY];
+        for value in odd {
+            let voxels = [value; 8];
+            let v = Voxels::new(&voxels, 2, 4).unwrap();
+            for test in [Test::Seen(ramp), Test::Above(1.1), Test::Above(f32::NEG_INFINITY)] {
+                for simd in [false, true] {
+                    let mut values = [0.0; LANES];
+                    let (k, strides) = (Kernels::<f32>::select(simd), Strides::new([1 << 28; 3]));
+                    let mask = (k.trilinear)(&v, [0; 3], &strides, test, &mut values);
+                    assert_eq!(mask, test.mask(&values), "{value} {test:?} {simd}");
+                    assert!(mask == 0 || !value.is_nan());
+                }
             }
         }
+        assert_eq!(Test::Above(1.1).mask(&odd), 0b0111_0000);
+        assert_eq!(Test::Seen(ramp).mask(&odd) & 0b10, 0);
+    }
+
+    #[test]
+    fn scans_agree_and_stay_in_the_brick() {
+        let importance: Vec<f32> = (0..4 * 3 * 2u8).map(|i| f32::from(i * 7 % 5)).collect();
+        let cells = CellGrid::new(&importance, [2, 1, 3], [4, 3, 2], [14, 5, 15]).unwrap();
+        for i in 0..500i64 {
+            let first = [i * 123_456_789 - (3 << 32), i * 77_777_777, (i << 27) - (1 << 32)];
+            let strides = Strides::new([(1 << 30) - (i << 24), (1 << 28) - (i << 21), i << 20]);
+            let scan = |simd, count| (Kernels::<u8>::select(simd).scan)(&cells, first, &strides, 2.0, count);
+            for count in [1, 7, 8, 9, 63, 64] {
+                assert_eq!(scan(true, count), scan(false, count), "{i} {count}");
+                assert_eq!(scan(true, count), scan(true, 64) & (u64::MAX >> (64 - count)));
+            }
+        }
+        assert!(CellGrid::new(&[], [0; 3], [0; 3], [0; 3]).is_none());
     }
 }

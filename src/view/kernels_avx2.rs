@@ -4,16 +4,16 @@
 
 use std::any::Any;
 use std::arch::x86_64::{
-    __m256, __m256i, _CMP_NEQ_UQ, _CMP_ORD_Q, _mm256_add_epi32, _mm256_add_epi64, _mm256_add_ps, _mm256_and_ps,
+    __m128i, __m256, __m256i, _CMP_GT_OQ, _CMP_NEQ_UQ, _CMP_ORD_Q, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_add_epi64, _mm256_add_ps, _mm256_and_ps,
     _mm256_and_si256, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps,
-    _mm256_cvttps_epi32, _mm256_i32gather_epi32, _mm256_i32gather_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_cvttps_epi32, _mm256_i32gather_epi32, _mm256_i32gather_ps, _mm256_loadu_si256, _mm256_max_epi32, _mm256_min_epi32, _mm256_setzero_si256, _mm256_srl_epi32,
     _mm256_max_ps, _mm256_min_epu32, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mullo_epi32,
     _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps,
     _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps,
     _mm256_sub_epi32, _mm256_sub_ps,
 };
 
-use super::{Batch, FRACTION, Kernels, LANES, Ramp, Strides, Voxels};
+use super::{Batch, CellGrid, FRACTION, Kernels, LANES, Ramp, Strides, Test, Voxels};
 use crate::voxel::Scalar;
 
 /// The kernels for `T`, if the machine has AVX2 and there are some.
@@ -152,17 +152,17 @@ fn pairs_f32(voxels: &[f32], offset: __m256i) -> [__m256; 2] {
 macro_rules! kernels_of {
     ($t:ty, $name:ident, $module:ident, $pairs:ident) => {
         const $name: Kernels<$t> = Kernels {
-            trilinear: |v, first, strides| {
+            trilinear: |v, first, strides, test, out| {
                 // SAFETY: `kernels`, which alone hands this out, found AVX2 on this machine.
-                unsafe { $module::trilinear(v, first, strides) }
+                unsafe { $module::trilinear(v, first, strides, test, out) }
             },
             gradient: |v, first, strides| {
                 // SAFETY: as above.
                 unsafe { $module::gradient(v, first, strides) }
             },
-            classify: |values, ramp| {
+            scan: |cells, first, strides, threshold, count| {
                 // SAFETY: as above.
-                unsafe { classify(values, ramp) }
+                unsafe { scan(cells, first, strides, threshold, count) }
             },
         };
 
@@ -170,7 +170,13 @@ macro_rules! kernels_of {
             use super::*;
 
             #[target_feature(enable = "avx2")]
-            pub(super) fn trilinear(v: &Voxels<'_, $t>, first: [i64; 3], strides: &Strides) -> Batch {
+            pub(super) fn trilinear(
+                v: &Voxels<'_, $t>,
+                first: [i64; 3],
+                strides: &Strides,
+                test: Test<'_>,
+                out: &mut Batch,
+            ) -> u32 {
                 let p = positions(first, strides, v.stride_y, v.stride_z);
                 let [fx, fy, fz] = p.fraction;
                 let (down, back) = (_mm256_set1_epi32(v.stride_y), _mm256_set1_epi32(v.stride_z));
@@ -179,7 +185,9 @@ macro_rules! kernels_of {
                     lerp(a, b, fx)
                 };
                 let slice = |at| lerp(row(at), row(_mm256_add_epi32(at, down)), fy);
-                store(lerp(slice(p.offset), slice(_mm256_add_epi32(p.offset, back)), fz))
+                let values = lerp(slice(p.offset), slice(_mm256_add_epi32(p.offset, back)), fz);
+                *out = store(values);
+                mask(values, test)
             }
 
             #[target_feature(enable = "avx2")]
@@ -221,17 +229,94 @@ kernels_of!(i16, I16, of_i16, pairs_i16);
 kernels_of!(f32, F32, of_f32, pairs_f32);
 
 #[target_feature(enable = "avx2")]
-fn classify(values: &Batch, ramp: Ramp<'_>) -> u32 {
-    let Some(last) = ramp.entries.len().checked_sub(1).and_then(|n| i32::try_from(n).ok()) else { return 0 };
-    // SAFETY: `values` is 32 readable bytes; the load needs no alignment.
-    let v = unsafe { _mm256_loadu_ps(values.as_ptr()) };
+#[inline]
+fn mask(v: __m256, test: Test<'_>) -> u32 {
+    let passes = match test {
+        Test::Seen(ramp) => seen(v, ramp),
+        Test::Above(least) => _mm256_cmp_ps::<_CMP_GT_OQ>(v, _mm256_set1_ps(least)),
+    };
+    _mm256_movemask_ps(passes).cast_unsigned()
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a table has at most 65 535 entries")]
+fn seen(v: __m256, ramp: Ramp<'_>) -> __m256 {
+    if ramp.entries.is_empty() {
+        return _mm256_setzero_ps();
+    }
     let x = _mm256_mul_ps(_mm256_sub_ps(v, _mm256_set1_ps(ramp.low)), _mm256_set1_ps(ramp.per_value));
     // The second operand is what `max` gives for NaN.
     let x = _mm256_min_ps(_mm256_max_ps(x, _mm256_setzero_ps()), _mm256_set1_ps(ramp.last));
+    let last = ramp.entries.len().min(i32::MAX as usize) as i32 - 1;
     let at = _mm256_min_epu32(_mm256_cvttps_epi32(x), _mm256_set1_epi32(last));
     // SAFETY: every lane of `at` is at most the last index and not negative.
     let entries = unsafe { _mm256_i32gather_ps::<4>(ramp.entries.as_ptr(), at) };
     let seen = _mm256_cmp_ps::<_CMP_NEQ_UQ>(entries, _mm256_setzero_ps());
     let number = _mm256_cmp_ps::<_CMP_ORD_Q>(v, v);
-    _mm256_movemask_ps(_mm256_and_ps(seen, number)).cast_unsigned()
+    _mm256_and_ps(seen, number)
+}
+
+/// The voxels along one axis, of eight samples at a time.
+#[derive(Clone, Copy)]
+struct Walk {
+    low: __m256i,
+    high: __m256i,
+    /// Eight steps.
+    by: __m256i,
+    last: __m256i,
+    shift: __m128i,
+}
+
+impl Walk {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    #[expect(clippy::cast_possible_wrap, reason = "at most 31")]
+    fn new(first: i64, multiples: &[i64; LANES], last: i32, shift: u32) -> Self {
+        let base = _mm256_set1_epi64x(first);
+        // SAFETY: `multiples` is 64 readable bytes; the load needs no alignment.
+        let low = unsafe { _mm256_loadu_si256(multiples.as_ptr().cast()) };
+        // SAFETY: the second half of the same 64 bytes, which begins at element 4.
+        let high = unsafe { _mm256_loadu_si256(multiples.as_ptr().wrapping_add(4).cast()) };
+        Self {
+            low: _mm256_add_epi64(base, low),
+            high: _mm256_add_epi64(base, high),
+            by: _mm256_set1_epi64x(multiples[1].wrapping_mul(8)),
+            last: _mm256_set1_epi32(last),
+            shift: _mm_cvtsi32_si128(shift as i32),
+        }
+    }
+
+    /// The cells of these samples, and on to the next eight.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn cells(&mut self) -> __m256i {
+        let (a, b) = (_mm256_castsi256_ps(self.low), _mm256_castsi256_ps(self.high));
+        let voxel = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+        let inside = _mm256_min_epi32(_mm256_max_epi32(voxel, _mm256_setzero_si256()), self.last);
+        self.low = _mm256_add_epi64(self.low, self.by);
+        self.high = _mm256_add_epi64(self.high, self.by);
+        _mm256_srl_epi32(inside, self.shift)
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "CellGrid::new bounds the length")]
+fn scan(cells: &CellGrid<'_>, first: [i64; 3], strides: &Strides, threshold: f32, count: u32) -> u64 {
+    let walk = |a: usize| Walk::new(first[a], &strides.multiples[a], cells.last[a], cells.shift[a]);
+    let (mut x, mut y, mut z) = (walk(0), walk(1), walk(2));
+    let (down, back) = (_mm256_set1_epi32(cells.stride[0]), _mm256_set1_epi32(cells.stride[1]));
+    let last = _mm256_set1_epi32(cells.importance.len() as i32 - 1);
+    let threshold = _mm256_set1_ps(threshold);
+    let count = count.min(64);
+    let mut mask = 0;
+    for done in (0..count).step_by(LANES) {
+        let rows = _mm256_add_epi32(_mm256_mullo_epi32(y.cells(), down), _mm256_mullo_epi32(z.cells(), back));
+        let at = _mm256_min_epu32(_mm256_add_epi32(x.cells(), rows), last);
+        // SAFETY: every lane of `at` is at most the last index and not negative; `CellGrid::new` refuses an empty slice.
+        let importance = unsafe { _mm256_i32gather_ps::<4>(cells.importance.as_ptr(), at) };
+        let matters = _mm256_cmp_ps::<_CMP_GT_OQ>(importance, threshold);
+        mask |= u64::from(_mm256_movemask_ps(matters).cast_unsigned()) << done;
+    }
+    if count < 64 { mask & ((1 << count) - 1) } else { mask }
 }
