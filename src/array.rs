@@ -177,8 +177,12 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     }
 
     fn ids(&self, tiles: &[TileCoord]) -> Result<Vec<TileId>, Error> {
-        let layout = self.layout();
-        tiles.iter().map(|&t| layout.tile_id(t).ok_or_else(|| self.no_such_tile(t))).collect()
+        let offsets = &self.shared().offsets;
+        let mut ids = Vec::with_capacity(tiles.len());
+        for &t in tiles {
+            ids.push(offsets.tile_id(t).ok_or_else(|| self.no_such_tile(t))?);
+        }
+        Ok(ids)
     }
 
     #[cold]

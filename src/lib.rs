@@ -6,6 +6,7 @@ mod engine;
 mod error;
 mod geometry;
 mod layout;
+mod offsets;
 mod page_table;
 mod planes;
 mod pool;

@@ -2,8 +2,8 @@
 //!
 //! | plane | per | zero means |
 //! | --- | --- | --- |
-//! | resident, uniform | tile: one bit each, a word of 64 resident bits beside the word of their uniform bits | not known |
-//! | values | tile: what a uniform tile holds, as the difference from the fill value | the fill value |
+//! | resident, uniform, special | tile: one bit each; the words of the same 64 tiles lie side by side | not known |
+//! | values | tile: what a uniform tile holds, if it is special: not the fill value | nothing |
 //! | stamps | page: the clock when it was last asked for | never |
 //! | ranges | cell of a tile: its smallest and largest value | not known |
 //!
@@ -16,6 +16,9 @@ use crate::geometry::Extent;
 use crate::layout::{Layout, PageId, TileId};
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::voxel::Voxel;
+
+/// Words of a group of 64 tiles: resident, uniform, special, and one to spare, so that a group never crosses a cache line.
+pub(crate) const GROUP_WORDS: u64 = 4;
 
 /// The published planes of one array.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl Planes {
             .then(|| Ok::<_, BackendError>(Ranges { words: ZeroedWords::new(slots * cells_per_tile)?, cells_per_tile }))
             .transpose()?;
         Ok(Self {
-            bits: ZeroedWords::new(slots.div_ceil(64) * 2)?,
+            bits: ZeroedWords::new(slots.div_ceil(64) * GROUP_WORDS)?,
             values: ZeroedWords::new(slots * value_words as u64)?,
             stamps: ZeroedWords::new(layout.page_count())?,
             ranges,
@@ -63,16 +66,22 @@ impl Planes {
     /// The word that holds the tile's resident bit.
     #[inline(always)]
     pub(crate) fn resident_word(&self, tile: TileId) -> &AtomicU64 {
-        &self.bits[at(tile.0 >> 6 << 1)]
+        &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS)]
     }
 
     /// The word that holds the tile's uniform bit.
     #[inline(always)]
     pub(crate) fn uniform_word(&self, tile: TileId) -> &AtomicU64 {
-        &self.bits[at(tile.0 >> 6 << 1 | 1)]
+        &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 1]
     }
 
-    /// All bits: pairs of a resident and a uniform word.
+    /// The word that holds the bit of a uniform tile that does not hold the fill value.
+    #[inline(always)]
+    fn special_word(&self, tile: TileId) -> &AtomicU64 {
+        &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 2]
+    }
+
+    /// All bits: a group of words for every 64 tiles, the first of them their resident bits.
     pub(crate) fn bits(&self) -> &[AtomicU64] {
         &self.bits
     }
@@ -94,22 +103,27 @@ impl Planes {
 
     /// Notes that the tile holds `value` everywhere and makes that visible.
     pub(crate) fn publish_uniform(&self, tile: TileId, value: VoxelWords) {
-        for (i, (word, fill)) in value.into_iter().zip(self.fill).take(self.value_words).enumerate() {
-            if word != fill {
-                self.values[at(tile.0) * self.value_words + i].store(word ^ fill, Ordering::Relaxed);
+        let mask = 1 << (tile.0 & 63);
+        if value != self.fill {
+            for (i, word) in value.into_iter().take(self.value_words).enumerate() {
+                self.values[at(tile.0) * self.value_words + i].store(word, Ordering::Relaxed);
             }
+            publish(self.special_word(tile), mask);
         }
-        publish(self.uniform_word(tile), 1 << (tile.0 & 63));
+        publish(self.uniform_word(tile), mask);
     }
 
     /// What a tile holds whose uniform bit was seen.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn uniform_value<T: Voxel>(&self, tile: TileId) -> T {
-        let mut words = self.fill;
-        for (i, word) in words.iter_mut().take(self.value_words).enumerate() {
-            *word ^= self.values[at(tile.0) * self.value_words + i].load(Ordering::Relaxed);
+        if !is_visible(self.special_word(tile), tile.0) {
+            return from_words(&self.fill);
         }
-        bytemuck::pod_read_unaligned(&bytemuck::bytes_of(&words)[..size_of::<T>()])
+        let mut words = VoxelWords::default();
+        for (i, word) in words.iter_mut().take(self.value_words).enumerate() {
+            *word = self.values[at(tile.0) * self.value_words + i].load(Ordering::Relaxed);
+        }
+        from_words(&words)
     }
 
     /// Where the ranges of a tile's cells go, if they are kept.
@@ -149,6 +163,12 @@ pub(crate) fn to_words<T: Voxel>(value: T) -> VoxelWords {
     let mut words = VoxelWords::default();
     bytemuck::bytes_of_mut(&mut words)[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&value));
     words
+}
+
+/// The value at the beginning of the words, which are at least as long.
+#[inline(always)]
+fn from_words<T: Voxel>(words: &[u64]) -> T {
+    bytemuck::pod_read_unaligned(&bytemuck::cast_slice(words)[..size_of::<T>()])
 }
 
 /// An index into a plane: planes are slices, so whatever lies inside one fits.

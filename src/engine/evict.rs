@@ -154,7 +154,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Takes an array out that nobody can reach any more, and gives all its memory back.
+    /// Takes an array out that nobody can reach any more, and gives all its memory back. Its addresses go back when the caller drops it.
     pub(crate) fn remove_array(&self, array: &ArrayShared<B>) {
         let pages = loop {
             let mut guard = self.lock();

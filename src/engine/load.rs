@@ -8,19 +8,31 @@ use crate::backend::{Backend, Staging};
 use crate::error::SourceError;
 use crate::layout::TileId;
 
-use super::waiting::WeakEngine;
 use super::workers::Shared;
 use super::{ArrayShared, Engine, Outcome};
 
 /// Tiles to load, and who is how far.
 #[derive(Debug)]
 struct Batch<B: Backend> {
-    engine: WeakEngine<B>,
-    array: Arc<ArrayShared<B>>,
+    /// Gone once the request is through: a worker that comes late must not keep an array alive.
+    target: Mutex<Option<Target<B>>>,
     tiles: Vec<TileId>,
     next: AtomicUsize,
     done: Mutex<Done<B>>,
     all_done: Condvar,
+}
+
+/// What the tiles are loaded for and with.
+#[derive(Debug)]
+struct Target<B: Backend> {
+    engine: Arc<Engine<B>>,
+    array: Arc<ArrayShared<B>>,
+}
+
+impl<B: Backend> Clone for Target<B> {
+    fn clone(&self) -> Self {
+        Self { engine: self.engine.clone(), array: self.array.clone() }
+    }
 }
 
 #[derive(Debug)]
@@ -33,14 +45,14 @@ impl<B: Backend> Engine<B> {
     /// Has the source fill each tile, and returns how each ended once its data is in place. Tiles do not depend on each other.
     pub(super) fn load(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Vec<Outcome> {
         let batch = Arc::new(Batch {
-            engine: Arc::downgrade(self),
-            array: array.clone(),
+            target: Mutex::new(Some(Target { engine: self.clone(), array: array.clone() })),
             tiles: tiles.to_vec(),
             next: AtomicUsize::new(0),
             done: Mutex::new(Done { left: tiles.len(), results: tiles.iter().map(|_| None).collect() }),
             all_done: Condvar::new(),
         });
         self.workers.run(&batch, tiles.len());
+        *batch.target() = None;
         let results = std::mem::take(&mut batch.lock().results);
         results.into_iter().map(|result| self.finish(result)).collect()
     }
@@ -66,6 +78,10 @@ impl<B: Backend> Batch<B> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Done<B>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn target(&self) -> std::sync::MutexGuard<'_, Option<Target<B>>> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<B: Backend> Shared for Batch<B> {
@@ -73,11 +89,12 @@ impl<B: Backend> Shared for Batch<B> {
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&tile) = self.tiles.get(at) else { return };
-            // A piece that was begun is waited for, so the engine is there.
-            let Some(engine) = self.engine.upgrade() else { return };
-            let load = AssertUnwindSafe(|| engine.load_tile(&self.array, tile));
+            // A piece that was begun is waited for, so the target is there; it must be let go before the piece counts as done.
+            let Some(target) = self.target().clone() else { return };
+            let load = AssertUnwindSafe(|| target.engine.load_tile(&target.array, tile));
             let result = catch_unwind(load)
                 .unwrap_or_else(|_| Err(SourceError::Panicked { message: "while loading a tile".into() }));
+            drop(target);
             let mut done = self.lock();
             done.results[at] = Some(result);
             done.left -= 1;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
 use crate::layout::{Layout, PageId, TileCoord, TileId};
+use crate::offsets::AxisOffsets;
 use crate::page_table::PageTable;
 use crate::planes::Planes;
 use crate::residency::{PageKey, Residency};
@@ -49,6 +50,7 @@ use workers::Workers;
 pub(crate) struct ArrayShared<B: Backend> {
     pub(crate) id: u32,
     pub(crate) layout: Layout,
+    pub(crate) offsets: AxisOffsets,
     pub(crate) planes: Planes,
     pub(crate) reservation: B::Reservation,
     pub(crate) source: Box<dyn BytesSource>,
@@ -218,7 +220,8 @@ impl<B: Backend> Engine<B> {
         reservation: B::Reservation,
         source: Box<dyn BytesSource>,
     ) -> ArrayShared<B> {
-        ArrayShared { id, layout, planes, reservation, source, poisoned: OnceLock::new() }
+        let offsets = AxisOffsets::new(&layout);
+        ArrayShared { id, layout, offsets, planes, reservation, source, poisoned: OnceLock::new() }
     }
 
     /// Reserves the array's address space and takes it in.

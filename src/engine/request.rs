@@ -102,7 +102,13 @@ impl<B: Backend> Engine<B> {
             }
         }
         settle();
-        let missing: Vec<_> = tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect();
+        // One branch for all where all are there, as they mostly are.
+        let hits = tiles.iter().map(|&tile| usize::from(planes.is_resident(tile))).sum::<usize>();
+        let missing = if hits == tiles.len() {
+            Vec::new()
+        } else {
+            tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect()
+        };
         let hits = tiles.len() - missing.len();
         report.hits = hits as u64;
         count(&self.counters.hits, hits);

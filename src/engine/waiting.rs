@@ -106,6 +106,3 @@ impl<B: Backend> Engine<B> {
         self.changed.notify_all();
     }
 }
-
-/// A loader's own handle to the engine, for work that may outlive the request that began it.
-pub(super) type WeakEngine<B> = std::sync::Weak<Engine<B>>;

@@ -1,7 +1,6 @@
 //! Owns [`Accessor`]: reads that remember the last tile, and the neighbourhood of a voxel.
 
-use crate::geometry::{Coord, Extent};
-use crate::layout::TileCoord;
+use crate::geometry::Coord;
 use crate::voxel::Voxel;
 
 use super::{View, index};
@@ -12,39 +11,37 @@ use super::{View, index};
 #[derive(Debug)]
 pub struct Accessor<'v, T> {
     view: &'v View<'v, T>,
-    /// The remembered tile's voxels; empty before the first hit.
-    tile: &'v [T],
-    /// Its first voxel.
-    origin: Coord,
-    /// Its voxels inside the array; empty before the first hit.
-    size: Extent,
-    row: u32,
-    plane: u32,
+    /// The remembered tile, whose bit was seen set; no tile's number before the first hit.
+    slot: u64,
+    /// Edges of a tile, less one.
+    last: Coord,
+    /// Voxels between neighbours along y and z in one tile.
+    row: usize,
+    plane: usize,
 }
 
 impl<'v, T: Voxel> Accessor<'v, T> {
     pub(super) fn new(view: &'v View<'_, T>) -> Self {
-        let [_, y, z] = &view.axes;
+        let shape = view.layout.tile_shape();
         Self {
             view,
-            tile: &[],
-            origin: Coord::default(),
-            size: Extent::default(),
-            row: y.voxel_shift,
-            plane: z.voxel_shift,
+            slot: u64::MAX,
+            last: Coord::new(shape.x - 1, shape.y - 1, shape.z - 1),
+            row: index(shape.x),
+            plane: index(shape.x * shape.y),
         }
     }
 
     /// The voxel at `[x, y, z]`, or `None` where its tile is not there or the position is outside the array.
     #[inline(always)]
     pub fn get(&mut self, at: impl Into<Coord>) -> Option<T> {
-        let c = at.into();
-        let d = self.local(c);
-        if (d.x < self.size.x) & (d.y < self.size.y) & (d.z < self.size.z) {
-            // SAFETY: the position is inside the remembered tile, whose slice is a whole tile.
-            return Some(unsafe { *self.tile.get_unchecked(self.position(d)) });
+        let flat = self.view.flat(at.into())?;
+        let slot = flat >> self.view.tile_voxels_log2;
+        if !self.is_there(slot) {
+            return self.view.uniform(slot);
         }
-        self.move_to(c)
+        // SAFETY: the tile's bit was seen set.
+        Some(unsafe { self.view.read(flat) })
     }
 
     /// The voxel at `[x, y, z]` and its 26 neighbours, x fastest, or `None` where one of their tiles is not there. Past the faces of the array the nearest
@@ -54,82 +51,88 @@ impl<'v, T: Voxel> Accessor<'v, T> {
     #[inline(always)]
     pub fn neighbourhood(&mut self, at: impl Into<Coord>) -> Option<[T; 27]> {
         let c = at.into();
-        let d = self.local(c);
-        let inner = |d: u64, size: u64| d.wrapping_sub(1) < size.saturating_sub(2);
-        if inner(d.x, self.size.x) & inner(d.y, self.size.y) & inner(d.z, self.size.z) {
-            let (row, plane) = (1usize << self.row, 1usize << self.plane);
-            let first = self.position(d) - plane - row - 1;
-            let tile = self.tile;
-            return Some(std::array::from_fn(|i| {
-                // SAFETY: `d` and its neighbours lie inside the remembered tile, whose slice is a whole tile.
-                unsafe { *tile.get_unchecked(first + i % 3 + i / 3 % 3 * row + i / 9 * plane) }
-            }));
+        let inner = |v: u64, last: u64| (v & last).wrapping_sub(1) < last.saturating_sub(1);
+        // The far neighbour's bounds stand for all: past the last voxel a tile has memory too, but no voxels.
+        if inner(c.x, self.last.x)
+            & inner(c.y, self.last.y)
+            & inner(c.z, self.last.z)
+            & self.view.layout.extent().contains(Coord {
+                x: c.x.wrapping_add(1),
+                y: c.y.wrapping_add(1),
+                z: c.z.wrapping_add(1),
+            })
+        {
+            let flat = self.view.flat(c)?;
+            if self.is_there(flat >> self.view.tile_voxels_log2) {
+                // SAFETY: the tile's bit was seen set, and the voxel is not on its rim.
+                return Some(unsafe { self.inside(index(flat)) });
+            }
         }
-        self.neighbourhood_across(c)
+        self.across(c)
     }
 
+    /// Whether the tile is resident, remembered or by its bit.
     #[inline(always)]
-    fn local(&self, c: Coord) -> Coord {
-        Coord {
-            x: c.x.wrapping_sub(self.origin.x),
-            y: c.y.wrapping_sub(self.origin.y),
-            z: c.z.wrapping_sub(self.origin.z),
+    fn is_there(&mut self, slot: u64) -> bool {
+        if slot == self.slot {
+            return true;
         }
+        // SAFETY: callers ask for tiles of the array.
+        let there = unsafe { self.view.is_resident(slot) };
+        if there {
+            self.slot = slot;
+        }
+        there
     }
 
+    /// # Safety
+    /// The voxel at `flat` and its 26 neighbours lie in one tile, whose bit was seen set.
     #[inline(always)]
-    fn position(&self, d: Coord) -> usize {
-        index(d.x | d.y << self.row | d.z << self.plane)
+    unsafe fn inside(&self, flat: usize) -> [T; 27] {
+        let base = self.view.base.wrapping_add(flat - 1 - self.row - self.plane);
+        let line = |y: usize, z: usize| -> [T; 3] {
+            let line = base.wrapping_add(y * self.row + z * self.plane).cast::<[T; 3]>();
+            // SAFETY: the three voxels lie in the tile, as the caller promises; arrays are aligned as their elements.
+            unsafe { line.read() }
+        };
+        // Spelled out, so that the 27 values live in registers rather than in an array that is filled and read again.
+        let [[a, b, c], [d, e, f], [g, h, i]] = [line(0, 0), line(1, 0), line(2, 0)];
+        let [[j, k, l], [m, n, o], [p, q, r]] = [line(0, 1), line(1, 1), line(2, 1)];
+        let [[s, t, u], [v, w, x], [y, z, end]] = [line(0, 2), line(1, 2), line(2, 2)];
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, end]
     }
 
-    /// A read outside the remembered tile: remembers the new one if it has memory.
-    #[inline]
-    fn move_to(&mut self, c: Coord) -> Option<T> {
-        let view = self.view;
-        if !view.contains(c) {
+    /// The neighbourhood of a voxel on the rim of a tile: each axis is translated once for its three positions.
+    #[inline(never)]
+    fn across(&mut self, c: Coord) -> Option<[T; 27]> {
+        let extent = self.view.layout.extent();
+        if !extent.contains(c) {
             return None;
         }
-        let t = view.tile_of(c);
-        let slot = view.slot(t);
-        // SAFETY: `c` lies in the extent, so `slot` is a tile of the array.
-        if !unsafe { view.is_resident(slot) } {
-            return view.uniform(slot);
-        }
-        // SAFETY: the tile's bit was seen set.
-        self.tile = unsafe { view.tile_slice(slot) };
-        self.remember(t);
-        let position = index(view.within(c));
-        // SAFETY: a position inside a tile.
-        Some(unsafe { *self.tile.get_unchecked(position) })
-    }
-
-    #[inline(always)]
-    fn remember(&mut self, t: TileCoord) {
-        let [x, y, z] = &self.view.axes;
-        let extent = self.view.extent;
-        self.origin = Coord { x: t.x << x.tile_shift, y: t.y << y.tile_shift, z: t.z << z.tile_shift };
-        self.size = Extent {
-            x: (1 << x.tile_shift).min(extent.x - self.origin.x),
-            y: (1 << y.tile_shift).min(extent.y - self.origin.y),
-            z: (1 << z.tile_shift).min(extent.z - self.origin.z),
+        let near = |v: u64, size: u64| [v.saturating_sub(1), v, (v + 1).min(size - 1)];
+        let [x, y, z] = self.view.tables;
+        let part = |table: &[u64], at: [u64; 3]| Some([*table.get(index(at[0]))?, *table.get(index(at[1]))?, *table.get(index(at[2]))?]);
+        let [xs, ys, zs] = [near(c.x, extent.x), near(c.y, extent.y), near(c.z, extent.z)];
+        let mut all = [bytemuck::Zeroable::zeroed(); 27];
+        let (Some(x), Some(y), Some(z)) = (part(x, xs), part(y, ys), part(z, zs)) else {
+            for (i, voxel) in all.iter_mut().enumerate() {
+                *voxel = self.get([xs[i % 3], ys[i / 3 % 3], zs[i / 9]])?;
+            }
+            return Some(all);
         };
-    }
-
-    #[inline(never)]
-    fn neighbourhood_across(&mut self, c: Coord) -> Option<[T; 27]> {
-        let extent = self.view.extent;
-        let centre = self.get(c)?;
-        let near = |v: u64, i: usize, size: u64| (v + i as u64).saturating_sub(1).min(size - 1);
-        let mut all = [centre; 27];
-        // The centre's tile last, so that the next call finds it remembered.
-        for i in (0..27).filter(|&i| i != 13) {
-            let at = Coord {
-                x: near(c.x, i % 3, extent.x),
-                y: near(c.y, i / 3 % 3, extent.y),
-                z: near(c.z, i / 9, extent.z),
-            };
-            all[i] = self.get(at)?;
+        for (line, three) in all.chunks_exact_mut(3).enumerate() {
+            let first = y[line % 3] + z[line / 3];
+            for (voxel, x) in three.iter_mut().zip(x) {
+                let flat = first + x;
+                let slot = flat >> self.view.tile_voxels_log2;
+                *voxel = if self.is_there(slot) {
+                    // SAFETY: the tile's bit was seen set.
+                    unsafe { self.view.read(flat) }
+                } else {
+                    self.view.uniform(slot)?
+                };
+            }
         }
-        self.get(c).map(|_| all)
+        Some(all)
     }
 }

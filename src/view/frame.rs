@@ -16,7 +16,7 @@ impl<'a, T: Voxel> View<'a, T> {
         let base = std::ptr::with_exposed_provenance(usize::try_from(base).unwrap_or(0));
         // SAFETY: the backend is `HostAddressable`: mapped pages are readable memory at the base address, which is aligned to a page. The engine sets a tile's bit only after
         // its bytes were written as `T`s, and takes its memory only after every frame has ended that was open when it cleared the bit; this one is borrowed for `'a`.
-        unsafe { View::new(base, &array.layout, &array.planes) }
+        unsafe { View::new(base, &array.layout, &array.offsets, &array.planes) }
     }
 }
 
@@ -34,7 +34,7 @@ impl<'a, T: Voxel, B: HostAddressable> ArrayFrame<'a, T, B> {
         let base = std::ptr::with_exposed_provenance(usize::try_from(base).unwrap_or(0));
         // SAFETY: as in `View::in_frame`; the view is handed out only by reference, for as long as `self`, and with it the frame, is borrowed, and it can be
         // neither copied nor taken out.
-        let view = unsafe { View::new(base, &array.layout, &array.planes) };
+        let view = unsafe { View::new(base, &array.layout, &array.offsets, &array.planes) };
         Self { view, frame }
     }
 }

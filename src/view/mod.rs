@@ -8,8 +8,9 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::geometry::{Coord, Extent};
-use crate::layout::{Axis, Layout, TileCoord, TileId};
-use crate::planes::{Planes, cell_shape, unpack_range};
+use crate::layout::{Layout, TileCoord, TileId};
+use crate::offsets::AxisOffsets;
+use crate::planes::{GROUP_WORDS, Planes, cell_shape, unpack_range};
 use crate::voxel::{Scalar, Voxel};
 
 mod accessor;
@@ -38,9 +39,9 @@ pub use frame::ArrayFrame;
 pub struct View<'f, T> {
     base: *const T,
     bits: *const AtomicU64,
-    extent: Extent,
-    axes: [Axis; 3],
+    tables: [&'f [u64]; 3],
     tile_voxels_log2: u32,
+    offsets: &'f AxisOffsets,
     layout: &'f Layout,
     planes: &'f Planes,
     reads: PhantomData<&'f [T]>,
@@ -64,15 +65,15 @@ pub enum Tile<'v, T> {
 
 impl<'f, T: Voxel> View<'f, T> {
     /// # Safety
-    /// `base` is the address at which the array of `layout` and `planes` begins, aligned for `T`; for as long as `'f` lives, memory of tiles whose
+    /// `base` is the address at which the array of `layout`, `offsets` and `planes` begins, aligned for `T`; for as long as `'f` lives, memory of tiles whose
     /// resident bit is seen set is readable, holds valid `T`s and does not change.
-    unsafe fn new(base: *const T, layout: &'f Layout, planes: &'f Planes) -> Self {
+    unsafe fn new(base: *const T, layout: &'f Layout, offsets: &'f AxisOffsets, planes: &'f Planes) -> Self {
         Self {
             base,
-            bits: planes.bits().as_ptr().cast(),
-            extent: layout.extent(),
-            axes: *layout.axes(),
+            bits: planes.bits().as_ptr(),
+            tables: offsets.tables(),
             tile_voxels_log2: layout.tile_voxels_log2(),
+            offsets,
             layout,
             planes,
             reads: PhantomData,
@@ -88,7 +89,7 @@ impl<'f, T: Voxel> View<'f, T> {
     /// Size of the array in voxels.
     #[must_use]
     pub fn extent(&self) -> Extent {
-        self.extent
+        self.layout.extent()
     }
 
     /// The voxel at `[x, y, z]`, or `None` where its tile is not there or the position is outside the array.
@@ -97,15 +98,12 @@ impl<'f, T: Voxel> View<'f, T> {
     #[must_use]
     #[inline(always)]
     pub fn get(&self, at: impl Into<Coord>) -> Option<T> {
-        let c = at.into();
-        if !self.contains(c) {
-            return None;
-        }
-        let slot = self.slot(self.tile_of(c));
-        // SAFETY: `c` lies in the extent, so `slot` is a tile of the array.
+        let flat = self.flat(at.into())?;
+        let slot = flat >> self.tile_voxels_log2;
+        // SAFETY: `flat` is a voxel of the array, so `slot` is one of its tiles.
         if unsafe { self.is_resident(slot) } {
-            // SAFETY: the tile's bit was seen set, and `within` is a position inside a tile.
-            Some(unsafe { self.read(slot << self.tile_voxels_log2 | self.within(c)) })
+            // SAFETY: the tile's bit was seen set.
+            Some(unsafe { self.read(flat) })
         } else {
             self.uniform(slot)
         }
@@ -139,33 +137,22 @@ impl<'f, T: Voxel> View<'f, T> {
         self.layout.tile_id(t).is_some_and(|id| self.planes.is_resident(id) || self.planes.is_uniform(id))
     }
 
+    /// The flat position of a voxel, or `None` outside the array.
     #[inline(always)]
-    fn contains(&self, c: Coord) -> bool {
-        (c.x < self.extent.x) & (c.y < self.extent.y) & (c.z < self.extent.z)
-    }
-
-    #[inline(always)]
-    fn tile_of(&self, c: Coord) -> TileCoord {
-        let [x, y, z] = &self.axes;
-        TileCoord { x: c.x >> x.tile_shift, y: c.y >> y.tile_shift, z: c.z >> z.tile_shift }
-    }
-
-    #[inline(always)]
-    fn slot(&self, t: TileCoord) -> u64 {
-        self.axes[0].slot(t.x) + self.axes[1].slot(t.y) + self.axes[2].slot(t.z)
-    }
-
-    #[inline(always)]
-    fn within(&self, c: Coord) -> u64 {
-        self.axes[0].within(c.x) | self.axes[1].within(c.y) | self.axes[2].within(c.z)
+    fn flat(&self, c: Coord) -> Option<u64> {
+        let [x, y, z] = self.tables;
+        match (x.get(index(c.x)), y.get(index(c.y)), z.get(index(c.z))) {
+            (Some(x), Some(y), Some(z)) => Some(x + y + z),
+            _ => self.offsets.far(c),
+        }
     }
 
     /// # Safety
     /// `slot` is a tile of the array.
     #[inline(always)]
     unsafe fn is_resident(&self, slot: u64) -> bool {
-        // SAFETY: the plane has a pair of words for every 64 tiles of the array.
-        let word = unsafe { self.bits.add(index(slot >> 6 << 1)) };
+        // SAFETY: the plane has a group of words for every 64 tiles of the array.
+        let word = unsafe { self.bits.add(index((slot >> 6) * GROUP_WORDS)) };
         // SAFETY: the plane outlives `'f`.
         let word = unsafe { &*word };
         word.load(Ordering::Acquire) >> (slot & 63) & 1 == 1
@@ -221,7 +208,7 @@ impl<T: Scalar> View<'_, T> {
 
 impl<T> fmt::Debug for View<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("base", &self.base).field("extent", &self.extent).finish_non_exhaustive()
+        f.debug_struct("View").field("base", &self.base).field("extent", &self.layout.extent()).finish_non_exhaustive()
     }
 }
 
