@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use vastgrid::Scalar;
 
@@ -65,6 +66,9 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
                 args.port
             )
         })?;
+        // Before anyone is told that it is there.
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let url = format!("http://{}/", listener.local_addr()?);
         // Whoever does not listen need not: the page is there all the same.
         let _ = writeln!(std::io::stdout(), "viewer: {url} (Ctrl-C ends it)");
@@ -78,7 +82,8 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
             .with_state(shared);
         tokio::select! {
             served = axum::serve(listener, app) => served.map_err(Failure::from),
-            interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Failure::from),
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
         }
     })
 }
