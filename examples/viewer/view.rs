@@ -186,7 +186,7 @@ impl Facts {
         let (low, high) = self.range;
         let values = (0..=200u8).map(|i| low + (high - low) * f32::from(i) / 200.0);
         let function = self.transfer(self.preset).ok();
-        let opaque = |value: &f32| function.as_ref().is_some_and(|f| f.evaluate(*value)[3] >= 0.1);
+        let opaque = |value: &f32| function.as_ref().is_some_and(|f| f.evaluate(*value)[3] >= 0.2);
         values.into_iter().find(opaque).unwrap_or(low + 0.5 * (high - low))
     }
 }

@@ -98,8 +98,10 @@ impl<T: Scalar> Scene<T> {
         let facts = Facts { extent, spacing: about.spacing, range, preset: about.preset };
         let pool = Pool::new(HostBackend::new(), about.budget_bytes)?;
         let builder = SparseArray3D::builder(&pool, source).tile(Extent::cube(args.tile)).track_ranges();
-        let builder = args.page_bytes.into_iter().fold(builder, |builder, bytes| builder.page_bytes(bytes));
-        let array = builder.build()?;
+        let array = match args.page_bytes {
+            Some(bytes) => builder.page_bytes(bytes).build()?,
+            None => builder.build()?,
+        };
         Ok(Self { pool, array, facts, name: about.name })
     }
 }
@@ -136,19 +138,19 @@ fn sample<T: Scalar>(source: &BoxedSource<T>) -> Result<(f32, f32), SourceError>
 pub(crate) struct Bar {
     what: &'static str,
     begun: Instant,
-    bar: Option<ProgressBar>,
+    shown: Option<ProgressBar>,
 }
 
 impl Bar {
     pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, begun: Instant::now(), bar: None }
+        Self { what, begun: Instant::now(), shown: None }
     }
 
     pub(crate) fn show(&mut self, done: u64, all: u64) {
-        if self.bar.is_none() && self.begun.elapsed() < Duration::from_secs(1) {
+        if self.shown.is_none() && self.begun.elapsed() < Duration::from_secs(1) {
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| {
+        let bar = self.shown.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}");
             let bar = ProgressBar::new(all).with_message(self.what);
             if let Ok(style) = style { bar.with_style(style) } else { bar }
@@ -159,7 +161,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.shown {
             bar.finish_and_clear();
         }
     }
