@@ -111,7 +111,8 @@ fn cast(
     let (mut t0, mut t1) = (0.0f64, f64::INFINITY);
     for a in 0..3 {
         let (low, high) = options.clip.map_or((0.0, field.size[a] as f64), |c| (c.low[a], c.high[a]));
-        let (p, q) = ((low * spacing[a] - origin[a]) / direction[a], (high * spacing[a] - origin[a]) / direction[a]);
+        let (p, q) =
+            ((low * spacing[a] - origin[a]) / direction[a], (high * spacing[a] - origin[a]) / direction[a]);
         t0 = t0.max(p.min(q));
         t1 = t1.min(p.max(q));
     }

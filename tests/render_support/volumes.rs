@@ -15,7 +15,8 @@ impl Random {
 
 /// Smooth blobs in empty space, values from 0 to 255.
 pub fn blobs<T: Scalar>(extent: Extent) -> Vec<T> {
-    let centres = [[0.3, 0.4, 0.35, 0.2], [0.7, 0.6, 0.6, 0.25], [0.5, 0.15, 0.8, 0.12], [1.0, 1.0, 0.1, 0.2]];
+    let centres =
+        [[0.3, 0.4, 0.35, 0.2], [0.7, 0.6, 0.6, 0.25], [0.5, 0.15, 0.8, 0.12], [1.0, 1.0, 0.1, 0.2]];
     let [nx, ny, nz] = extent.to_array().map(|n| n as usize);
     let mut voxels = Vec::with_capacity(nx * ny * nz);
     for i in 0..nx * ny * nz {
