@@ -1,7 +1,7 @@
 //! How fast do tiles of a file four times the budget come in, against an LRU of recycled buffers, zarrs and TensorStore?
 //!
 //! Workload V1G: 1024 x 512 x 512 f32 (1 GiB) in 1024 tiles of 64^3 (1 MiB), a budget of 256 MiB, every tile read is summed. Trace `perm`: every tile once, in random
-//! order; `walk`: 4096 reads that wander over 931 tiles. Cold: the file's pages are dropped before each round. `ahead` n: a second thread asks for the next n tiles
+//! order; `walk`: 4096 reads that wander over 931 tiles. Cold: the file's pages are dropped before each round. `ahead` n: two more threads ask for the next n tiles
 //! while the first sums.
 //!
 //! | variable | meaning |
@@ -128,23 +128,28 @@ fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
             })
             .sum();
     }
-    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    // Two threads ask, each for half as many tiles at a time, so that one's reads are under way while the other's come to an end.
+    let batches: Vec<_> = tiles.chunks(ahead / 2).collect();
+    let channels: [_; 2] = std::array::from_fn(|_| std::sync::mpsc::sync_channel(0));
     std::thread::scope(|s| {
-        s.spawn(|| {
-            for batch in tiles.chunks(ahead) {
-                let pins = array.pin(batch).unwrap();
-                if send.send((batch, pins)).is_err() {
-                    return;
+        let receivers = channels.into_iter().enumerate().map(|(first, (send, receive))| {
+            let (batches, array) = (&batches, &array);
+            s.spawn(move || {
+                for batch in batches.iter().skip(first).step_by(2) {
+                    if send.send(array.pin(batch).unwrap()).is_err() {
+                        return;
+                    }
                 }
-            }
-            drop(send);
+            });
+            receive
         });
-        let mut total = 0.0;
-        for _ in 0..tiles.len().div_ceil(ahead) {
-            let (batch, _pins) = receive.recv().unwrap();
-            total += batch.iter().map(|&tile| sum_of(&array, tile)).sum::<f64>();
-        }
-        total
+        let receivers: Vec<_> = receivers.collect();
+        let sum_batch = |(i, batch): (usize, &&[TileCoord])| {
+            let pins = receivers[i % 2].recv().unwrap();
+            assert!(pins.report().failed.is_empty());
+            batch.iter().map(|&tile| sum_of(&array, tile)).sum::<f64>()
+        };
+        batches.iter().enumerate().map(sum_batch).sum()
     })
 }
 

@@ -16,6 +16,9 @@ pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
     /// The bytes of the one value that the region is known to hold, if that is known.
     fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError>;
 
+    /// Tells the source what is about to be read. A panic there is left for the read to repeat.
+    fn will_read(&self, regions: &[Region]);
+
     /// Fills a whole tile, whose part inside the array is `region`.
     fn load(
         &self,
@@ -46,6 +49,13 @@ impl<T, S> fmt::Debug for Typed<T, S> {
 impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
     fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError> {
         guarded(|| Ok(self.source.uniform(region).map(to_words)))
+    }
+
+    fn will_read(&self, regions: &[Region]) {
+        let _ = guarded(|| {
+            self.source.will_read(regions);
+            Ok(())
+        });
     }
 
     fn load(
