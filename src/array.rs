@@ -184,11 +184,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     #[cold]
     fn no_such_tile(&self, t: TileCoord) -> Error {
         let shape = self.layout().tile_shape();
-        let start = Coord::new(
-            t.x.saturating_mul(shape.x),
-            t.y.saturating_mul(shape.y),
-            t.z.saturating_mul(shape.z),
-        );
+        let start =
+            Coord::new(t.x.saturating_mul(shape.x), t.y.saturating_mul(shape.y), t.z.saturating_mul(shape.z));
         ResidencyError::OutOfBounds { region: Region::new(start, shape), extent: self.extent() }.into()
     }
 
@@ -209,7 +206,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         let tiles = across(first.x, last.x) * across(first.y, last.y) * across(first.z, last.z);
         if !region.is_empty() && tiles > u128::from(MOST) {
             let needed_bytes = u64::try_from(tiles).unwrap_or(u64::MAX).saturating_mul(layout.tile_bytes());
-            return Err(ResidencyError::OverBudget { needed_bytes, budget_bytes: self.engine().budget() }.into());
+            return Err(
+                ResidencyError::OverBudget { needed_bytes, budget_bytes: self.engine().budget() }.into()
+            );
         }
         Ok(layout.tiles_in(region).collect())
     }

@@ -48,7 +48,12 @@ impl Planes {
         let value_words = size_of::<T>().div_ceil(8);
         let cells_per_tile = layout.tile_voxels() / cell_volume(layout);
         let ranges = ranges
-            .then(|| Ok::<_, BackendError>(Ranges { words: ZeroedWords::new(slots * cells_per_tile)?, cells_per_tile }))
+            .then(|| {
+                Ok::<_, BackendError>(Ranges {
+                    words: ZeroedWords::new(slots * cells_per_tile)?,
+                    cells_per_tile,
+                })
+            })
             .transpose()?;
         Ok(Self {
             bits: ZeroedWords::new(slots.div_ceil(64) * 2)?,

@@ -7,7 +7,10 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Random, all_tiles, array, assert_consistent, expected, one_tile_per_page, paged, pool, t, value, within_20_s};
+use common::{
+    Random, all_tiles, array, assert_consistent, expected, one_tile_per_page, paged, pool, t, value,
+    within_20_s,
+};
 use vastgrid::backend::{Checked, HostBackend, HostConfig, ModelBackend, ModelConfig};
 use vastgrid::{
     Backend, Coord, Error, Extent, HostAddressable, Region, ResidencyError, SparseArray3D, Tile, TileCoord,
@@ -118,7 +121,8 @@ fn all_who_wait_for_a_tile_share_its_failure<B: Backend>(backend: B) {
 /// Refusals that others' pins, frames and budgets may cause at any time.
 fn assert_contention(error: &Error) {
     use ResidencyError::{AllPinned, FramesOpen, OverBudget};
-    let expected = matches!(error, Error::Residency(AllPinned { .. } | FramesOpen { .. } | OverBudget { .. }));
+    let expected =
+        matches!(error, Error::Residency(AllPinned { .. } | FramesOpen { .. } | OverBudget { .. }));
     assert!(expected, "{error}");
 }
 
@@ -202,20 +206,23 @@ fn used_bytes_never_exceed_the_budget<B: Backend>(backend: B) {
             // Small pages make room for large ones and the other way round.
             let array = if i == 0 { &small } else { &large };
             let tiles = one_tile_per_page(array);
-            for round in 0..30 {
+            for round in 0.. {
                 let tile = tiles[round % tiles.len()];
                 let _ = array.request(&[tile]).unwrap().complete().unwrap();
+                if round > 30 && looks.load(Ordering::Relaxed) > 300 {
+                    break;
+                }
             }
         });
         ended.store(true, Ordering::Relaxed);
     });
-    assert!(looks.into_inner() > 10);
     assert_eq!(over.into_inner(), 0, "bytes over the budget at some time");
 }
 
 fn readers_of_large_regions_do_not_wait_for_each_other<B: Backend>(backend: B) {
     let pool = pool(backend, 6 * PAGE, 8000);
-    let (array, _) = array(&pool, Extent::new(48, 32, 16));
+    let (array, watch) = array(&pool, Extent::new(48, 32, 16));
+    watch.set_delay(Duration::from_micros(200));
     on_threads(6, |i| {
         for step in 0..3 {
             let region = Region::new(Coord::new((i + step) % 3 * 8, i % 2 * 5, 3), Extent::new(30, 20, 12));
@@ -263,7 +270,8 @@ fn what_a_frame_showed_does_not_change_while_others_evict<B: HostAddressable>(ba
     let (array, _) = array(&pool, extent);
     let tiles = all_tiles(&array);
     let right: Vec<_> = tiles.iter().map(|&t| expected(array.layout().tile_region(t))).collect();
-    let is_right = |tile: TileCoord, voxels: &[u16]| *voxels == *right[tiles.iter().position(|&t| t == tile).unwrap()];
+    let is_right =
+        |tile: TileCoord, voxels: &[u16]| *voxels == *right[tiles.iter().position(|&t| t == tile).unwrap()];
     let (seen, kept, evicted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let readers = AtomicU64::new(3);
     on_threads(6, |i| {
@@ -272,9 +280,13 @@ fn what_a_frame_showed_does_not_change_while_others_evict<B: HostAddressable>(ba
             // Evicts all the time, by the front door and by asking for something else.
             while readers.load(Ordering::Relaxed) > 0 {
                 match i {
-                    3 => drop(array.evict(Region::whole(extent)).map(|n| evicted.fetch_add(n, Ordering::Relaxed))),
+                    3 => drop(
+                        array.evict(Region::whole(extent)).map(|n| evicted.fetch_add(n, Ordering::Relaxed)),
+                    ),
                     4 => drop(pool.set_budget((4 + random.below(8)) * PAGE)),
-                    _ => drop(array.request(&[tiles[usize::try_from(random.below(tiles.len() as u64)).unwrap()]])),
+                    _ => drop(
+                        array.request(&[tiles[usize::try_from(random.below(tiles.len() as u64)).unwrap()]]),
+                    ),
                 }
             }
             return;
@@ -386,7 +398,8 @@ fn a_call_that_gave_up_does_not_fail_those_who_waited_for_it() {
         thread::sleep(Duration::from_millis(250));
         // Waits for the first, and still has 250 ms when that gives up.
         let (second, began) = (array.clone(), Instant::now());
-        let second = thread::spawn(move || second.request(&[t2]).unwrap().complete().map(|report| report.loaded));
+        let second =
+            thread::spawn(move || second.request(&[t2]).unwrap().complete().map(|report| report.loaded));
         let first = first.join().unwrap();
         assert!(first.contains("open frame"), "{first}");
         drop(frame);

@@ -7,8 +7,8 @@ use common::{array, assert_consistent, expected, one_tile_per_page, paged, pool,
 use vastgrid::backend::{Call, Checked, Fault, Faults, Faulty, HostBackend, ModelBackend, ModelConfig};
 use vastgrid::source::Instruments;
 use vastgrid::{
-    Backend, BackendError, Coord, Error, Extent, Pool, Region, ResidencyError, SourceError, SparseArray3D, Stats,
-    TileCoord,
+    Backend, BackendError, Coord, Error, Extent, Pool, Region, ResidencyError, SourceError, SparseArray3D,
+    Stats, TileCoord,
 };
 
 const PAGE: u64 = 4096;
@@ -28,7 +28,11 @@ impl Outside {
 
     fn assert_physical(&self, stats: &Stats, when: &str) {
         if let Some(model) = &self.0 {
-            assert_eq!(model.page_bytes(), stats.used_bytes, "physical pages and accounts differ {when}: {stats:?}");
+            assert_eq!(
+                model.page_bytes(),
+                stats.used_bytes,
+                "physical pages and accounts differ {when}: {stats:?}"
+            );
         }
     }
 }
@@ -163,7 +167,12 @@ fn cases<B: Backend>() -> Vec<Case<B>> {
     use After::{Anything, Less, Same};
     vec![
         Case { name: "first request", prepare: nothing, call: |w| request(w, &w.pages(0, 4)), after: Same },
-        Case { name: "request that evicts", prepare: full, call: |w| request(w, &w.pages(10, 3)), after: Same },
+        Case {
+            name: "request that evicts",
+            prepare: full,
+            call: |w| request(w, &w.pages(10, 3)),
+            after: Same,
+        },
         Case {
             name: "request that evicts smaller pages",
             prepare: full,
@@ -176,7 +185,12 @@ fn cases<B: Backend>() -> Vec<Case<B>> {
             call: |w| request(w, &w.pages(0, 3)),
             after: Less,
         },
-        Case { name: "request with pages waiting", prepare: waiting, call: |w| request(w, &w.pages(2, 5)), after: Same },
+        Case {
+            name: "request with pages waiting",
+            prepare: waiting,
+            call: |w| request(w, &w.pages(2, 5)),
+            after: Same,
+        },
         Case {
             name: "request of larger pages with pages waiting",
             prepare: waiting,
@@ -206,7 +220,9 @@ fn cases<B: Backend>() -> Vec<Case<B>> {
         Case {
             name: "evict",
             prepare: full,
-            call: |w| w.small().evict(Region::whole(Extent::new(32, 16, 8))).map(|pages| assert_eq!(pages, 2)),
+            call: |w| {
+                w.small().evict(Region::whole(Extent::new(32, 16, 8))).map(|pages| assert_eq!(pages, 2))
+            },
             after: Same,
         },
         Case { name: "trim", prepare: waiting, call: |w| w.pool.trim(), after: Same },
@@ -233,7 +249,8 @@ fn cases<B: Backend>() -> Vec<Case<B>> {
 
 /// The failure that a fault in `call` must be told as.
 fn assert_typed(error: &Error, call: Call, when: &str) {
-    let injected = |e: &BackendError| matches!(e, BackendError::Injected { call: c, .. } if *c == call.name());
+    let injected =
+        |e: &BackendError| matches!(e, BackendError::Injected { call: c, .. } if *c == call.name());
     let told = match error {
         Error::Backend(e) => injected(e),
         Error::Tile { error, .. } => matches!(&**error, SourceError::Upload(e) if injected(e)),
@@ -270,7 +287,8 @@ fn every_call_may_fail_once<B: Backend>(make: fn() -> Backed<B>) {
                 }
                 let after = world.snapshot();
                 world.assert_sound(&when);
-                let mapping = matches!(call, Call::Reserve | Call::Create | Call::Map | Call::SetAccess | Call::Unmap);
+                let mapping =
+                    matches!(call, Call::Reserve | Call::Create | Call::Map | Call::SetAccess | Call::Unmap);
                 if mapping && case.after == After::Same {
                     // Waiting pages that were in the way may have been given back.
                     let used_bytes = after.used_bytes.min(before.used_bytes);
@@ -375,7 +393,8 @@ impl<B: Backend> ReadOne for SparseArray3D<u16, B> {
 }
 
 fn what_cannot_be_undone_poisons_its_array_alone<B: Backend>(make: fn() -> Backed<B>) {
-    let evicting = ["request that evicts", "request that evicts smaller pages", "request that evicts larger pages"];
+    let evicting =
+        ["request that evicts", "request that evicts smaller pages", "request that evicts larger pages"];
     let others = ["request with pages waiting", "set_budget", "evict", "first request"];
     let mut poisoned = 0;
     for case in cases::<B>().iter().filter(|c| evicting.contains(&c.name) || others.contains(&c.name)) {
@@ -385,10 +404,14 @@ fn what_cannot_be_undone_poisons_its_array_alone<B: Backend>(make: fn() -> Backe
             poisoned += u32::from(strike(make, case, all_later, &when));
         }
     }
-    let firsts = [(Call::Map, 2), (Call::Map, 3), (Call::SetAccess, 1), (Call::SetAccess, 2), (Call::Unmap, 3)];
+    let firsts =
+        [(Call::Map, 2), (Call::Map, 3), (Call::SetAccess, 1), (Call::SetAccess, 2), (Call::Unmap, 3)];
     for case in cases::<B>().iter().filter(|c| c.name == evicting[0]) {
         for (first, nth) in firsts {
-            for (second, later) in [Call::Map, Call::SetAccess, Call::Unmap].into_iter().flat_map(|c| (1..8).map(move |n| (c, n))) {
+            for (second, later) in [Call::Map, Call::SetAccess, Call::Unmap]
+                .into_iter()
+                .flat_map(|c| (1..8).map(move |n| (c, n)))
+            {
                 let when = format!("when {first} {nth} and {second} {later} of {} failed", case.name);
                 let both = |faults: &Faults| {
                     faults.arm(Fault::fail(first, nth));
@@ -414,7 +437,9 @@ fn what_cannot_be_undone_poisons_its_array_alone_on_the_host() {
 #[test]
 fn frames_of_a_poisoned_array_show_nothing_without_memory() {
     for pooled in [false, true] {
-        for (first, second) in [(Call::SetAccess, Call::Map), (Call::SetAccess, Call::Unmap), (Call::Map, Call::SetAccess)] {
+        for (first, second) in
+            [(Call::SetAccess, Call::Map), (Call::SetAccess, Call::Unmap), (Call::Map, Call::SetAccess)]
+        {
             for later in 1..6 {
                 let page_bytes = if pooled { 64 << 10 } else { PAGE };
                 let faulty = Faulty::new(HostBackend::new());
@@ -431,7 +456,11 @@ fn frames_of_a_poisoned_array_show_nothing_without_memory() {
                 for tile in &tiles {
                     let start = array.layout().tile_region(*tile).start;
                     let voxel = shown.get(start);
-                    assert_eq!(voxel, array.is_resident(*tile).then(|| value(start)), "{first} {second} {later}");
+                    assert_eq!(
+                        voxel,
+                        array.is_resident(*tile).then(|| value(start)),
+                        "{first} {second} {later}"
+                    );
                 }
                 let poisoned = array.request(&tiles[..1]).is_err();
                 if poisoned {
@@ -450,7 +479,10 @@ fn memory_that_runs_out_below_the_budget_is_an_error_and_no_more() {
     let tiles = one_tile_per_page(&array);
     let out_of_memory = |result: Result<vastgrid::Report, Error>| {
         let error = result.unwrap_err();
-        assert!(matches!(error, Error::Backend(BackendError::OutOfMemory { call: "create", bytes: PAGE })), "{error}");
+        assert!(
+            matches!(error, Error::Backend(BackendError::OutOfMemory { call: "create", bytes: PAGE })),
+            "{error}"
+        );
     };
     out_of_memory(array.request(&tiles[..5]));
     assert_eq!((pool.stats().used_bytes, model.page_bytes(), array.resident_tiles().len()), (0, 0, 0));

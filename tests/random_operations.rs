@@ -60,9 +60,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (array.clone(), region).prop_map(|(a, r)| Op::Fail(a, r)),
         1 => array.prop_map(Op::Heal),
     ];
-    let nested = op.clone().prop_recursive(2, 24, 8, |inner| {
-        prop::collection::vec(inner, 1..8).prop_map(Op::InFrame)
-    });
+    let nested =
+        op.clone().prop_recursive(2, 24, 8, |inner| prop::collection::vec(inner, 1..8).prop_map(Op::InFrame));
     prop::collection::vec(prop_oneof![5 => op, 1 => nested], 1..40)
 }
 
@@ -160,7 +159,8 @@ impl<T: Voxel + PartialEq + std::fmt::Debug, B: Backend> Volume<B> for Typed<T, 
         let part = |of: u8, size: u64| u64::from(of) * size / 256;
         let start = Coord::new(part(of[0], e.x), part(of[1], e.y), part(of[2], e.z));
         let size = |of: u8, left: u64| u64::from(of) * left.min(24) / 256 + 1;
-        let extent = Extent::new(size(of[3], e.x - start.x), size(of[4], e.y - start.y), size(of[5], e.z - start.z));
+        let extent =
+            Extent::new(size(of[3], e.x - start.x), size(of[4], e.y - start.y), size(of[5], e.z - start.z));
         Region::new(start, extent)
     }
     fn request(&self, tiles: &[TileCoord]) -> Result<vastgrid::Report, Error> {
@@ -263,7 +263,8 @@ fn build<T: Voxel + PartialEq + std::fmt::Debug, B: Backend>(
     let source = Procedural::new(extent, value).with_uniform(|region| uniform(region).then(T::zeroed));
     let source = Instrumented::new(source);
     let watch = source.instruments();
-    let array = SparseArray3D::builder(pool, source).tile(Extent::cube(tile)).page_bytes(page_bytes).build()?;
+    let array =
+        SparseArray3D::builder(pool, source).tile(Extent::cube(tile)).page_bytes(page_bytes).build()?;
     Ok(Rc::new(Typed { array, value, watch, failing: RefCell::default(), show }))
 }
 
@@ -292,8 +293,20 @@ impl<B: Backend> World<B> {
         let page = self.setup.page_bytes;
         let (pool, setup) = (&self.pool, &self.setup);
         match which {
-            0 => build(pool, (Extent::new(40, 32, 21), setup.tile), page, |c| zero_above(c, |c| salted(c, 1) as u16), setup.show_u16),
-            1 => build(pool, (Extent::new(33, 24, 24), setup.tile), page * 2, |c| zero_above(c, |c| salted(c, 2) as u8), setup.show_u8),
+            0 => build(
+                pool,
+                (Extent::new(40, 32, 21), setup.tile),
+                page,
+                |c| zero_above(c, |c| salted(c, 1) as u16),
+                setup.show_u16,
+            ),
+            1 => build(
+                pool,
+                (Extent::new(33, 24, 24), setup.tile),
+                page * 2,
+                |c| zero_above(c, |c| salted(c, 2) as u8),
+                setup.show_u8,
+            ),
             _ => {
                 let value = |c| zero_above(c, |c| [salted(c, 3) as u16, salted(c, 4) as u16].map(f32::from));
                 build(pool, (Extent::new(24, 29, 16), setup.tile), page * 4, value, setup.show_f32)
@@ -322,8 +335,9 @@ impl<B: Backend> World<B> {
     fn needed(&self, volume: &Rc<dyn Volume<B>>, tiles: &[TileCoord]) -> u64 {
         let pinned = self.pinned_pages();
         let memory = tiles.iter().filter(|&&t| !volume.is_uniform(t));
-        let pages: HashSet<_> =
-            memory.map(|&t| (Rc::as_ptr(volume).cast::<()>(), volume.page_of(t), volume.page_bytes())).collect();
+        let pages: HashSet<_> = memory
+            .map(|&t| (Rc::as_ptr(volume).cast::<()>(), volume.page_of(t), volume.page_bytes()))
+            .collect();
         pages.difference(&pinned).map(|p| p.2).sum()
     }
 
@@ -333,7 +347,8 @@ impl<B: Backend> World<B> {
 
     /// A refusal is one that has a reason.
     fn assert_refusal(&self, error: &Error, volume: &Rc<dyn Volume<B>>, tiles: &[TileCoord]) {
-        let pages: HashSet<_> = tiles.iter().filter(|&&t| !volume.is_uniform(t)).map(|&t| volume.page_of(t)).collect();
+        let pages: HashSet<_> =
+            tiles.iter().filter(|&&t| !volume.is_uniform(t)).map(|&t| volume.page_of(t)).collect();
         let whole = pages.len() as u64 * volume.page_bytes();
         match error {
             Error::Residency(ResidencyError::OverBudget { needed_bytes, budget_bytes }) => {
@@ -360,7 +375,10 @@ impl<B: Backend> World<B> {
         }
         for &tile in tiles {
             let there = volume.is_resident(tile);
-            assert!(there || failed.contains(&tile) || volume.is_uniform(tile), "{tile} is neither there nor reported");
+            assert!(
+                there || failed.contains(&tile) || volume.is_uniform(tile),
+                "{tile} is neither there nor reported"
+            );
             if let (true, Some(asked)) = (there, self.frames.borrow_mut().last_mut()) {
                 asked.push((volume.clone(), tile));
             }
@@ -391,7 +409,10 @@ impl<B: Backend> World<B> {
                             let with_next: HashSet<_> =
                                 tiles[..taken].iter().chain([&next]).map(|&t| volume.page_of(t)).collect();
                             let bytes = with_next.len() as u64 * volume.page_bytes();
-                            assert!(bytes + self.pinned_bytes() > self.budget.get(), "{next} would have fitted");
+                            assert!(
+                                bytes + self.pinned_bytes() > self.budget.get(),
+                                "{next} would have fitted"
+                            );
                         }
                     }
                     Err(e) => {
@@ -407,11 +428,15 @@ impl<B: Backend> World<B> {
                     Ok(pins) => {
                         self.assert_answered(pins.report(), &volume, &tiles);
                         let failed: HashSet<_> = pins.report().failed.iter().map(|f| f.tile).collect();
-                        let resident: HashSet<_> = volume.resident().iter().map(|&t| volume.page_of(t)).collect();
+                        let resident: HashSet<_> =
+                            volume.resident().iter().map(|&t| volume.page_of(t)).collect();
                         let asked = tiles.iter().map(|&t| volume.page_of(t));
                         let pages: HashSet<_> = asked.filter(|page| resident.contains(page)).collect();
                         assert_eq!(pins.bytes(), pages.len() as u64 * volume.page_bytes());
-                        let tiles = tiles.into_iter().filter(|t| !failed.contains(t) || volume.is_resident(*t)).collect();
+                        let tiles = tiles
+                            .into_iter()
+                            .filter(|t| !failed.contains(t) || volume.is_resident(*t))
+                            .collect();
                         self.pins.borrow_mut().push(Pinned { volume, tiles, pages, _pins: pins });
                     }
                     Err(e) => self.assert_refusal(&e, &volume, &tiles),
@@ -434,7 +459,8 @@ impl<B: Backend> World<B> {
                     Err(Error::Tile { tile, .. }) => assert!(volume.fails(tile)),
                     // However large: a page at a time has to fit.
                     Err(e) => {
-                        let framed = matches!(e, Error::Residency(ResidencyError::FramesOpen { own: true, .. }));
+                        let framed =
+                            matches!(e, Error::Residency(ResidencyError::FramesOpen { own: true, .. }));
                         let full = self.pinned_bytes() + volume.page_bytes() > self.budget.get();
                         assert!(framed && self.framed() || full, "{e}");
                     }
@@ -469,7 +495,10 @@ impl<B: Backend> World<B> {
         match result {
             Ok(report) => {
                 let counted = report.hits + report.loaded + report.uniform + report.failed.len() as u64;
-                assert!(counted >= tiles.iter().collect::<HashSet<_>>().len() as u64 && counted <= tiles.len() as u64);
+                assert!(
+                    counted >= tiles.iter().collect::<HashSet<_>>().len() as u64
+                        && counted <= tiles.len() as u64
+                );
                 assert_eq!((report.shared, report.left_out), (0, 0));
                 self.assert_answered(&report, volume, tiles);
             }
@@ -480,14 +509,18 @@ impl<B: Backend> World<B> {
     fn evict(&self, volume: &Rc<dyn Volume<B>>, of: Box6) {
         let region = volume.region(of);
         let pinned = self.pinned_pages();
-        let pinned = |t| pinned.contains(&(Rc::as_ptr(volume).cast::<()>(), volume.page_of(t), volume.page_bytes()));
+        let pinned =
+            |t| pinned.contains(&(Rc::as_ptr(volume).cast::<()>(), volume.page_of(t), volume.page_bytes()));
         let tiles = volume.tiles_of(region);
         let before = volume.resident();
         let pages = tiles.iter().filter(|t| before.contains(t) && !pinned(**t)).map(|&t| volume.page_of(t));
         let pages: HashSet<_> = pages.collect();
         match volume.evict(region) {
             Ok(count) => {
-                assert!(tiles.iter().all(|&t| !volume.is_resident(t) || pinned(t)), "evicted, and still there");
+                assert!(
+                    tiles.iter().all(|&t| !volume.is_resident(t) || pinned(t)),
+                    "evicted, and still there"
+                );
                 assert!(before.iter().all(|&t| volume.is_resident(t) || pages.contains(&volume.page_of(t))));
                 assert_eq!(count, pages.len() as u64);
                 assert!(count == 0 || !self.framed(), "evicted under a frame");
@@ -506,7 +539,9 @@ impl<B: Backend> World<B> {
                 self.budget.set(bytes);
                 assert!(self.pool.stats().used_bytes <= bytes);
             }
-            Err(Error::Residency(ResidencyError::BudgetBelowPage { .. })) => assert!(bytes < 4 * self.setup.page_bytes),
+            Err(Error::Residency(ResidencyError::BudgetBelowPage { .. })) => {
+                assert!(bytes < 4 * self.setup.page_bytes)
+            }
             Err(Error::Residency(ResidencyError::AllPinned { .. })) => assert!(self.pinned_bytes() > bytes),
             Err(Error::Residency(ResidencyError::FramesOpen { own: true, .. })) => assert!(self.framed()),
             Err(e) => panic!("{e}"),
@@ -547,14 +582,20 @@ impl<B: Backend> World<B> {
     fn check(&self) {
         let stats = self.pool.stats();
         assert_consistent(&stats);
-        assert_eq!((stats.budget_bytes, stats.open_frames), (self.budget.get(), self.frames.borrow().len() as u64));
+        assert_eq!(
+            (stats.budget_bytes, stats.open_frames),
+            (self.budget.get(), self.frames.borrow().len() as u64)
+        );
         assert_eq!(stats.pinned_bytes, self.pinned_bytes());
         if let Some(model) = &self.setup.model {
             assert_eq!(model.page_bytes(), stats.used_bytes, "accounts and physical pages");
         }
         for pinned in &*self.pins.borrow() {
             for &tile in &pinned.tiles {
-                assert!(pinned.volume.is_resident(tile) || pinned.volume.is_uniform(tile), "{tile} is pinned");
+                assert!(
+                    pinned.volume.is_resident(tile) || pinned.volume.is_uniform(tile),
+                    "{tile} is pinned"
+                );
             }
         }
         for (volume, tile) in self.frames.borrow().iter().flatten() {
@@ -587,7 +628,10 @@ impl<B: Backend> World<B> {
         drop((arrays, pins));
         pool.trim().unwrap();
         let stats = pool.stats();
-        assert_eq!((stats.used_bytes, stats.pinned_bytes, stats.mapped_pages, stats.resident_tiles), (0, 0, 0, 0));
+        assert_eq!(
+            (stats.used_bytes, stats.pinned_bytes, stats.mapped_pages, stats.resident_tiles),
+            (0, 0, 0, 0)
+        );
         assert!(setup.model.is_none_or(|model| model.page_bytes() == 0));
     }
 }
@@ -609,7 +653,14 @@ fn run<B: Backend>(cases: u32, setup: impl Fn() -> (B, Setup<B>)) {
 
 /// A backend that is read through its trait alone.
 fn blind<B: Backend>(backend: B, model: ModelBackend) -> (B, Setup<B>) {
-    let setup = Setup { model: Some(model), tile: 8, page_bytes: 4096, show_u8: None, show_u16: None, show_f32: None };
+    let setup = Setup {
+        model: Some(model),
+        tile: 8,
+        page_bytes: 4096,
+        show_u8: None,
+        show_u16: None,
+        show_f32: None,
+    };
     (backend, setup)
 }
 

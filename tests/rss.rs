@@ -76,7 +76,8 @@ fn costs_nothing_before_use<B: Backend>(backend: B, tile: [u64; 3]) {
 
 #[test]
 fn memory_is_what_the_budget_says() {
-    let demand_zero = || HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() });
+    let demand_zero =
+        || HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() });
     keeps_its_budget(HostBackend::new(), 64 << 10);
     keeps_its_budget(HostBackend::new(), 2 * MIB);
     keeps_its_budget(demand_zero(), 64 << 10);

@@ -27,7 +27,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.check_bounds(region)?;
         let expected_voxels = region.extent.checked_volume().unwrap_or(u64::MAX);
         if expected_voxels != out.len() as u64 {
-            return Err(ResidencyError::BufferLength { expected_voxels, actual_voxels: out.len() as u64 }.into());
+            return Err(
+                ResidencyError::BufferLength { expected_voxels, actual_voxels: out.len() as u64 }.into()
+            );
         }
         let layout = self.layout();
         let page_bytes = layout.page_bytes();
@@ -40,7 +42,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
             let mut pages = std::collections::HashSet::new();
             while let Some(tile) = tiles.next_if(|&t| {
                 let page = layout.page_of(layout.tile_id_unchecked(t));
-                pages.contains(&page) || ((pages.len() as u64) < step_bytes / page_bytes && pages.insert(page))
+                pages.contains(&page)
+                    || ((pages.len() as u64) < step_bytes / page_bytes && pages.insert(page))
             }) {
                 step.push(layout.tile_id_unchecked(tile));
             }
@@ -55,10 +58,12 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// As [`SparseArray3D::read_region`].
     pub fn to_vec(&self, region: Region) -> Result<Vec<T>, Error> {
         self.check_bounds(region)?;
-        let voxels = region.extent.checked_volume().and_then(|v| usize::try_from(v).ok()).unwrap_or(usize::MAX);
+        let voxels =
+            region.extent.checked_volume().and_then(|v| usize::try_from(v).ok()).unwrap_or(usize::MAX);
         let mut out = Vec::new();
         let bytes = (voxels as u64).saturating_mul(self.layout().voxel_bytes());
-        out.try_reserve_exact(voxels).map_err(|_| crate::BackendError::OutOfMemory { call: "to_vec", bytes })?;
+        out.try_reserve_exact(voxels)
+            .map_err(|_| crate::BackendError::OutOfMemory { call: "to_vec", bytes })?;
         out.resize(voxels, bytemuck::Zeroable::zeroed());
         self.read_region(region, &mut out)?;
         Ok(out)
@@ -78,7 +83,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         if pages > 1 {
             match self.engine().request(self.shared(), tiles) {
                 // Whatever is in the way of all of them may leave room for one.
-                Err(Error::Residency(ResidencyError::AllPinned { .. } | ResidencyError::OverBudget { .. })) => {}
+                Err(Error::Residency(
+                    ResidencyError::AllPinned { .. } | ResidencyError::OverBudget { .. },
+                )) => {}
                 report => Self::first_failure(&report?)?,
             }
         }

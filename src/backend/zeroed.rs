@@ -5,10 +5,10 @@
 //! Under loom, whose atomics are no plain words, it is a vector of them.
 #![cfg_attr(not(vastgrid_loom), expect(unsafe_code, reason = "a slice over memory that mmap returned"))]
 
-#[cfg(vastgrid_loom)]
-pub(crate) use modelled::ZeroedWords;
 #[cfg(not(vastgrid_loom))]
 pub(crate) use mapped::ZeroedWords;
+#[cfg(vastgrid_loom)]
+pub(crate) use modelled::ZeroedWords;
 
 /// What is there when the frame protocol is model-checked: for the few words of such a test.
 #[cfg(vastgrid_loom)]
@@ -72,7 +72,8 @@ mod mapped {
         pub(crate) fn new(len: u64) -> Result<Self, BackendError> {
             let out_of_memory = || BackendError::OutOfMemory { call: "mmap", bytes: len.saturating_mul(8) };
             // A slice takes at most isize::MAX bytes.
-            let bytes = len.checked_mul(8).filter(|b| isize::try_from(*b).is_ok()).ok_or_else(out_of_memory)?;
+            let bytes =
+                len.checked_mul(8).filter(|b| isize::try_from(*b).is_ok()).ok_or_else(out_of_memory)?;
             let (Ok(bytes), Ok(len)) = (usize::try_from(bytes), usize::try_from(len)) else {
                 return Err(out_of_memory());
             };

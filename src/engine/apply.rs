@@ -110,7 +110,12 @@ impl<B: Backend> Engine<B> {
 
     /// Waits for the frames and makes the calls. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
     /// forgotten here.
-    fn carry_out(&self, plan: &mut Plan, retired: super::frame::Epoch, deadline: Deadline) -> Result<(), Error> {
+    fn carry_out(
+        &self,
+        plan: &mut Plan,
+        retired: super::frame::Epoch,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         if !plan.victims.is_empty() {
             let needed_bytes = plan.victims.iter().map(|v| v.bytes).sum();
             self.wait_for_frames(retired, needed_bytes, deadline)?;
@@ -151,7 +156,8 @@ impl<B: Backend> Engine<B> {
     /// before.
     fn settle_damage(&self, plan: &mut Plan, damage: &Damage) {
         let is_lost = |v: &Victim| damage.lost.contains(&v.key);
-        let gone = Plan { victims: plan.victims.iter().copied().filter(is_lost).collect(), ..Plan::default() };
+        let gone =
+            Plan { victims: plan.victims.iter().copied().filter(is_lost).collect(), ..Plan::default() };
         plan.victims.retain(|v| !is_lost(v));
         if damage.idle_destroyed {
             plan.destroy_idle.clear();
@@ -257,7 +263,9 @@ impl<'e, B: Backend> Batch<'e, B> {
         while let Some(first) = commits.next() {
             let Some((array, start)) = self.place(first.key) else { continue };
             let mut end = start + first.bytes;
-            while let Some(next) = commits.next_if(|next| self.place(next.key).is_some_and(|(_, at)| at == end)) {
+            while let Some(next) =
+                commits.next_if(|next| self.place(next.key).is_some_and(|(_, at)| at == end))
+            {
                 end += next.bytes;
             }
             self.backend.set_access(&array.reservation, start..end, Access::ReadWrite)?;
@@ -300,7 +308,9 @@ impl<'e, B: Backend> Batch<'e, B> {
             return self.lose(key, &error);
         }
         let range = offset..offset + bytes;
-        let Err(error) = self.backend.set_access(&array.reservation, range, Access::ReadWrite) else { return };
+        let Err(error) = self.backend.set_access(&array.reservation, range, Access::ReadWrite) else {
+            return;
+        };
         match self.backend.unmap(&array.reservation, offset) {
             Ok(page) => {
                 destroy(self.backend, page);

@@ -96,12 +96,19 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Makes a plan for `needs` and hides the bits of its victims. A victim that was asked for in that very moment is spared, and the plan made anew.
-    fn plan_and_retire(&self, state: &mut State<B>, needs: &[Need], time: u64) -> Result<(Plan, Epoch), NoRoom> {
+    fn plan_and_retire(
+        &self,
+        state: &mut State<B>,
+        needs: &[Need],
+        time: u64,
+    ) -> Result<(Plan, Epoch), NoRoom> {
         loop {
             let in_frame = self.oldest_frame();
             let State { residency, arrays, .. } = &mut *state;
-            let stamp_of = |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
-            let clean = |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
+            let stamp_of =
+                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
+            let clean =
+                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
             // Not what an open frame asked for, not what this request asked for, not what nobody else has.
             let may_evict = |key, stamp| stamp <= in_frame && stamp != time && clean(key);
             let plan = residency.plan(needs, stamp_of, may_evict)?;
@@ -123,12 +130,15 @@ impl<B: Backend> Engine<B> {
     /// abandoned.
     pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
         for victim in &plan.victims {
-            state.each_resident_word(victim.key, |array, tile, mask| hide(array.planes.resident_word(tile), mask));
+            state.each_resident_word(victim.key, |array, tile, mask| {
+                hide(array.planes.resident_word(tile), mask)
+            });
         }
         let retired = self.clock.barrier();
         // Looked at after the barrier: whoever stamped a victim had its frame open before, so a frame missed above is seen here.
         let in_frame = self.oldest_frame();
-        let asked_for = |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
+        let asked_for =
+            |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
         if plan.victims.iter().any(asked_for) {
             state.unretire(&plan.victims);
             state.residency.abandon(plan);
@@ -266,7 +276,9 @@ impl<B: Backend> State<B> {
     /// Makes retired pages visible again.
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
         for victim in victims {
-            self.each_resident_word(victim.key, |array, tile, mask| publish(array.planes.resident_word(tile), mask));
+            self.each_resident_word(victim.key, |array, tile, mask| {
+                publish(array.planes.resident_word(tile), mask)
+            });
             self.evicting.remove(&victim.key);
         }
     }

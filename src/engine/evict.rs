@@ -50,7 +50,8 @@ impl<B: Backend> Engine<B> {
             let keys: Vec<_> = pages.iter().filter(clean).map(|&page| array.key(page)).collect();
             let mut plan = state.residency.plan_evict(&keys);
             for victim in &mut plan.victims {
-                victim.stamp = state.arrays.get(&victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
+                victim.stamp =
+                    state.arrays.get(&victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
             }
             let in_frame = self.oldest_frame();
             let spared_bytes = plan.victims.iter().filter(|v| v.stamp > in_frame).map(|v| v.bytes).sum();
@@ -83,11 +84,15 @@ impl<B: Backend> Engine<B> {
             let state = &mut *guard;
             let before = state.residency.budget();
             let (residency, arrays) = (&mut state.residency, &state.arrays);
-            if let Some(page_bytes) = arrays.values().map(|(a, _)| a.layout.page_bytes()).max().filter(|&p| p > bytes) {
+            if let Some(page_bytes) =
+                arrays.values().map(|(a, _)| a.layout.page_bytes()).max().filter(|&p| p > bytes)
+            {
                 return Err(ResidencyError::BudgetBelowPage { budget_bytes: bytes, page_bytes }.into());
             }
-            let stamp_of = |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
-            let clean = |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
+            let stamp_of =
+                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
+            let clean =
+                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
             let in_frame = self.oldest_frame();
             match residency.plan_shrink(bytes, stamp_of, |key, stamp| stamp <= in_frame && clean(key)) {
                 Ok(plan) => {

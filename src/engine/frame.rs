@@ -67,8 +67,13 @@ impl FrameClock {
         let opened = self.now.load(Ordering::Acquire);
         let token = (0..SLOTS)
             .map(|i| hint.wrapping_add(i) % SLOTS)
-            .find(|&i| self.slots[i].0.compare_exchange(0, opened, Ordering::AcqRel, Ordering::Relaxed).is_ok())
-            .map_or_else(|| self.join_crowd(opened), |slot| FrameToken { slot: Some(slot), opened: Epoch(opened) });
+            .find(|&i| {
+                self.slots[i].0.compare_exchange(0, opened, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            })
+            .map_or_else(
+                || self.join_crowd(opened),
+                |slot| FrameToken { slot: Some(slot), opened: Epoch(opened) },
+            );
         fence(Ordering::SeqCst);
         token
     }

@@ -67,7 +67,9 @@ impl<B: Backend> ArrayShared<B> {
     /// # Errors
     /// [`ResidencyError::Poisoned`] after an undo that failed.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.poisoned.get().map_or(Ok(()), |cause| Err(ResidencyError::Poisoned { cause: cause.clone() }.into()))
+        self.poisoned
+            .get()
+            .map_or(Ok(()), |cause| Err(ResidencyError::Poisoned { cause: cause.clone() }.into()))
     }
 
     /// The tile's name in errors: tiles that the engine speaks of are tiles of the array.

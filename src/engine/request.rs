@@ -59,7 +59,11 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// No place for them, a backend that failed (then everything is as before), a poisoned array. Tiles that fail to load are no error: see the report.
-    pub(crate) fn request(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Result<Report, Error> {
+    pub(crate) fn request(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+    ) -> Result<Report, Error> {
         self.request_holding(array, tiles, &[])
     }
 
@@ -97,9 +101,12 @@ impl<B: Backend> Engine<B> {
                     self.publish(array, claimed, outcomes, &mut report);
                 }
                 Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
-                Claim::Blocked(epoch) => self.await_change(missing_bytes(array, &missing), epoch, deadline)?,
+                Claim::Blocked(epoch) => {
+                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?
+                }
                 Claim::NoRoom { why, framed } => {
-                    let why = NoRoom { busy_bytes: why.busy_bytes.saturating_sub(self.let_go(array, held)), ..why };
+                    let why =
+                        NoRoom { busy_bytes: why.busy_bytes.saturating_sub(self.let_go(array, held)), ..why };
                     let waited = self.await_room(why, framed, self.budget(), deadline);
                     self.hold_pages(array, held);
                     waited?;
@@ -174,7 +181,10 @@ impl<B: Backend> Engine<B> {
         let loaded = outcomes.iter().filter(|o| o.is_ok()).count();
         count(&self.counters.loads, loaded);
         count(&self.counters.failures, outcomes.len() - loaded);
-        count(&self.counters.loaded_bytes, loaded * usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX));
+        count(
+            &self.counters.loaded_bytes,
+            loaded * usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX),
+        );
         report.loaded += loaded as u64;
         for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
             if let Err(error) = outcome {
@@ -202,7 +212,8 @@ impl<B: Backend> Engine<B> {
         report: &mut Report,
     ) -> Result<(), Error> {
         let pending = others.iter().filter(|(_, loading)| loading.outcome.get().is_none());
-        let pending: Vec<_> = pending.filter(|(_, loading)| self.own_frame_until(loading.retired)).map(|o| o.0).collect();
+        let pending: Vec<_> =
+            pending.filter(|(_, loading)| self.own_frame_until(loading.retired)).map(|o| o.0).collect();
         if !pending.is_empty() {
             return Err(self.own_frame_in_the_way(missing_bytes(array, &pending)));
         }
@@ -241,7 +252,13 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits for room, if there is any hope of it. `framed`: frames were open when there was none.
-    pub(super) fn await_room(&self, why: NoRoom, framed: bool, budget_bytes: u64, deadline: Deadline) -> Result<(), Error> {
+    pub(super) fn await_room(
+        &self,
+        why: NoRoom,
+        framed: bool,
+        budget_bytes: u64,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
         // What an open frame asked for can go when the frame ends, unless that is this thread's own.
         let (spared_by_frames, own) = (framed && spared_bytes > 0, self.has_own_frame());
@@ -250,7 +267,9 @@ impl<B: Backend> Engine<B> {
             return Ok(());
         }
         if spared_by_frames {
-            return Err(ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own }.into());
+            return Err(
+                ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own }.into()
+            );
         }
         let busy_bytes = busy_bytes + spared_bytes;
         Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
@@ -264,7 +283,9 @@ impl<B: Backend> Engine<B> {
 /// Tiles that cannot be read and did not fail, each once and in memory order.
 fn still_missing<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId], report: &Report) -> Vec<TileId> {
     let failed: Vec<_> = report.failed.iter().filter_map(|f| array.layout.tile_id(f.tile)).collect();
-    let gone = |tile: &TileId| !array.planes.is_resident(*tile) && !array.planes.is_uniform(*tile) && !failed.contains(tile);
+    let gone = |tile: &TileId| {
+        !array.planes.is_resident(*tile) && !array.planes.is_uniform(*tile) && !failed.contains(tile)
+    };
     let mut missing: Vec<_> = tiles.iter().copied().filter(gone).collect();
     missing.sort_unstable();
     missing.dedup();

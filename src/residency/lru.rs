@@ -29,7 +29,9 @@ impl Default for Recency {
 
 impl std::fmt::Debug for Recency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recency").field("pages", &(self.list.len() + self.moved.len())).finish_non_exhaustive()
+        f.debug_struct("Recency")
+            .field("pages", &(self.list.len() + self.moved.len()))
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,13 +9,15 @@ use vastgrid::{Backend, Coord, Extent, Pool, PoolConfig, Region, SparseArray3D, 
 
 /// The value of every voxel of the test volume: different everywhere nearby.
 pub(crate) fn value(c: Coord) -> u16 {
-    let mix = c.x.wrapping_mul(73) ^ c.y.wrapping_mul(179).rotate_left(5) ^ c.z.wrapping_mul(283).rotate_left(9);
+    let mix =
+        c.x.wrapping_mul(73) ^ c.y.wrapping_mul(179).rotate_left(5) ^ c.z.wrapping_mul(283).rotate_left(9);
     (mix ^ mix >> 16) as u16
 }
 
 /// The same for another voxel type and another volume: volumes of different `salt` differ nearly everywhere.
 pub(crate) fn salted(c: Coord, salt: u64) -> u64 {
-    let mix = (c.x | c.y << 20 | c.z << 40).wrapping_add(salt << 60 | salt).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mix =
+        (c.x | c.y << 20 | c.z << 40).wrapping_add(salt << 60 | salt).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mix ^ mix >> 29
 }
 
@@ -32,7 +34,12 @@ pub(crate) fn pool<B: Backend>(backend: B, budget_bytes: u64, patience_ms: u64) 
 }
 
 /// The same with so many loading threads.
-pub(crate) fn pool_of<B: Backend>(backend: B, budget_bytes: u64, patience_ms: u64, threads: usize) -> Pool<B> {
+pub(crate) fn pool_of<B: Backend>(
+    backend: B,
+    budget_bytes: u64,
+    patience_ms: u64,
+    threads: usize,
+) -> Pool<B> {
     let patience = Duration::from_millis(patience_ms);
     Pool::with_config(backend, PoolConfig { budget_bytes, threads, patience }).unwrap()
 }
