@@ -106,7 +106,7 @@ fn a_frame_of_another_thread_is_waited_for_as_long_as_patience_lasts() {
                 let error = call().unwrap_err();
                 assert_eq!(frames_open(&error), Some(false), "{error}");
                 let took = began.elapsed();
-                assert!(took >= Duration::from_millis(290) && took < Duration::from_millis(3000), "{took:?}");
+                assert!(took >= Duration::from_millis(290) && took < Duration::from_secs(3), "{took:?}");
             };
             too_long(&|| array.request(&tiles[2..3]).map(drop));
             too_long(&|| array.evict(Region::whole(array.extent())).map(drop));
@@ -343,7 +343,9 @@ fn arrays_and_pools_may_go_while_others_hold_pins() {
             drop(array);
             drop(pool);
             assert_eq!(other.get([1, 2, 3]).unwrap(), value(Coord::new(1, 2, 3)));
-            threads.into_iter().for_each(|t| t.join().unwrap());
+            for thread in threads {
+                thread.join().unwrap();
+            }
             drop(other);
             let stats = keep.stats();
             assert_eq!((stats.used_bytes, stats.pinned_bytes, stats.mapped_pages), (0, 0, 0));

@@ -20,7 +20,7 @@ use vastgrid::{
 
 /// What a waiting call would take; nothing here has anybody to wait for.
 const PATIENCE_MS: u64 = 6000;
-const AT_ONCE: Duration = Duration::from_millis(3000);
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -48,13 +48,13 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let region = any::<Box6>();
     let op = prop_oneof![
         6 => (array.clone(), tiles()).prop_map(|(a, t)| Op::Request(a, t)),
-        2 => (array.clone(), region.clone()).prop_map(|(a, r)| Op::RequestRegion(a, r)),
+        2 => (array.clone(), region).prop_map(|(a, r)| Op::RequestRegion(a, r)),
         2 => (array.clone(), tiles()).prop_map(|(a, t)| Op::Fitting(a, t)),
         3 => (array.clone(), prop::collection::vec(any::<u64>(), 1..4)).prop_map(|(a, t)| Op::Pin(a, t)),
         3 => (0..4usize).prop_map(Op::Unpin),
-        2 => (array.clone(), region.clone()).prop_map(|(a, r)| Op::Evict(a, r)),
+        2 => (array.clone(), region).prop_map(|(a, r)| Op::Evict(a, r)),
         2 => (3..40u64).prop_map(Op::SetBudget),
-        3 => (array.clone(), region.clone()).prop_map(|(a, r)| Op::Read(a, r)),
+        3 => (array.clone(), region).prop_map(|(a, r)| Op::Read(a, r)),
         1 => Just(Op::Trim),
         1 => array.clone().prop_map(Op::Remake),
         1 => (array.clone(), region).prop_map(|(a, r)| Op::Fail(a, r)),
@@ -239,9 +239,12 @@ struct World<B: Backend> {
     arrays: RefCell<Vec<Rc<dyn Volume<B>>>>,
     pins: RefCell<Vec<Pinned<B>>>,
     /// Tiles asked for in each frame that is open, innermost last.
-    frames: RefCell<Vec<Vec<(Rc<dyn Volume<B>>, TileCoord)>>>,
+    frames: RefCell<Vec<Vec<Asked<B>>>>,
     budget: Cell<u64>,
 }
+
+/// A tile that was asked for, and is to stay.
+type Asked<B> = (Rc<dyn Volume<B>>, TileCoord);
 
 struct Pinned<B: Backend> {
     volume: Rc<dyn Volume<B>>,
@@ -540,7 +543,7 @@ impl<B: Backend> World<B> {
                 assert!(self.pool.stats().used_bytes <= bytes);
             }
             Err(Error::Residency(ResidencyError::BudgetBelowPage { .. })) => {
-                assert!(bytes < 4 * self.setup.page_bytes)
+                assert!(bytes < 4 * self.setup.page_bytes);
             }
             Err(Error::Residency(ResidencyError::AllPinned { .. })) => assert!(self.pinned_bytes() > bytes),
             Err(Error::Residency(ResidencyError::FramesOpen { own: true, .. })) => assert!(self.framed()),
@@ -555,7 +558,9 @@ impl<B: Backend> World<B> {
         if look == Look::Never {
             let frame = self.pool.frame();
             self.frames.borrow_mut().push(Vec::new());
-            ops.iter().for_each(|op| self.step(op));
+            for op in ops {
+                self.step(op);
+            }
             self.frames.borrow_mut().pop();
             drop(frame);
         } else {
@@ -567,7 +572,9 @@ impl<B: Backend> World<B> {
                     enter();
                     volumes[2].in_frame(look, &mut || {
                         enter();
-                        ops.iter().for_each(|op| self.step(op));
+                        for op in ops {
+                            self.step(op);
+                        }
                         self.frames.borrow_mut().pop();
                     });
                     self.frames.borrow_mut().pop();
@@ -646,7 +653,7 @@ fn run<B: Backend>(cases: u32, setup: impl Fn() -> (B, Setup<B>)) {
     proptest!(config, |(ops in ops())| {
         let (backend, setup) = setup();
         let world = World::new(setup, backend);
-        ops.iter().for_each(|op| world.step(op));
+        for op in &ops { world.step(op); }
         world.end();
     });
 }
@@ -666,14 +673,13 @@ fn blind<B: Backend>(backend: B, model: ModelBackend) -> (B, Setup<B>) {
 
 /// A backend with addresses.
 fn seeing<B: HostAddressable>(backend: B, tile: u64, page_bytes: u64) -> (B, Setup<B>) {
-    let (show_u8, show_u16, show_f32): (Show<u8, B>, Show<u16, B>, Show<[f32; 2], B>) = (show, show, show);
     let setup = Setup {
         model: None,
         tile,
         page_bytes,
-        show_u8: Some(show_u8),
-        show_u16: Some(show_u16),
-        show_f32: Some(show_f32),
+        show_u8: Some(show),
+        show_u16: Some(show),
+        show_f32: Some(show),
     };
     (backend, setup)
 }

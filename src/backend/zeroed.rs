@@ -131,6 +131,7 @@ mod mapped {
 #[cfg(all(test, not(vastgrid_loom)))]
 mod tests {
     use super::*;
+    use crate::error::BackendError;
     use std::sync::atomic::Ordering;
 
     #[test]
