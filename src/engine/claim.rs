@@ -131,7 +131,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
         for victim in &plan.victims {
             state.each_resident_word(victim.key, |array, tile, mask| {
-                hide(array.planes.resident_word(tile), mask)
+                hide(array.planes.resident_word(tile), mask);
             });
         }
         let retired = self.clock.barrier();
@@ -153,7 +153,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn settle_claim(
         &self,
         array: &Arc<ArrayShared<B>>,
-        claimed: Claimed,
+        claimed: &Claimed,
         outcomes: Vec<Outcome>,
     ) -> Vec<PageId> {
         let mut guard = self.lock();
@@ -277,7 +277,7 @@ impl<B: Backend> State<B> {
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
         for victim in victims {
             self.each_resident_word(victim.key, |array, tile, mask| {
-                publish(array.planes.resident_word(tile), mask)
+                publish(array.planes.resident_word(tile), mask);
             });
             self.evicting.remove(&victim.key);
         }

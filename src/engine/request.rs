@@ -99,11 +99,11 @@ impl<B: Backend> Engine<B> {
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
                     let outcomes = self.load(array, &claimed.tiles);
                     // 6. Publish what was loaded, report what was not.
-                    self.publish(array, claimed, outcomes, &mut report);
+                    self.publish(array, &claimed, outcomes, &mut report);
                 }
                 Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
                 Claim::Blocked(epoch) => {
-                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?
+                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?;
                 }
                 Claim::NoRoom { why, framed } => {
                     let why =
@@ -175,7 +175,7 @@ impl<B: Backend> Engine<B> {
     fn publish(
         &self,
         array: &Arc<ArrayShared<B>>,
-        claimed: Claimed,
+        claimed: &Claimed,
         outcomes: Vec<Outcome>,
         report: &mut Report,
     ) {

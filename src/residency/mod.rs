@@ -12,7 +12,7 @@ use lru::Recency;
 
 /// Why no plan could be made. Nothing has been set aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(clippy::struct_field_names, reason = "plain integers are named with their unit")]
+#[expect(clippy::struct_field_names, reason = "units belong in the names")]
 pub(crate) struct NoRoom {
     /// Bytes that could not be had.
     pub(crate) needed_bytes: u64,

@@ -9,6 +9,7 @@ use vastgrid::source::{Instrumented, Instruments, Procedural};
 use vastgrid::{Backend, Coord, Extent, Pool, PoolConfig, Region, SparseArray3D, Stats, TileCoord, Voxel};
 
 /// The value of every voxel of the test volume: different everywhere nearby.
+#[expect(clippy::cast_possible_truncation, reason = "the low bits do")]
 pub(crate) fn value(c: Coord) -> u16 {
     let mix =
         c.x.wrapping_mul(73) ^ c.y.wrapping_mul(179).rotate_left(5) ^ c.z.wrapping_mul(283).rotate_left(9);
