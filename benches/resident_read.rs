@@ -2,6 +2,8 @@
 //!
 //! Workload G1024. `OPENVDB_BENCH=path` runs that program's stencil sweep in the same minute and prints the ratio to it.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
+
 mod common;
 
 use std::process::Command;
@@ -70,13 +72,30 @@ fn main() {
 
     let (active, anywhere) = (&workload.active, &workload.anywhere);
     paired("random active, get", reads, 11, 1.1, || sum_get(&view, active), || sum_plain(&plain, active));
-    paired("random active, accessor", reads, 11, 1.1, || sum_accessor(&view, active), || sum_plain(&plain, active));
-    paired("random domain (95 % background), get", reads, 11, 1.1, || sum_get(&view, anywhere), || {
-        sum_plain(&plain, anywhere)
-    });
-    paired("27-point sweep, neighbourhood", voxels, 5, 1.0, || sweep_view(&workload, &view), || {
-        sweep_plain(&workload, &plain)
-    });
+    paired(
+        "random active, accessor",
+        reads,
+        11,
+        1.1,
+        || sum_accessor(&view, active),
+        || sum_plain(&plain, active),
+    );
+    paired(
+        "random domain (95 % background), get",
+        reads,
+        11,
+        1.1,
+        || sum_get(&view, anywhere),
+        || sum_plain(&plain, anywhere),
+    );
+    paired(
+        "27-point sweep, neighbourhood",
+        voxels,
+        5,
+        1.0,
+        || sweep_view(&workload, &view),
+        || sweep_plain(&workload, &plain),
+    );
     against_openvdb(voxels, || sweep_view(&workload, &view));
 
     let mut criterion = Criterion::default().sample_size(10).configure_from_args();
@@ -108,5 +127,8 @@ fn against_openvdb(voxels: f64, ours: impl Fn() -> f64) {
         mine.push(start.elapsed().as_secs_f64() * 1e9 / voxels);
     }
     let (theirs, mine) = (common::median(&mut theirs), common::median(&mut mine));
-    println!("27-point sweep: OpenVDB's accessor {theirs:.1} ns, ours {mine:.1} ns: {:.1} x faster (target 3.5)", theirs / mine);
+    println!(
+        "27-point sweep: OpenVDB's accessor {theirs:.1} ns, ours {mine:.1} ns: {:.1} x faster (target 3.5)",
+        theirs / mine
+    );
 }

@@ -3,6 +3,8 @@
 //! Pages of one tile, from 64 KiB to 8 MiB; a source that copies from memory; a budget of 8 pages, so that every request evicts. Asked for one at a time, the caller
 //! does all the work; four at a time are shared with one loading thread. The peer copies the same bytes into 8 recycled heap buffers, with as many threads.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
+
 mod common;
 
 use std::sync::Mutex;
@@ -46,7 +48,8 @@ fn cycle(label: &str, tile: [u64; 3], at_once: usize, target: f64) {
     let mut at = 0u64;
     let ours = || {
         for _ in 0..CYCLES / at_once {
-            let tiles: Vec<_> = (0..at_once as u64).map(|i| TileCoord::new((at + 37 * i) % 4096, 0, 0)).collect();
+            let tiles: Vec<_> =
+                (0..at_once as u64).map(|i| TileCoord::new((at + 37 * i) % 4096, 0, 0)).collect();
             at = (at + 37 * at_once as u64) % 4096;
             assert_eq!(array.request(&tiles).unwrap().complete().unwrap().loaded, at_once as u64);
         }

@@ -168,6 +168,12 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.layout().tile_id(tile).is_some_and(|id| self.shared().planes.is_resident(id))
     }
 
+    /// Bytes of the pool's budget that no pin holds.
+    #[must_use]
+    pub fn unpinned_budget(&self) -> u64 {
+        self.engine().unpinned_budget()
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine<B>> {
         &self.handle.engine
     }
@@ -188,11 +194,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     #[cold]
     fn no_such_tile(&self, t: TileCoord) -> Error {
         let shape = self.layout().tile_shape();
-        let start = Coord::new(
-            t.x.saturating_mul(shape.x),
-            t.y.saturating_mul(shape.y),
-            t.z.saturating_mul(shape.z),
-        );
+        let start =
+            Coord::new(t.x.saturating_mul(shape.x), t.y.saturating_mul(shape.y), t.z.saturating_mul(shape.z));
         ResidencyError::OutOfBounds { region: Region::new(start, shape), extent: self.extent() }.into()
     }
 
@@ -213,7 +216,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         let tiles = across(first.x, last.x) * across(first.y, last.y) * across(first.z, last.z);
         if !region.is_empty() && tiles > u128::from(MOST) {
             let needed_bytes = u64::try_from(tiles).unwrap_or(u64::MAX).saturating_mul(layout.tile_bytes());
-            return Err(ResidencyError::OverBudget { needed_bytes, budget_bytes: self.engine().budget() }.into());
+            return Err(
+                ResidencyError::OverBudget { needed_bytes, budget_bytes: self.engine().budget() }.into()
+            );
         }
         Ok(layout.tiles_in(region).collect())
     }
@@ -234,18 +239,19 @@ impl<T: Voxel, B: HostAddressable> SparseArray3D<T, B> {
     /// [`ResidencyError::OutOfBounds`], [`Error::Tile`] where the tile fails to load, and the errors of [`SparseArray3D::request`].
     pub fn get(&self, at: impl Into<Coord>) -> Result<T, Error> {
         let c = at.into();
+        self.shared().check()?;
         if let Some(value) = self.frame().get(c) {
             return Ok(value);
         }
         let region = Region::new(c, Extent::cube(1));
         self.check_bounds(region)?;
         let tile = self.layout().tile_of(c);
-        let pins = self.pin(&[tile])?;
-        if let Some(failed) = pins.report.failed.first() {
+        let held = self.engine().hold(self.shared(), &[self.layout().tile_id_unchecked(tile)])?;
+        if let Some(failed) = held.report.failed.first() {
             return Err(Error::Tile { tile, error: failed.error.clone() });
         }
         self.frame().get(c).ok_or_else(|| {
-            let error = SourceError::Other("the tile went although it was pinned".into());
+            let error = SourceError::Other("the tile went although it was held".into());
             Error::Tile { tile, error: Arc::new(error) }
         })
     }
@@ -272,7 +278,6 @@ pub struct Pins<B: Backend> {
 
 impl<B: Backend> Pins<B> {
     /// What became of the request.
-    #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
     }
@@ -292,6 +297,9 @@ impl<B: Backend> Drop for Pins<B> {
 
 impl<B: Backend> fmt::Debug for Pins<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pins").field("pages", &self.pages.len()).field("report", &self.report).finish()
+        f.debug_struct("Pins")
+            .field("pages", &self.pages.len())
+            .field("report", &self.report)
+            .finish_non_exhaustive()
     }
 }

@@ -44,7 +44,9 @@ pub enum LayoutError {
         extent: Extent,
     },
     /// The array needs more address space than there is.
-    #[error("extent {extent} needs more than the {max_bytes} bytes of address space that one reservation may take")]
+    #[error(
+        "extent {extent} needs more than the {max_bytes} bytes of address space that one reservation may take"
+    )]
     BeyondAddressSpace {
         /// The extent asked for.
         extent: Extent,
@@ -64,13 +66,17 @@ pub enum LayoutError {
         tile: Extent,
     },
     /// A page's side is no power of two, or the page is beyond the address space.
-    #[error("page shape {page} tiles: every side must be a power of two, and the page within the address space")]
+    #[error(
+        "page shape {page} tiles: every side must be a power of two, and the page within the address space"
+    )]
     PageShape {
         /// The shape asked for, in tiles.
         page: Extent,
     },
     /// A page's size is not one that the backend can map.
-    #[error("a page of {page_bytes} bytes: must be a power of two and a multiple of the backend's granularity of {granularity_bytes}")]
+    #[error(
+        "a page of {page_bytes} bytes: must be a power of two and a multiple of the backend's granularity of {granularity_bytes}"
+    )]
     PageBytes {
         /// Size of the page.
         page_bytes: u64,
@@ -121,7 +127,9 @@ pub enum BackendError {
         bytes: u64,
     },
     /// The backend reserves no range of this size.
-    #[error("reservation of {bytes} bytes: the backend reserves from 1 up to {max_bytes}, in multiples of the page of {page_bytes}")]
+    #[error(
+        "reservation of {bytes} bytes: the backend reserves from 1 up to {max_bytes}, in multiples of the page of {page_bytes}"
+    )]
     ReserveSize {
         /// Size asked for.
         bytes: u64,
@@ -257,7 +265,9 @@ pub enum ResidencyError {
         page_bytes: u64,
     },
     /// Nothing may be evicted: the rest is pinned or in use by other requests.
-    #[error("{needed_bytes} more bytes are needed, but of the budget of {budget_bytes} bytes {pinned_bytes} are pinned and {busy_bytes} are in use by other requests")]
+    #[error(
+        "{needed_bytes} more bytes are needed, but of the budget of {budget_bytes} bytes {pinned_bytes} are pinned and {busy_bytes} are in use by other requests"
+    )]
     AllPinned {
         /// Bytes that could not be had.
         needed_bytes: u64,

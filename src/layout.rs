@@ -79,7 +79,8 @@ impl Axis {
     /// This axis' part of the tile id, from a position in tiles.
     #[inline(always)]
     pub(crate) const fn slot(&self, t: u64) -> u64 {
-        ((t & ((1 << self.page_shift) - 1)) << self.slot_shift) + (t >> self.page_shift) * self.page_stride_tiles
+        ((t & ((1 << self.page_shift) - 1)) << self.slot_shift)
+            + (t >> self.page_shift) * self.page_stride_tiles
     }
 }
 
@@ -135,12 +136,11 @@ impl Layout {
             }
             given => given,
         };
-        let tile_shifts = match spec.tile {
-            Some(tile) => shifts(tile).ok_or(LayoutError::TileShape { tile })?,
-            None => {
-                let most = page_bytes.unwrap_or(u64::MAX).min(default_tile_bytes.max(voxel_bytes as u64));
-                near_cubic(most.ilog2().saturating_sub(voxel_shift), extent)
-            }
+        let tile_shifts = if let Some(tile) = spec.tile {
+            shifts(tile).ok_or(LayoutError::TileShape { tile })?
+        } else {
+            let most = page_bytes.unwrap_or(u64::MAX).min(default_tile_bytes.max(voxel_bytes as u64));
+            near_cubic(most.ilog2().saturating_sub(voxel_shift), extent)
         };
         let tile_shift: u32 = tile_shifts.iter().sum();
         let tile_bits = tile_shift + voxel_shift;
@@ -152,7 +152,10 @@ impl Layout {
             (None, wanted) => {
                 let wanted = wanted.unwrap_or(granularity_bytes.max(1 << tile_bits));
                 if wanted < 1 << tile_bits {
-                    return Err(LayoutError::TileLargerThanPage { tile_bytes: 1 << tile_bits, page_bytes: wanted });
+                    return Err(LayoutError::TileLargerThanPage {
+                        tile_bytes: 1 << tile_bits,
+                        page_bytes: wanted,
+                    });
                 }
                 let tiles = tile_counts(extent, tile_shifts);
                 near_cubic_exactly(wanted.ilog2() - tile_bits, tiles)
@@ -163,13 +166,16 @@ impl Layout {
         if page_bits > 46 {
             return Err(LayoutError::PageShape { page: unshift(page_shifts) });
         }
-        if (1u64 << page_bits) % granularity_bytes != 0 {
+        if !(1u64 << page_bits).is_multiple_of(granularity_bytes) {
             return Err(LayoutError::PageBytes { page_bytes: 1 << page_bits, granularity_bytes });
         }
         if let (Some(_), Some(given)) = (spec.page, page_bytes)
             && given != 1 << page_bits
         {
-            return Err(LayoutError::PageBytesContradictShape { page_bytes: given, shape_bytes: 1 << page_bits });
+            return Err(LayoutError::PageBytesContradictShape {
+                page_bytes: given,
+                shape_bytes: 1 << page_bits,
+            });
         }
         Self::from_shifts(extent, voxel_shift, tile_shifts, page_shifts)
     }
@@ -515,8 +521,14 @@ mod tests {
         assert!(matches!(new(both), LayoutError::PageBytesContradictShape { .. }));
         let huge = LayoutSpec { tile: tile(1 << 20), ..base };
         assert!(matches!(new(huge), LayoutError::TileShape { .. }));
-        assert!(matches!(Layout::new(e, 3, base, 4096, 1 << 16), Err(LayoutError::VoxelSize { voxel_bytes: 3 })));
-        assert!(matches!(Layout::new(Extent::new(0, 1, 1), 1, base, 4096, 1), Err(LayoutError::EmptyExtent { .. })));
+        assert!(matches!(
+            Layout::new(e, 3, base, 4096, 1 << 16),
+            Err(LayoutError::VoxelSize { voxel_bytes: 3 })
+        ));
+        assert!(matches!(
+            Layout::new(Extent::new(0, 1, 1), 1, base, 4096, 1),
+            Err(LayoutError::EmptyExtent { .. })
+        ));
     }
 
     #[test]

@@ -29,15 +29,13 @@ impl AxisOffsets {
         let sides = layout.extent().to_array();
         let shift = layout.tile_voxels_log2();
         let table = |i: usize| {
-            (0..sides[i].min(MOST)).map(|v| axes[i].within(v) + (axes[i].slot(v >> axes[i].tile_shift) << shift)).collect()
+            (0..sides[i].min(MOST))
+                .map(|v| axes[i].within(v) + (axes[i].slot(v >> axes[i].tile_shift) << shift))
+                .collect()
         };
         let tile_sides = layout.tiles().to_array();
         let tiles = |i: usize| (0..tile_sides[i].min(MOST)).map(|t| axes[i].slot(t)).collect();
-        Self {
-            tables: std::array::from_fn(table),
-            tiles: std::array::from_fn(tiles),
-            layout: layout.clone(),
-        }
+        Self { tables: std::array::from_fn(table), tiles: std::array::from_fn(tiles), layout: layout.clone() }
     }
 
     /// As [`Layout::tile_id`], by table.
@@ -77,7 +75,11 @@ mod tests {
 
     #[test]
     fn tables_agree_with_the_layout() {
-        let spec = LayoutSpec { tile: Some(Extent::new(4, 8, 2)), page: Some(Extent::new(2, 1, 4)), page_bytes: None };
+        let spec = LayoutSpec {
+            tile: Some(Extent::new(4, 8, 2)),
+            page: Some(Extent::new(2, 1, 4)),
+            page_bytes: None,
+        };
         let layout = Layout::new(Extent::new(70_000, 13, 9), 2, spec, 1, 1).unwrap();
         let offsets = AxisOffsets::new(&layout);
         let [x, y, z] = offsets.tables();

@@ -46,7 +46,14 @@ impl PageTable {
     pub(crate) fn new(tiles_per_page: u64) -> Self {
         let page_shift = tiles_per_page.trailing_zeros();
         let block_shift = page_shift.max(BLOCK_TILES.trailing_zeros());
-        Self { page_shift, block_shift, blocks: BTreeMap::new(), mapped_pages: 0, resident_tiles: 0, uniform_tiles: 0 }
+        Self {
+            page_shift,
+            block_shift,
+            blocks: BTreeMap::new(),
+            mapped_pages: 0,
+            resident_tiles: 0,
+            uniform_tiles: 0,
+        }
     }
 
     /// Pages with memory.
@@ -157,7 +164,9 @@ impl PageTable {
     /// Every resident tile, in memory order.
     pub(crate) fn resident(&self) -> impl Iterator<Item = TileId> + '_ {
         let shift = self.block_shift;
-        self.blocks.iter().flat_map(move |(&block, b)| ones(&b.resident).map(move |i| TileId((block << shift) + i)))
+        self.blocks
+            .iter()
+            .flat_map(move |(&block, b)| ones(&b.resident).map(move |i| TileId((block << shift) + i)))
     }
 
     /// Blocks of planes that exist: what the table's memory is in proportion to.
@@ -193,15 +202,20 @@ impl PageTable {
     /// Whether a block's planes agree with each other: resident tiles have memory, dirty ones are resident, uniform ones are not.
     fn is_valid(&self, block: u64) -> bool {
         let Some(b) = self.blocks.get(&block) else { return true };
-        let subset = |a: &Bits, of: &Bits| a.as_raw_slice().iter().zip(of.as_raw_slice()).all(|(a, of)| a & !of == 0);
-        let disjoint = |a: &Bits, b: &Bits| a.as_raw_slice().iter().zip(b.as_raw_slice()).all(|(a, b)| a & b == 0);
+        let subset =
+            |a: &Bits, of: &Bits| a.as_raw_slice().iter().zip(of.as_raw_slice()).all(|(a, of)| a & !of == 0);
+        let disjoint =
+            |a: &Bits, b: &Bits| a.as_raw_slice().iter().zip(b.as_raw_slice()).all(|(a, b)| a & b == 0);
         let backed = ones(&b.resident).all(|tile| b.mapped[index(tile >> self.page_shift, 63)]);
         backed && subset(&b.dirty, &b.resident) && disjoint(&b.resident, &b.uniform)
     }
 }
 
 /// The low `bits` of `v`, as an index.
-#[expect(clippy::cast_possible_truncation, reason = "a block has at most 2^46 tiles, and 64-bit targets are the only ones")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a block has at most 2^46 tiles, and 64-bit targets are the only ones"
+)]
 fn index(v: u64, bits: u32) -> usize {
     (v & ((1 << bits) - 1)) as usize
 }

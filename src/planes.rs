@@ -51,7 +51,12 @@ impl Planes {
         let value_words = size_of::<T>().div_ceil(8);
         let cells_per_tile = layout.tile_voxels() / cell_volume(layout);
         let ranges = ranges
-            .then(|| Ok::<_, BackendError>(Ranges { words: ZeroedWords::new(slots * cells_per_tile)?, cells_per_tile }))
+            .then(|| {
+                Ok::<_, BackendError>(Ranges {
+                    words: ZeroedWords::new(slots * cells_per_tile)?,
+                    cells_per_tile,
+                })
+            })
             .transpose()?;
         Ok(Self {
             bits: ZeroedWords::new(slots.div_ceil(64) * GROUP_WORDS)?,
@@ -196,10 +201,13 @@ pub(crate) fn is_visible(word: &AtomicU64, bit: u64) -> bool {
     word.load(Ordering::Acquire) >> (bit & 63) & 1 == 1
 }
 
-/// Stamps pages as used: `stamp` is stored, and after [`settle`] either the evictor sees it or the stamper sees the bit hidden.
+/// Stamps a page as used: after [`settle`] either the evictor sees the stamp or the stamper sees the bit hidden. A stamp never goes back: a late stamper must
+/// not make a page look older than an open frame that asked for it.
 #[inline(always)]
 pub(crate) fn stamp(page: &AtomicU64, time: u64) {
-    page.store(time, Ordering::Relaxed);
+    if page.load(Ordering::Relaxed) < time {
+        page.fetch_max(time, Ordering::Relaxed);
+    }
 }
 
 /// The fence between stamping a batch and testing its bits for good; on the evictor's side [`FrameClock::barrier`] is its counterpart.

@@ -6,8 +6,8 @@ use common::{array, expected, pool, value, volume};
 use vastgrid::backend::{Checked, HostBackend, ModelBackend, ModelConfig};
 use vastgrid::source::Procedural;
 use vastgrid::{
-    Backend, Coord, Error, Extent, HostAddressable, LayoutError, Pool, Region, ResidencyError, SparseArray3D, Tile,
-    TileCoord,
+    Backend, Coord, Error, Extent, HostAddressable, LayoutError, Pool, Region, ResidencyError, SparseArray3D,
+    Tile, TileCoord,
 };
 
 fn host() -> HostBackend {
@@ -66,7 +66,11 @@ fn tiles_are_loaded_once_and_evicted_least_recently_used_first<B: Backend>(backe
     let _ = array.request(&[t(2, 0, 0)]).unwrap();
     let _ = array.request(&[t(0, 0, 0)]).unwrap();
     let _ = array.request(&[t(4, 0, 0)]).unwrap();
-    assert_eq!(array.resident_tiles(), [t(0, 0, 0), t(1, 1, 0), t(4, 0, 0)], "the second page was the oldest");
+    assert_eq!(
+        array.resident_tiles(),
+        [t(0, 0, 0), t(1, 1, 0), t(4, 0, 0)],
+        "the second page was the oldest"
+    );
     assert_eq!(pool.stats().evictions, 1);
 }
 
@@ -194,18 +198,30 @@ fn bad_requests_are_named<B: Backend>(backend: B) {
     let (array, _) = array(&pool, Extent::new(61, 37, 29));
     let outside = array.request(&[t(8, 0, 0)]).unwrap_err();
     assert!(matches!(outside, Error::Residency(ResidencyError::OutOfBounds { .. })), "{outside}");
-    assert!(matches!(array.request(&[t(u64::MAX, 0, 0)]), Err(Error::Residency(ResidencyError::OutOfBounds { .. }))));
+    assert!(matches!(
+        array.request(&[t(u64::MAX, 0, 0)]),
+        Err(Error::Residency(ResidencyError::OutOfBounds { .. }))
+    ));
     let beyond = Region::new(Coord::new(60, 0, 0), Extent::new(2, 1, 1));
     assert!(array.request_region(beyond).is_err() && array.evict(beyond).is_err());
     let err = array.read_region(Region::whole(Extent::cube(2)), &mut [0; 7]).unwrap_err();
     assert_eq!(err.to_string(), "a buffer of 7 voxels for a region of 8");
     let build = |extent: Extent, tile: u64| {
-        SparseArray3D::builder(&pool, Procedural::new(extent, value)).tile(Extent::cube(tile)).build().map(|_| ())
+        SparseArray3D::builder(&pool, Procedural::new(extent, value))
+            .tile(Extent::cube(tile))
+            .build()
+            .map(|_| ())
     };
     assert!(matches!(build(Extent::new(0, 1, 1), 8), Err(Error::Layout(LayoutError::EmptyExtent { .. }))));
     assert!(matches!(build(Extent::cube(64), 12), Err(Error::Layout(LayoutError::TileShape { .. }))));
-    assert!(matches!(build(Extent::cube(1 << 40), 8), Err(Error::Layout(LayoutError::BeyondAddressSpace { .. }))));
-    assert!(matches!(build(Extent::cube(4096), 256), Err(Error::Residency(ResidencyError::BudgetBelowPage { .. }))));
+    assert!(matches!(
+        build(Extent::cube(1 << 40), 8),
+        Err(Error::Layout(LayoutError::BeyondAddressSpace { .. }))
+    ));
+    assert!(matches!(
+        build(Extent::cube(4096), 256),
+        Err(Error::Residency(ResidencyError::BudgetBelowPage { .. }))
+    ));
 }
 
 fn whatever_fits_is_loaded_and_the_rest_left_out<B: Backend>(backend: B) {
@@ -260,7 +276,9 @@ fn neighbourhoods_cross_tiles_and_clamp_at_faces() {
             for x in 0..21u64 {
                 let near = |v: u64, d: u64, n: u64| (v + d).saturating_sub(1).min(n - 1);
                 let want: Vec<_> = (0..27)
-                    .map(|i| value(Coord::new(near(x, i % 3, 21), near(y, i / 3 % 3, 19), near(z, i / 9, 18))))
+                    .map(|i| {
+                        value(Coord::new(near(x, i % 3, 21), near(y, i / 3 % 3, 19), near(z, i / 9, 18)))
+                    })
                     .collect();
                 assert_eq!(accessor.neighbourhood([x, y, z]).unwrap().to_vec(), want);
             }
@@ -273,8 +291,12 @@ fn neighbourhoods_cross_tiles_and_clamp_at_faces() {
 fn ranges_are_known_once_loaded_and_after_eviction() {
     let pool = pool(host(), 2 * 4096, 1000);
     let source = Procedural::new(Extent::cube(32), |c: Coord| (c.x + 100 * c.y) as f32);
-    let array =
-        SparseArray3D::builder(&pool, source).tile([8, 8, 16]).page([1, 1, 1]).track_ranges().build().unwrap();
+    let array = SparseArray3D::builder(&pool, source)
+        .tile([8, 8, 16])
+        .page([1, 1, 1])
+        .track_ranges()
+        .build()
+        .unwrap();
     let range = |x, y| array.frame().cell_range(t(x, y, 0), 1);
     assert_eq!(range(1, 1), None);
     assert_eq!(array.get([8, 8, 0]).unwrap(), 808.0);
@@ -307,7 +329,9 @@ fn extents_of_2_to_the_46_bytes_cost_what_is_touched() {
         for c in [Coord::new(0, 0, 0), last, Coord::new(extent.x / 2, extent.y / 3, extent.z / 5)] {
             assert_eq!(array.get(c).unwrap(), value(c));
         }
-        let _ = array.to_vec(Region::new(Coord::new(last.x - 40, last.y - 40, last.z - 40), Extent::cube(41))).unwrap();
+        let _ = array
+            .to_vec(Region::new(Coord::new(last.x - 40, last.y - 40, last.z - 40), Extent::cube(41)))
+            .unwrap();
         assert!(pool.stats().used_bytes <= 1 << 20);
     }
     check(host(), Extent::new(1 << 15, 1 << 15, 1 << 15), [8, 8, 32], [1, 1, 1]);

@@ -1,5 +1,6 @@
 //! What the benches share: timing two things in turn, and the fixed workload G1024.
 #![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(clippy::cast_possible_truncation, reason = "figures of a known size")]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -21,7 +22,12 @@ pub(crate) fn paired(
 ) -> f64 {
     let (mut a, mut b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let agree = (ours(), theirs());
-    assert!((agree.0 - agree.1).abs() <= 1e-6 * agree.1.abs(), "{label}: {} and {} must agree", agree.0, agree.1);
+    assert!(
+        (agree.0 - agree.1).abs() <= 1e-6 * agree.1.abs(),
+        "{label}: {} and {} must agree",
+        agree.0,
+        agree.1
+    );
     for _ in 0..rounds {
         let (x, y) = (time(&mut ours), time(&mut theirs));
         a.push(x);

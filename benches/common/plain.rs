@@ -1,4 +1,9 @@
 //! The loop to compare with: a plain reservation and a bit test, for just this one shape, with no crate in between.
+#![allow(
+    clippy::cast_ptr_alignment,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "as plain as can be, and aligned to 2 MiB"
+)]
 #![allow(unsafe_code, reason = "the ceiling is written as one would without a library")]
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
@@ -20,7 +25,9 @@ impl Plain {
     pub(crate) fn new(workload: &G1024) -> Self {
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE);
         // SAFETY: a fresh mapping.
-        let map = unsafe { mmap_anonymous(std::ptr::null_mut(), BYTES + ALIGN, access, flags) }.unwrap().cast::<u8>();
+        let map = unsafe { mmap_anonymous(std::ptr::null_mut(), BYTES + ALIGN, access, flags) }
+            .unwrap()
+            .cast::<u8>();
         let base = map.wrapping_add(map.align_offset(ALIGN)).cast::<f32>();
         let mut plain = Self { map, base, bits: [0; 64] };
         for &tile in &workload.tiles {

@@ -93,6 +93,9 @@ impl<T: Scalar, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
 
 impl<T: Voxel, B: Backend, S> fmt::Debug for ArrayBuilder<T, B, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ArrayBuilder").field("spec", &self.spec).field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("ArrayBuilder")
+            .field("spec", &self.spec)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
     }
 }

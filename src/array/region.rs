@@ -1,14 +1,17 @@
 //! Owns reading boxes of any size into dense buffers, tile by tile through the budget.
 
+use std::sync::Arc;
+
 use crate::backend::Backend;
-use crate::error::{Error, ResidencyError};
+use crate::engine::Report;
+use crate::error::{Error, ResidencyError, SourceError};
 use crate::geometry::{Coord, Extent, Region};
-use crate::layout::TileCoord;
+use crate::layout::TileId;
 use crate::voxel::Voxel;
 
 use super::SparseArray3D;
 
-/// The most that one step of a large read pins.
+/// The most that one step of a large read asks for.
 const STEP_BYTES: u64 = 64 << 20;
 
 impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
@@ -24,7 +27,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.check_bounds(region)?;
         let expected_voxels = region.extent.checked_volume().unwrap_or(u64::MAX);
         if expected_voxels != out.len() as u64 {
-            return Err(ResidencyError::BufferLength { expected_voxels, actual_voxels: out.len() as u64 }.into());
+            return Err(
+                ResidencyError::BufferLength { expected_voxels, actual_voxels: out.len() as u64 }.into()
+            );
         }
         let layout = self.layout();
         let page_bytes = layout.page_bytes();
@@ -37,11 +42,12 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
             let mut pages = std::collections::HashSet::new();
             while let Some(tile) = tiles.next_if(|&t| {
                 let page = layout.page_of(layout.tile_id_unchecked(t));
-                pages.contains(&page) || ((pages.len() as u64) < step_bytes / page_bytes && pages.insert(page))
+                pages.contains(&page)
+                    || ((pages.len() as u64) < step_bytes / page_bytes && pages.insert(page))
             }) {
-                step.push(tile);
+                step.push(layout.tile_id_unchecked(tile));
             }
-            self.read_step(&step, region, &mut scratch, out)?;
+            self.read_step(&mut step, pages.len(), region, &mut scratch, out)?;
         }
         Ok(())
     }
@@ -52,32 +58,67 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// As [`SparseArray3D::read_region`].
     pub fn to_vec(&self, region: Region) -> Result<Vec<T>, Error> {
         self.check_bounds(region)?;
-        let voxels = region.extent.checked_volume().and_then(|v| usize::try_from(v).ok()).unwrap_or(usize::MAX);
+        let voxels =
+            region.extent.checked_volume().and_then(|v| usize::try_from(v).ok()).unwrap_or(usize::MAX);
         let mut out = Vec::new();
         let bytes = (voxels as u64).saturating_mul(self.layout().voxel_bytes());
-        out.try_reserve_exact(voxels).map_err(|_| crate::BackendError::OutOfMemory { call: "to_vec", bytes })?;
+        out.try_reserve_exact(voxels)
+            .map_err(|_| crate::BackendError::OutOfMemory { call: "to_vec", bytes })?;
         out.resize(voxels, bytemuck::Zeroable::zeroed());
         self.read_region(region, &mut out)?;
         Ok(out)
     }
 
-    fn read_step(&self, tiles: &[TileCoord], region: Region, scratch: &mut [T], out: &mut [T]) -> Result<(), Error> {
-        let pins = self.pin(tiles)?;
-        if let Some(failed) = pins.report().failed.first() {
-            return Err(Error::Tile { tile: failed.tile, error: failed.error.clone() });
-        }
-        let (layout, planes) = (self.layout(), &self.shared().planes);
-        for &tile in tiles {
-            let id = layout.tile_id_unchecked(tile);
-            let Some(part) = layout.tile_region(tile).intersection(&region) else { continue };
-            if planes.is_resident(id) {
-                let bytes = bytemuck::cast_slice_mut(scratch);
-                self.engine().backend.read(&self.shared().reservation, layout.tile_offset_bytes(id), bytes)?;
-            } else {
-                scratch.fill(planes.uniform_value(id));
+    /// Has the step's tiles loaded together, then reads them page by page. Only one page is held at a time: readers that each held several and waited for more would
+    /// wait for each other.
+    fn read_step(
+        &self,
+        tiles: &mut [TileId],
+        pages: usize,
+        region: Region,
+        scratch: &mut [T],
+        out: &mut [T],
+    ) -> Result<(), Error> {
+        tiles.sort_unstable();
+        if pages > 1 {
+            match self.engine().request(self.shared(), tiles) {
+                // Whatever is in the way of all of them may leave room for one.
+                Err(Error::Residency(
+                    ResidencyError::AllPinned { .. } | ResidencyError::OverBudget { .. },
+                )) => {}
+                report => Self::first_failure(&report?)?,
             }
-            copy_part(layout.tile_shape(), scratch, part, region, out);
         }
+        let layout = self.layout();
+        for tiles in tiles.chunk_by(|a, b| layout.page_of(*a) == layout.page_of(*b)) {
+            let held = self.engine().hold(self.shared(), tiles)?;
+            Self::first_failure(&held.report)?;
+            for &tile in tiles {
+                self.read_tile(tile, region, scratch, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn first_failure(report: &Report) -> Result<(), Error> {
+        report.failed.first().map_or(Ok(()), |f| Err(Error::Tile { tile: f.tile, error: f.error.clone() }))
+    }
+
+    /// Reads a tile that is held.
+    fn read_tile(&self, id: TileId, region: Region, scratch: &mut [T], out: &mut [T]) -> Result<(), Error> {
+        let (layout, planes) = (self.layout(), &self.shared().planes);
+        let tile = layout.tile_coord(id).unwrap_or_default();
+        let Some(part) = layout.tile_region(tile).intersection(&region) else { return Ok(()) };
+        if planes.is_resident(id) {
+            let bytes = bytemuck::cast_slice_mut(scratch);
+            self.engine().backend.read(&self.shared().reservation, layout.tile_offset_bytes(id), bytes)?;
+        } else if planes.is_uniform(id) {
+            scratch.fill(planes.uniform_value(id));
+        } else {
+            let error = SourceError::Other("the tile went although it was held".into());
+            return Err(Error::Tile { tile, error: Arc::new(error) });
+        }
+        copy_part(layout.tile_shape(), scratch, part, region, out);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::backend::{Access, Backend, Refused};
-use crate::error::{BackendError, Error, ResidencyError, SourceError};
+use crate::error::{BackendError, Error};
 use crate::residency::{Need, PageKey, Plan, Victim};
 use crate::stats::count;
 
@@ -34,8 +34,24 @@ struct Batch<'e, B: Backend> {
     /// Unmapped pages in hand, by size.
     hand: HashMap<u64, Vec<(Origin, B::Page)>>,
     mapped: Vec<(Need, Origin)>,
+    /// Sizes of waiting pages that commits may still take.
+    from_idle: Vec<u64>,
+    /// What an undo cannot take back.
+    damage: Damage,
+}
+
+/// What is not as before after a batch was undone.
+#[derive(Debug, Default)]
+struct Damage {
+    /// The waiting pages that the plan does without were given back: that much was done, and stays so.
+    idle_destroyed: bool,
     /// Victims whose memory is gone for good.
     lost: Vec<PageKey>,
+    /// Victims that are mapped, but cannot be read; their arrays are poisoned.
+    stranded: Vec<PageKey>,
+    /// Commits that could not be unmapped again, and sizes of the waiting pages among them; their arrays are poisoned.
+    stray: Vec<Need>,
+    stray_idle: Vec<u64>,
 }
 
 impl<B: Backend> Engine<B> {
@@ -50,11 +66,7 @@ impl<B: Backend> Engine<B> {
         deadline: Deadline,
     ) -> Result<Claimed, Error> {
         if let Err(error) = self.carry_out(&mut claimed.plan, claimed.retired, deadline) {
-            let shared = Arc::new(match &error {
-                Error::Residency(e) => SourceError::Other(Box::new(e.clone())),
-                e => SourceError::Other(e.to_string().into()),
-            });
-            self.drop_claim(array, &claimed, &shared);
+            self.drop_claim(array, &claimed);
             return Err(error);
         }
         let mut state = self.lock();
@@ -89,7 +101,7 @@ impl<B: Backend> Engine<B> {
             state.forget(&plan.victims);
         } else {
             state.unretire(&plan.victims);
-            state.residency.abandon(&plan);
+            state.residency.abandon_failed(&plan);
         }
         drop(state);
         self.notify();
@@ -98,7 +110,12 @@ impl<B: Backend> Engine<B> {
 
     /// Waits for the frames and makes the calls. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
     /// forgotten here.
-    fn carry_out(&self, plan: &mut Plan, retired: super::frame::Epoch, deadline: Deadline) -> Result<(), Error> {
+    fn carry_out(
+        &self,
+        plan: &mut Plan,
+        retired: super::frame::Epoch,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         if !plan.victims.is_empty() {
             let needed_bytes = plan.victims.iter().map(|v| v.bytes).sum();
             self.wait_for_frames(retired, needed_bytes, deadline)?;
@@ -119,7 +136,8 @@ impl<B: Backend> Engine<B> {
             arrays: &arrays,
             hand: HashMap::new(),
             mapped: Vec::new(),
-            lost: Vec::new(),
+            from_idle: plan.take_idle.clone(),
+            damage: Damage::default(),
         };
         let Err(error) = batch.run(plan) else {
             count(&self.counters.evictions, plan.victims.len());
@@ -127,22 +145,45 @@ impl<B: Backend> Engine<B> {
         };
         tracing::warn!(%error, "a batch of mapping calls failed and is undone");
         batch.undo();
-        let lost = std::mem::take(&mut batch.lost);
+        let damage = std::mem::take(&mut batch.damage);
         drop(batch);
         drop(vmm);
-        self.give_up_lost(plan, &lost);
+        self.settle_damage(plan, &damage);
         Err(error.into())
     }
 
-    /// Victims whose memory was destroyed before the batch failed are evicted all the same.
-    fn give_up_lost(&self, plan: &mut Plan, lost: &[PageKey]) {
-        let is_lost = |v: &Victim| lost.contains(&v.key);
-        let gone = Plan { victims: plan.victims.iter().copied().filter(is_lost).collect(), ..Plan::default() };
+    /// Enters what the undo could not take back. Victims whose memory was destroyed before the batch failed are evicted all the same; what the plan is left with is as
+    /// before.
+    fn settle_damage(&self, plan: &mut Plan, damage: &Damage) {
+        let is_lost = |v: &Victim| damage.lost.contains(&v.key);
+        let gone =
+            Plan { victims: plan.victims.iter().copied().filter(is_lost).collect(), ..Plan::default() };
         plan.victims.retain(|v| !is_lost(v));
-        plan.destroy_idle.clear();
-        let mut state = self.lock();
+        if damage.idle_destroyed {
+            plan.destroy_idle.clear();
+        }
+        for bytes in &damage.stray_idle {
+            if let Some(at) = plan.take_idle.iter().position(|b| b == bytes) {
+                plan.take_idle.swap_remove(at);
+            }
+        }
+        let mut guard = self.lock();
+        let state = &mut *guard;
         state.residency.confirm(&gone);
         state.forget(&gone.victims);
+        for victim in plan.victims.extract_if(.., |v| damage.stranded.contains(&v.key)) {
+            state.residency.strand(&victim);
+            state.forget(&[victim]);
+        }
+        for need in &damage.stray {
+            state.residency.add_stray(need.bytes);
+        }
+        let mapped = damage.stranded.iter().copied().chain(damage.stray.iter().map(|need| need.key));
+        for key in mapped {
+            if let Some((_, table)) = state.arrays.get_mut(&key.array) {
+                table.set_mapped(key.page);
+            }
+        }
     }
 }
 
@@ -182,6 +223,7 @@ impl<'e, B: Backend> Batch<'e, B> {
 
     /// Gives back what the plan does without: waiting pages, and victims that no commit of their size takes over.
     fn destroy_surplus(&mut self, plan: &Plan) {
+        self.damage.idle_destroyed = true;
         for bytes in &plan.destroy_idle {
             if let Some(page) = self.idle.get_mut(bytes).and_then(Vec::pop) {
                 destroy(self.backend, page);
@@ -195,7 +237,7 @@ impl<'e, B: Backend> Batch<'e, B> {
                 let Some((origin, page)) = pages.pop() else { break };
                 destroy(self.backend, page);
                 if let Origin::Victim(key) = origin {
-                    self.lost.push(key);
+                    self.damage.lost.push(key);
                 }
             }
         }
@@ -205,10 +247,14 @@ impl<'e, B: Backend> Batch<'e, B> {
         if let Some(page) = self.hand.get_mut(&bytes).and_then(Vec::pop) {
             return Ok(page);
         }
-        match self.idle.get_mut(&bytes).and_then(Vec::pop) {
-            Some(page) => Ok((Origin::Idle, page)),
-            None => Ok((Origin::New, self.backend.create(bytes)?)),
+        // Only as many as the plan counts on: the others may be set aside for somebody else's.
+        if let Some(at) = self.from_idle.iter().position(|&b| b == bytes) {
+            self.from_idle.swap_remove(at);
+            if let Some(page) = self.idle.get_mut(&bytes).and_then(Vec::pop) {
+                return Ok((Origin::Idle, page));
+            }
         }
+        Ok((Origin::New, self.backend.create(bytes)?))
     }
 
     /// Sets access run by run: one call for neighbours in memory.
@@ -217,7 +263,9 @@ impl<'e, B: Backend> Batch<'e, B> {
         while let Some(first) = commits.next() {
             let Some((array, start)) = self.place(first.key) else { continue };
             let mut end = start + first.bytes;
-            while let Some(next) = commits.next_if(|next| self.place(next.key).is_some_and(|(_, at)| at == end)) {
+            while let Some(next) =
+                commits.next_if(|next| self.place(next.key).is_some_and(|(_, at)| at == end))
+            {
                 end += next.bytes;
             }
             self.backend.set_access(&array.reservation, start..end, Access::ReadWrite)?;
@@ -231,7 +279,15 @@ impl<'e, B: Backend> Batch<'e, B> {
             let Some((array, offset)) = self.place(need.key) else { continue };
             match self.backend.unmap(&array.reservation, offset) {
                 Ok(page) => self.hand.entry(need.bytes).or_default().push((origin, page)),
-                Err(error) => poison(array, &error),
+                Err(error) => {
+                    poison(array, &error);
+                    self.damage.stray.push(need);
+                    match origin {
+                        Origin::Victim(key) => self.lose(key, &error),
+                        Origin::Idle => self.damage.stray_idle.push(need.bytes),
+                        Origin::New => {}
+                    }
+                }
             }
         }
         for (bytes, pages) in std::mem::take(&mut self.hand) {
@@ -247,12 +303,29 @@ impl<'e, B: Backend> Batch<'e, B> {
 
     fn map_back(&mut self, key: PageKey, bytes: u64, page: B::Page) {
         let Some((array, offset)) = self.place(key) else { return };
-        let mapped = self.backend.map(&array.reservation, offset, page).map_err(|refused| refused.error);
-        let range = offset..offset + bytes;
-        let back = mapped.and_then(|()| self.backend.set_access(&array.reservation, range, Access::ReadWrite));
-        if let Err(error) = back {
-            poison(array, &error);
+        if let Err(Refused { error, page }) = self.backend.map(&array.reservation, offset, page) {
+            destroy(self.backend, page);
+            return self.lose(key, &error);
         }
+        let range = offset..offset + bytes;
+        let Err(error) = self.backend.set_access(&array.reservation, range, Access::ReadWrite) else {
+            return;
+        };
+        if let Ok(page) = self.backend.unmap(&array.reservation, offset) {
+            destroy(self.backend, page);
+            self.lose(key, &error);
+        } else {
+            poison(array, &error);
+            self.damage.stranded.push(key);
+        }
+    }
+
+    /// A victim's memory could not be put back.
+    fn lose(&mut self, key: PageKey, error: &BackendError) {
+        if let Some((array, _)) = self.place(key) {
+            poison(array, error);
+        }
+        self.damage.lost.push(key);
     }
 
     fn place(&self, key: PageKey) -> Option<(&'e ArrayShared<B>, u64)> {
@@ -272,11 +345,4 @@ fn poison<B: Backend>(array: &ArrayShared<B>, error: &BackendError) {
     tracing::error!(%error, array = array.id, "undoing a failed batch failed: the array is poisoned");
     // The first cause is the one to keep.
     let _ = array.poisoned.set(error.to_string());
-}
-
-/// An error of a batch that was given up, for those who waited for its tiles.
-impl From<ResidencyError> for SourceError {
-    fn from(error: ResidencyError) -> Self {
-        Self::Other(Box::new(error))
-    }
 }

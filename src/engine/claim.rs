@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::layout::{PageId, TileId};
-use crate::planes::{hide, publish};
+use crate::planes::{hide, publish, stamp};
 use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 
 use super::frame::Epoch;
@@ -19,10 +19,10 @@ pub(super) enum Claim {
     Claimed(Claimed),
     /// Everything still missing is being loaded by others.
     Others(Vec<(TileId, Arc<Loading>)>),
-    /// Others are mapping or unmapping the pages of what is missing.
-    Blocked,
-    /// There is no memory for it now.
-    NoRoom(NoRoom),
+    /// Others are mapping or unmapping the pages of what is missing, once the frames up to this epoch have ended.
+    Blocked(Epoch),
+    /// There is no memory for it now. `framed`: frames were open when that was found.
+    NoRoom { why: NoRoom, framed: bool },
 }
 
 /// Tiles that this request loads, the pages that it holds for them, and the plan that gives these memory.
@@ -55,14 +55,14 @@ impl<B: Backend> Engine<B> {
         }
         if sorted.free.is_empty() {
             if sorted.others.is_empty() {
-                return Ok(Claim::Blocked);
+                return Ok(Claim::Blocked(sorted.blocked_by));
             }
-            missing.retain(|tile| !sorted.others.iter().any(|(other, _)| other == tile));
+            missing.retain(|tile| sorted.others.binary_search_by_key(tile, |(other, _)| *other).is_err());
             return Ok(Claim::Others(sorted.others));
         }
         // The pages of this request's own hits are as good as held: stamp them with a time of their own.
         for &tile in requested.iter().filter(|&&tile| array.planes.is_resident(tile)) {
-            crate::planes::stamp(array.planes.stamp(array.layout.page_of(tile)), time);
+            stamp(array.planes.stamp(array.layout.page_of(tile)), time);
         }
         let mut pages: Vec<_> = sorted.free.iter().map(|&tile| array.layout.page_of(tile)).collect();
         pages.dedup();
@@ -75,29 +75,40 @@ impl<B: Backend> Engine<B> {
             .filter(|&&page| !state.table(array.id).is_some_and(|table| table.is_mapped(page)))
             .map(|&page| Need { key: array.key(page), bytes })
             .collect();
+        let framed = self.clock.oldest().is_some();
         match self.plan_and_retire(state, &needs, time) {
             Ok((plan, retired)) => {
-                state.committing.extend(needs.iter().map(|n| n.key));
+                state.committing.extend(needs.iter().map(|n| (n.key, retired)));
                 for &tile in &sorted.free {
-                    state.loading.insert((array.id, tile), Arc::default());
+                    let loading = Loading { outcome: std::sync::OnceLock::new(), retired };
+                    state.loading.insert((array.id, tile), Arc::new(loading));
                 }
                 missing.retain(|tile| sorted.free.binary_search(tile).is_err());
                 Ok(Claim::Claimed(Claimed { tiles: sorted.free, pages, plan, retired }))
             }
             Err(why) => {
                 state.release(array, &pages);
-                Ok(Claim::NoRoom(why))
+                // What this request held itself was in nobody's way but its own.
+                let why = NoRoom { busy_bytes: state.residency.busy(), ..why };
+                Ok(Claim::NoRoom { why, framed })
             }
         }
     }
 
     /// Makes a plan for `needs` and hides the bits of its victims. A victim that was asked for in that very moment is spared, and the plan made anew.
-    fn plan_and_retire(&self, state: &mut State<B>, needs: &[Need], time: u64) -> Result<(Plan, Epoch), NoRoom> {
-        let in_frame = self.clock.oldest().map_or(u64::MAX, |frame| frame.0);
+    fn plan_and_retire(
+        &self,
+        state: &mut State<B>,
+        needs: &[Need],
+        time: u64,
+    ) -> Result<(Plan, Epoch), NoRoom> {
         loop {
+            let in_frame = self.oldest_frame();
             let State { residency, arrays, .. } = &mut *state;
-            let stamp_of = |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
-            let clean = |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
+            let stamp_of =
+                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
+            let clean =
+                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
             // Not what an open frame asked for, not what this request asked for, not what nobody else has.
             let may_evict = |key, stamp| stamp <= in_frame && stamp != time && clean(key);
             let plan = residency.plan(needs, stamp_of, may_evict)?;
@@ -110,18 +121,30 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Hides the victims' bits. `None`: one of them was asked for meanwhile; all are visible again and the plan is abandoned.
+    /// When the oldest open frame was opened: what was asked for later has to stay.
+    pub(super) fn oldest_frame(&self) -> u64 {
+        self.clock.oldest().map_or(u64::MAX, |frame| frame.0)
+    }
+
+    /// Hides the victims' bits. `None`: one of them was asked for meanwhile, or a frame was opened that had asked for it; all are visible again and the plan is
+    /// abandoned.
     pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
         for victim in &plan.victims {
-            state.each_resident_word(victim.key, |array, tile, mask| hide(array.planes.resident_word(tile), mask));
+            state.each_resident_word(victim.key, |array, tile, mask| {
+                hide(array.planes.resident_word(tile), mask)
+            });
         }
         let retired = self.clock.barrier();
-        if plan.victims.iter().any(|victim| state.stamp_of(victim.key) != victim.stamp) {
+        // Looked at after the barrier: whoever stamped a victim had its frame open before, so a frame missed above is seen here.
+        let in_frame = self.oldest_frame();
+        let asked_for =
+            |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
+        if plan.victims.iter().any(asked_for) {
             state.unretire(&plan.victims);
             state.residency.abandon(plan);
             return None;
         }
-        state.evicting.extend(plan.victims.iter().map(|v| v.key));
+        state.evicting.extend(plan.victims.iter().map(|v| (v.key, retired)));
         Some(retired)
     }
 
@@ -145,39 +168,30 @@ impl<B: Backend> Engine<B> {
         }
         let time = self.clock.tick();
         for &page in &claimed.pages {
-            array.planes.stamp(page).store(time, crate::sync::Ordering::Relaxed);
+            stamp(array.planes.stamp(page), time);
         }
         state.release(array, &claimed.pages);
         for (&tile, outcome) in claimed.tiles.iter().zip(outcomes) {
             if let Some(loading) = state.loading.remove(&(array.id, tile)) {
                 // Set once, by the one who claimed it.
-                let _ = loading.outcome.set(outcome);
+                let _ = loading.outcome.set(Some(outcome));
             }
         }
-        let empty = |page: &PageId| {
-            let key = array.key(*page);
-            !state.residency.is_held(key) && !state.table(array.id).is_some_and(|table| table.has_resident(*page))
-        };
-        let empty: Vec<_> = claimed.pages.iter().copied().filter(empty).collect();
-        for &page in &empty {
-            state.evicting.insert(array.key(page));
-            state.residency.take_out(array.key(page));
-        }
-        empty
+        state.take_empty(array, &claimed.pages)
     }
 
-    /// Ends a claim whose plan was not carried out: everything is as before.
-    pub(super) fn drop_claim(&self, array: &Arc<ArrayShared<B>>, claimed: &Claimed, error: &Arc<crate::SourceError>) {
+    /// Ends a claim whose plan was not carried out: everything is as before, and whoever waits for the tiles may try for itself.
+    pub(super) fn drop_claim(&self, array: &Arc<ArrayShared<B>>, claimed: &Claimed) {
         let mut state = self.lock();
         state.unretire(&claimed.plan.victims);
-        state.residency.abandon(&claimed.plan);
+        state.residency.abandon_failed(&claimed.plan);
         for need in &claimed.plan.commits {
             state.committing.remove(&need.key);
         }
         state.release(array, &claimed.pages);
         for &tile in &claimed.tiles {
             if let Some(loading) = state.loading.remove(&(array.id, tile)) {
-                let _ = loading.outcome.set(Err(error.clone()));
+                let _ = loading.outcome.set(None);
             }
         }
         drop(state);
@@ -191,6 +205,8 @@ struct Sorted {
     free: Vec<TileId>,
     /// Another request loads them.
     others: Vec<(TileId, Arc<Loading>)>,
+    /// For the rest: the latest epoch that the batches wait for that map or unmap their pages.
+    blocked_by: Epoch,
 }
 
 impl<B: Backend> State<B> {
@@ -202,14 +218,14 @@ impl<B: Backend> State<B> {
         time: u64,
         report: &mut Report,
     ) -> Sorted {
-        let mut sorted = Sorted { free: Vec::new(), others: Vec::new() };
+        let mut sorted = Sorted { free: Vec::new(), others: Vec::new(), blocked_by: Epoch(0) };
         let table = self.table(array.id);
         missing.retain(|&tile| {
             let page = array.layout.page_of(tile);
             let key = array.key(page);
-            let evicting = self.evicting.contains(&key);
-            if !evicting && table.is_some_and(|t| t.is_resident(tile)) {
-                crate::planes::stamp(array.planes.stamp(page), time);
+            let evicting = self.evicting.get(&key);
+            if evicting.is_none() && table.is_some_and(|t| t.is_resident(tile)) {
+                stamp(array.planes.stamp(page), time);
                 report.hits += 1;
                 return false;
             }
@@ -219,7 +235,9 @@ impl<B: Backend> State<B> {
             }
             if let Some(loading) = self.loading.get(&(array.id, tile)) {
                 sorted.others.push((tile, loading.clone()));
-            } else if !evicting && !self.committing.contains(&key) {
+            } else if let Some(&epoch) = evicting.or_else(|| self.committing.get(&key)) {
+                sorted.blocked_by = sorted.blocked_by.max(epoch);
+            } else {
                 sorted.free.push(tile);
             }
             true
@@ -235,16 +253,32 @@ impl<B: Backend> State<B> {
         }
     }
 
+    /// Puts those of the pages that have memory, hold no tile and are held by nobody out of everyone's reach, to be decommitted.
+    pub(super) fn take_empty(&mut self, array: &ArrayShared<B>, pages: &[PageId]) -> Vec<PageId> {
+        let empty = |page: &PageId| {
+            let holds_tiles = self.table(array.id).is_some_and(|table| table.has_resident(*page));
+            !holds_tiles && self.is_evictable(array, *page) && !self.residency.is_held(array.key(*page))
+        };
+        let empty: Vec<_> = pages.iter().copied().filter(empty).collect();
+        for &page in &empty {
+            self.evicting.insert(array.key(page), Epoch(0));
+            self.residency.take_out(array.key(page));
+        }
+        empty
+    }
+
     /// Whether the page has memory that nobody is taking away: once nothing holds it, it has a place in the order.
     pub(super) fn is_evictable(&self, array: &ArrayShared<B>, page: PageId) -> bool {
         let mapped = self.table(array.id).is_some_and(|table| table.is_mapped(page));
-        mapped && !self.evicting.contains(&array.key(page))
+        mapped && !self.evicting.contains_key(&array.key(page))
     }
 
     /// Makes retired pages visible again.
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
         for victim in victims {
-            self.each_resident_word(victim.key, |array, tile, mask| publish(array.planes.resident_word(tile), mask));
+            self.each_resident_word(victim.key, |array, tile, mask| {
+                publish(array.planes.resident_word(tile), mask)
+            });
             self.evicting.remove(&victim.key);
         }
     }

@@ -1,5 +1,6 @@
 //! Owns the ways out that no request asked for: evicting on demand, shrinking the budget, giving waiting pages back, dropping an array. And pins.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::backend::Backend;
@@ -12,6 +13,28 @@ use super::frame::Epoch;
 use super::request::Report;
 use super::{ArrayShared, Engine};
 
+/// Pages that stay until it is dropped, and what became of the request for them.
+#[derive(Debug)]
+pub(crate) struct Held<'e, B: Backend> {
+    engine: &'e Engine<B>,
+    array: &'e Arc<ArrayShared<B>>,
+    pages: Vec<PageId>,
+    pub(crate) report: Report,
+}
+
+impl<B: Backend> Drop for Held<'_, B> {
+    fn drop(&mut self) {
+        let mut state = self.engine.lock();
+        state.release(self.array, &self.pages);
+        let empty = state.take_empty(self.array, &self.pages);
+        drop(state);
+        if !empty.is_empty() {
+            self.engine.decommit_empty(self.array, &empty);
+        }
+        self.engine.notify();
+    }
+}
+
 impl<B: Backend> Engine<B> {
     /// Evicts the pages, as far as nothing holds them, and gives their memory back to the system. Returns how many went.
     ///
@@ -19,6 +42,7 @@ impl<B: Backend> Engine<B> {
     /// Frames that do not end, or the backend's failure: then nothing went.
     pub(crate) fn evict(&self, array: &ArrayShared<B>, pages: &[PageId]) -> Result<u64, Error> {
         array.check()?;
+        let deadline = self.deadline();
         let (plan, retired) = loop {
             let mut guard = self.lock();
             let state = &mut *guard;
@@ -26,14 +50,26 @@ impl<B: Backend> Engine<B> {
             let keys: Vec<_> = pages.iter().filter(clean).map(|&page| array.key(page)).collect();
             let mut plan = state.residency.plan_evict(&keys);
             for victim in &mut plan.victims {
-                victim.stamp = state.arrays.get(&victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
+                victim.stamp =
+                    state.arrays.get(&victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
+            }
+            let in_frame = self.oldest_frame();
+            let spared_bytes = plan.victims.iter().filter(|v| v.stamp > in_frame).map(|v| v.bytes).sum();
+            if spared_bytes > 0 {
+                // What an open frame asked for stays in sight until it ends.
+                state.residency.abandon(&plan);
+                let (budget, pinned_bytes) = (state.residency.budget(), state.residency.pinned());
+                drop(guard);
+                let why = NoRoom { needed_bytes: spared_bytes, pinned_bytes, busy_bytes: 0, spared_bytes };
+                self.await_room(why, true, budget, deadline)?;
+                continue;
             }
             if let Some(retired) = self.retire(state, &plan) {
                 break (plan, retired);
             }
         };
         let count = plan.victims.len() as u64;
-        self.apply_eviction(plan, retired, self.deadline())?;
+        self.apply_eviction(plan, retired, deadline)?;
         Ok(count)
     }
 
@@ -48,27 +84,34 @@ impl<B: Backend> Engine<B> {
             let state = &mut *guard;
             let before = state.residency.budget();
             let (residency, arrays) = (&mut state.residency, &state.arrays);
-            if let Some(page_bytes) = arrays.values().map(|(a, _)| a.layout.page_bytes()).max().filter(|&p| p > bytes) {
+            if let Some(page_bytes) =
+                arrays.values().map(|(a, _)| a.layout.page_bytes()).max().filter(|&p| p > bytes)
+            {
                 return Err(ResidencyError::BudgetBelowPage { budget_bytes: bytes, page_bytes }.into());
             }
-            let stamp_of = |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
-            let clean = |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
-            match residency.plan_shrink(bytes, stamp_of, |key, _| clean(key)) {
+            let stamp_of =
+                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
+            let clean =
+                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
+            let in_frame = self.oldest_frame();
+            match residency.plan_shrink(bytes, stamp_of, |key, stamp| stamp <= in_frame && clean(key)) {
                 Ok(plan) => {
                     let Some(retired) = self.retire(state, &plan) else { continue };
                     state.residency.set_budget(bytes);
                     drop(guard);
                     let result = self.apply_eviction(plan, retired, deadline);
-                    if result.is_err() {
-                        self.lock().residency.set_budget(before);
+                    let mut state = self.lock();
+                    // Unless somebody else set another one meanwhile.
+                    if result.is_err() && state.residency.budget() == bytes {
+                        state.residency.set_budget(before);
                     }
+                    drop(state);
                     self.notify();
                     return result;
                 }
-                Err(NoRoom { busy_bytes, .. }) if busy_bytes > 0 && self.wait_for_change(guard, deadline) => {}
-                Err(NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes }) => {
-                    let busy_bytes = busy_bytes + spared_bytes;
-                    return Err(ResidencyError::AllPinned { needed_bytes, budget_bytes: bytes, pinned_bytes, busy_bytes }.into());
+                Err(why) => {
+                    drop(guard);
+                    self.await_room(why, in_frame != u64::MAX, bytes, deadline)?;
                 }
             }
         }
@@ -83,6 +126,43 @@ impl<B: Backend> Engine<B> {
         self.apply_eviction(plan, Epoch(0), self.deadline())
     }
 
+    /// Makes the tiles resident and keeps their pages until the guard is dropped, for a read that this call's caller makes at once. Others that need memory wait for it,
+    /// as they wait for loads; a pin they do not wait for.
+    ///
+    /// # Errors
+    /// As [`Engine::request`]; nothing is held then.
+    pub(crate) fn hold<'e>(
+        self: &'e Arc<Self>,
+        array: &'e Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+    ) -> Result<Held<'e, B>, Error> {
+        let mut pages: Vec<_> = tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        self.hold_pages(array, &pages);
+        let mut held = Held { engine: self, array, pages, report: Report::default() };
+        held.report = self.request_holding(array, tiles, &held.pages)?;
+        Ok(held)
+    }
+
+    pub(super) fn hold_pages(&self, array: &ArrayShared<B>, pages: &[PageId]) {
+        let mut state = self.lock();
+        for &page in pages {
+            state.residency.hold(array.key(page), array.layout.page_bytes());
+        }
+    }
+
+    /// Lets held pages go. Returns the bytes that come free by that.
+    pub(super) fn let_go(&self, array: &ArrayShared<B>, pages: &[PageId]) -> u64 {
+        if pages.is_empty() {
+            return 0;
+        }
+        let mut state = self.lock();
+        let before = state.residency.loading();
+        state.release(array, pages);
+        before - state.residency.loading()
+    }
+
     /// Pins the pages of `tiles` and makes the tiles resident. Returns the pages: each is to be unpinned once.
     ///
     /// # Errors
@@ -92,22 +172,18 @@ impl<B: Backend> Engine<B> {
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<(Vec<PageId>, Report), Error> {
-        let mut pages: Vec<_> = tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
-        pages.sort_unstable();
-        pages.dedup();
-        {
-            let mut state = self.lock();
-            for &page in &pages {
-                state.residency.pin(array.key(page), array.layout.page_bytes());
-            }
+        let mut held = self.hold(array, tiles)?;
+        let report = std::mem::take(&mut held.report);
+        let mut pages = held.pages.clone();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        // Where all that was asked for is uniform or failed there is no memory to keep.
+        pages.retain(|&page| state.table(array.id).is_some_and(|table| table.has_resident(page)));
+        for &page in &pages {
+            state.residency.pin(array.key(page), array.layout.page_bytes());
         }
-        match self.request(array, tiles) {
-            Ok(report) => Ok((pages, report)),
-            Err(error) => {
-                self.unpin(array, &pages);
-                Err(error)
-            }
-        }
+        drop(guard);
+        Ok((pages, report))
     }
 
     /// Takes one pin of each page back.
@@ -159,7 +235,7 @@ impl<B: Backend> Engine<B> {
         let pages = loop {
             let mut guard = self.lock();
             let state = &mut *guard;
-            let busy = |keys: &std::collections::HashSet<PageKey>| keys.iter().any(|key| key.array == array.id);
+            let busy = |keys: &HashMap<PageKey, Epoch>| keys.keys().any(|key| key.array == array.id);
             if busy(&state.evicting) || busy(&state.committing) {
                 // Others are taking its pages; that ends.
                 let _ = self.wait_for_change(guard, self.deadline());

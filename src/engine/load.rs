@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use crate::backend::{Backend, Staging};
 use crate::error::SourceError;
@@ -12,27 +12,16 @@ use super::workers::Shared;
 use super::{ArrayShared, Engine, Outcome};
 
 /// Tiles to load, and who is how far.
+///
+/// Workers that come late find nothing left to do, perhaps long after the request ended: the batch keeps neither the engine nor the array alive.
 #[derive(Debug)]
 struct Batch<B: Backend> {
-    /// Gone once the request is through: a worker that comes late must not keep an array alive.
-    target: Mutex<Option<Target<B>>>,
+    engine: Weak<Engine<B>>,
+    array: Weak<ArrayShared<B>>,
     tiles: Vec<TileId>,
     next: AtomicUsize,
     done: Mutex<Done<B>>,
     all_done: Condvar,
-}
-
-/// What the tiles are loaded for and with.
-#[derive(Debug)]
-struct Target<B: Backend> {
-    engine: Arc<Engine<B>>,
-    array: Arc<ArrayShared<B>>,
-}
-
-impl<B: Backend> Clone for Target<B> {
-    fn clone(&self) -> Self {
-        Self { engine: self.engine.clone(), array: self.array.clone() }
-    }
 }
 
 #[derive(Debug)]
@@ -42,17 +31,25 @@ struct Done<B: Backend> {
 }
 
 impl<B: Backend> Engine<B> {
+    /// Tells the source what a claim is about to read, so that slow storage is at work while memory is mapped.
+    pub(super) fn announce(&self, array: &ArrayShared<B>, tiles: &[TileId]) {
+        if tiles.len() > 1 {
+            let regions: Vec<_> = tiles.iter().map(|&t| array.layout.tile_region(array.coord(t))).collect();
+            array.source.will_read(&regions);
+        }
+    }
+
     /// Has the source fill each tile, and returns how each ended once its data is in place. Tiles do not depend on each other.
     pub(super) fn load(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Vec<Outcome> {
         let batch = Arc::new(Batch {
-            target: Mutex::new(Some(Target { engine: self.clone(), array: array.clone() })),
+            engine: Arc::downgrade(self),
+            array: Arc::downgrade(array),
             tiles: tiles.to_vec(),
             next: AtomicUsize::new(0),
             done: Mutex::new(Done { left: tiles.len(), results: tiles.iter().map(|_| None).collect() }),
             all_done: Condvar::new(),
         });
         self.workers.run(&batch, tiles.len());
-        *batch.target() = None;
         let results = std::mem::take(&mut batch.lock().results);
         results.into_iter().map(|result| self.finish(result)).collect()
     }
@@ -78,10 +75,6 @@ impl<B: Backend> Batch<B> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Done<B>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn target(&self) -> std::sync::MutexGuard<'_, Option<Target<B>>> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<B: Backend> Shared for Batch<B> {
@@ -89,12 +82,13 @@ impl<B: Backend> Shared for Batch<B> {
         loop {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&tile) = self.tiles.get(at) else { return };
-            // A piece that was begun is waited for, so the target is there; it must be let go before the piece counts as done.
-            let Some(target) = self.target().clone() else { return };
-            let load = AssertUnwindSafe(|| target.engine.load_tile(&target.array, tile));
+            // A piece that was begun is waited for, so the engine is there.
+            let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
+            let load = AssertUnwindSafe(|| engine.load_tile(&array, tile));
             let result = catch_unwind(load)
                 .unwrap_or_else(|_| Err(SourceError::Panicked { message: "while loading a tile".into() }));
-            drop(target);
+            // Before anyone is told: whoever drops the array then gives its addresses back.
+            drop((engine, array));
             let mut done = self.lock();
             done.results[at] = Some(result);
             done.left -= 1;

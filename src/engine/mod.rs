@@ -12,7 +12,7 @@
 //! Two locks: `state` (what is where; short) and `vmm` (mapping calls; one thread at a time). Neither is ever held while the other is taken, across a
 //! call of a source, or while anything is waited for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub use request::{Report, TileFailure};
 pub(crate) use typed::{BytesSource, RangeFn, Typed};
 pub(crate) use waiting::OpenFrame;
 
-use frame::FrameClock;
+use frame::{Epoch, FrameClock};
 use workers::Workers;
 
 /// What the engine keeps of one array. Shared by everyone who works on it.
@@ -69,7 +69,9 @@ impl<B: Backend> ArrayShared<B> {
     /// # Errors
     /// [`ResidencyError::Poisoned`] after an undo that failed.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        self.poisoned.get().map_or(Ok(()), |cause| Err(ResidencyError::Poisoned { cause: cause.clone() }.into()))
+        self.poisoned
+            .get()
+            .map_or(Ok(()), |cause| Err(ResidencyError::Poisoned { cause: cause.clone() }.into()))
     }
 
     /// The tile's name in errors: tiles that the engine speaks of are tiles of the array.
@@ -78,13 +80,16 @@ impl<B: Backend> ArrayShared<B> {
     }
 }
 
-/// How a load ended, for everyone who waits for it.
+/// How the load of one tile ended.
 type Outcome = Result<(), Arc<SourceError>>;
 
-/// One tile on its way.
-#[derive(Debug, Default)]
+/// One tile on its way, for everyone who waits for it.
+#[derive(Debug)]
 struct Loading {
-    outcome: OnceLock<Outcome>,
+    /// `None`: whoever claimed the tile gave it up before its source was asked. Whoever still wants it may claim it.
+    outcome: OnceLock<Option<Outcome>>,
+    /// Frames up to here have to end before the load begins (the first epoch: none).
+    retired: Epoch,
 }
 
 /// What is where, under one lock.
@@ -94,10 +99,10 @@ struct State<B: Backend> {
     arrays: HashMap<u32, (Arc<ArrayShared<B>>, PageTable)>,
     next_array: u32,
     loading: HashMap<(u32, TileId), Arc<Loading>>,
-    /// Pages that some batch is giving memory to.
-    committing: HashSet<PageKey>,
-    /// Pages that some batch is taking memory from.
-    evicting: HashSet<PageKey>,
+    /// Pages that some batch is giving memory to, once the frames up to an epoch have ended.
+    committing: HashMap<PageKey, Epoch>,
+    /// Pages that some batch is taking memory from, once the frames up to an epoch have ended.
+    evicting: HashMap<PageKey, Epoch>,
 }
 
 /// Physical pages that wait to be mapped, by size. Its lock is the right to make mapping calls.
@@ -138,8 +143,8 @@ impl<B: Backend> Engine<B> {
             arrays: HashMap::new(),
             next_array: 0,
             loading: HashMap::new(),
-            committing: HashSet::new(),
-            evicting: HashSet::new(),
+            committing: HashMap::new(),
+            evicting: HashMap::new(),
         };
         Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, StdOrdering::Relaxed),

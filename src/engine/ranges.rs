@@ -34,7 +34,8 @@ pub(crate) fn cell_ranges<T: Scalar>(tile: &[T], layout: &Layout, inside: Extent
                 }
             }
         }
-        let range = range.map_or((f32::INFINITY, f32::NEG_INFINITY), |(min, max)| (min.to_f32(), max.to_f32()));
+        let range =
+            range.map_or((f32::INFINITY, f32::NEG_INFINITY), |(min, max)| (min.to_f32(), max.to_f32()));
         word.store(pack_range(range), Ordering::Relaxed);
     }
 }

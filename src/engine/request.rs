@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
-use crate::layout::{TileCoord, TileId};
+use crate::layout::{PageId, TileCoord, TileId};
 use crate::planes::{settle, stamp};
 use crate::residency::NoRoom;
 use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
+use super::frame::Epoch;
 use super::waiting::Deadline;
 use super::{ArrayShared, Engine, Loading, Outcome};
 
@@ -58,7 +59,22 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// No place for them, a backend that failed (then everything is as before), a poisoned array. Tiles that fail to load are no error: see the report.
-    pub(crate) fn request(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Result<Report, Error> {
+    pub(crate) fn request(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+    ) -> Result<Report, Error> {
+        self.request_holding(array, tiles, &[])
+    }
+
+    /// The same for a caller who holds `held`, pages of the tiles: they are let go while this waits for room, so that two who hold some and want more do not wait for
+    /// each other.
+    pub(super) fn request_holding(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        held: &[PageId],
+    ) -> Result<Report, Error> {
         array.check()?;
         let mut report = Report::default();
 
@@ -77,6 +93,7 @@ impl<B: Backend> Engine<B> {
             // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
             match self.claim(array, tiles, &mut missing, &mut report)? {
                 Claim::Claimed(claimed) => {
+                    self.announce(array, &claimed.tiles);
                     // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
                     let claimed = self.apply(array, claimed, deadline)?;
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
@@ -84,9 +101,20 @@ impl<B: Backend> Engine<B> {
                     // 6. Publish what was loaded, report what was not.
                     self.publish(array, claimed, outcomes, &mut report);
                 }
-                Claim::Others(loading) => self.await_others(array, &loading, &mut report, deadline)?,
-                Claim::Blocked => self.await_change(deadline)?,
-                Claim::NoRoom(why) => self.await_room(why, deadline)?,
+                Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
+                Claim::Blocked(epoch) => {
+                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?
+                }
+                Claim::NoRoom { why, framed } => {
+                    let why =
+                        NoRoom { busy_bytes: why.busy_bytes.saturating_sub(self.let_go(array, held)), ..why };
+                    let waited = self.await_room(why, framed, self.budget(), deadline);
+                    self.hold_pages(array, held);
+                    waited?;
+                    if !held.is_empty() {
+                        missing = still_missing(array, tiles, &report);
+                    }
+                }
             }
         }
         Ok(report)
@@ -102,13 +130,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         settle();
-        // One branch for all where all are there, as they mostly are.
-        let hits = tiles.iter().map(|&tile| usize::from(planes.is_resident(tile))).sum::<usize>();
-        let missing = if hits == tiles.len() {
-            Vec::new()
-        } else {
-            tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect()
-        };
+        let missing: Vec<_> = tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect();
         let hits = tiles.len() - missing.len();
         report.hits = hits as u64;
         count(&self.counters.hits, hits);
@@ -160,7 +182,10 @@ impl<B: Backend> Engine<B> {
         let loaded = outcomes.iter().filter(|o| o.is_ok()).count();
         count(&self.counters.loads, loaded);
         count(&self.counters.failures, outcomes.len() - loaded);
-        count(&self.counters.loaded_bytes, loaded * usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX));
+        count(
+            &self.counters.loaded_bytes,
+            loaded * usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX),
+        );
         report.loaded += loaded as u64;
         for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
             if let Err(error) = outcome {
@@ -174,15 +199,25 @@ impl<B: Backend> Engine<B> {
         self.notify();
     }
 
-    /// Waits for tiles that other requests load, and shares their outcome.
+    /// Waits for tiles that other requests load, and shares their outcome. What they gave up is missing again.
+    ///
+    /// There is no deadline: whoever loads has one for everything but the source itself.
+    ///
+    /// # Errors
+    /// [`ResidencyError::FramesOpen`]: the others wait for a frame that this thread holds.
     fn await_others(
         &self,
         array: &ArrayShared<B>,
         others: &[(TileId, Arc<Loading>)],
+        missing: &mut Vec<TileId>,
         report: &mut Report,
-        deadline: Deadline,
     ) -> Result<(), Error> {
-        let _ = deadline;
+        let pending = others.iter().filter(|(_, loading)| loading.outcome.get().is_none());
+        let pending: Vec<_> =
+            pending.filter(|(_, loading)| self.own_frame_until(loading.retired)).map(|o| o.0).collect();
+        if !pending.is_empty() {
+            return Err(self.own_frame_in_the_way(missing_bytes(array, &pending)));
+        }
         let mut state = self.lock();
         while others.iter().any(|(_, loading)| loading.outcome.get().is_none()) {
             state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -190,42 +225,76 @@ impl<B: Backend> Engine<B> {
         drop(state);
         for (tile, loading) in others {
             match loading.outcome.get() {
-                Some(Err(error)) => {
+                Some(Some(Err(error))) => {
                     report.failed.push(TileFailure { tile: array.coord(*tile), error: error.clone() });
                 }
-                _ => report.shared += 1,
+                Some(Some(Ok(()))) => report.shared += 1,
+                Some(None) | None => missing.push(*tile),
             }
         }
+        missing.sort_unstable();
         Ok(())
     }
 
-    /// Waits until another request's mapping calls are through.
-    fn await_change(&self, deadline: Deadline) -> Result<(), Error> {
-        let state = self.lock();
-        if self.wait_for_change(state, deadline) {
+    /// Waits until another request's mapping calls, which wait for the frames up to `epoch`, are through.
+    fn await_change(&self, needed_bytes: u64, epoch: Epoch, deadline: Deadline) -> Result<(), Error> {
+        if self.own_frame_until(epoch) {
+            return Err(self.own_frame_in_the_way(needed_bytes));
+        }
+        if self.wait_for_change(self.lock(), deadline) {
             return Ok(());
         }
-        Err(self.no_room(NoRoom { needed_bytes: 0, pinned_bytes: 0, busy_bytes: 0, spared_bytes: 0 }))
+        let (frames, budget_bytes) = (self.clock.open_frames(), self.budget());
+        if frames > 0 {
+            return Err(ResidencyError::FramesOpen { needed_bytes, frames, own: false }.into());
+        }
+        let (pinned_bytes, busy_bytes) = (0, needed_bytes);
+        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
     }
 
-    /// Waits for room, if there is any hope of it.
-    fn await_room(&self, why: NoRoom, deadline: Deadline) -> Result<(), Error> {
+    /// Waits for room, if there is any hope of it. `framed`: frames were open when there was none.
+    pub(super) fn await_room(
+        &self,
+        why: NoRoom,
+        framed: bool,
+        budget_bytes: u64,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
         // What an open frame asked for can go when the frame ends, unless that is this thread's own.
-        let frames_may_end = why.spared_bytes > 0 && self.clock.open_frames() > 0 && !self.has_own_frame();
-        let hopeful = why.busy_bytes > 0 || frames_may_end;
+        let (spared_by_frames, own) = (framed && spared_bytes > 0, self.has_own_frame());
+        let hopeful = busy_bytes > 0 || spared_by_frames && !own;
         if hopeful && self.wait_for_change(self.lock(), deadline) {
             return Ok(());
         }
-        Err(self.no_room(why))
+        if spared_by_frames {
+            return Err(
+                ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own }.into()
+            );
+        }
+        let busy_bytes = busy_bytes + spared_bytes;
+        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
     }
 
-    fn no_room(&self, why: NoRoom) -> Error {
-        let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
-        let frames = self.clock.open_frames();
-        if spared_bytes > 0 && frames > 0 {
-            return ResidencyError::FramesOpen { needed_bytes, frames, own: self.has_own_frame() }.into();
-        }
-        let budget_bytes = self.budget();
-        ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes: busy_bytes + spared_bytes }.into()
+    fn own_frame_in_the_way(&self, needed_bytes: u64) -> Error {
+        ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own: true }.into()
     }
+}
+
+/// Tiles that cannot be read and did not fail, each once and in memory order.
+fn still_missing<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId], report: &Report) -> Vec<TileId> {
+    let failed: Vec<_> = report.failed.iter().filter_map(|f| array.layout.tile_id(f.tile)).collect();
+    let gone = |tile: &TileId| {
+        !array.planes.is_resident(*tile) && !array.planes.is_uniform(*tile) && !failed.contains(tile)
+    };
+    let mut missing: Vec<_> = tiles.iter().copied().filter(gone).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
+}
+
+/// Bytes of the pages of tiles in memory order.
+fn missing_bytes<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId]) -> u64 {
+    let pages = tiles.chunk_by(|a, b| array.layout.page_of(*a) == array.layout.page_of(*b)).count();
+    pages as u64 * array.layout.page_bytes()
 }

@@ -74,12 +74,21 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits until every frame opened at or before `epoch` has ended.
-    pub(super) fn wait_for_frames(&self, epoch: Epoch, needed_bytes: u64, deadline: Deadline) -> Result<(), ResidencyError> {
+    pub(super) fn wait_for_frames(
+        &self,
+        epoch: Epoch,
+        needed_bytes: u64,
+        deadline: Deadline,
+    ) -> Result<(), ResidencyError> {
         let mut naps = 0u32;
         while !self.clock.ended(epoch) {
             let own = own_frame(self.id, epoch);
             if own || Instant::now() >= deadline.0 {
-                return Err(ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own });
+                return Err(ResidencyError::FramesOpen {
+                    needed_bytes,
+                    frames: self.clock.open_frames(),
+                    own,
+                });
             }
             // Frames last micro- or milliseconds: yield a few times before sleeping.
             naps += 1;
@@ -89,12 +98,25 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits for any change of the state, or the deadline: then `false`.
-    pub(super) fn wait_for_change(&self, state: std::sync::MutexGuard<'_, State<B>>, deadline: Deadline) -> bool {
+    pub(super) fn wait_for_change(
+        &self,
+        state: std::sync::MutexGuard<'_, State<B>>,
+        deadline: Deadline,
+    ) -> bool {
         let Some(left) = deadline.0.checked_duration_since(Instant::now()) else { return false };
         // A frame's end changes no state, so look again soon where frames may be what is in the way.
-        let nap = if self.clock.oldest().is_some() { left.min(LOOK_AGAIN) } else { left.min(Duration::from_millis(50)) };
+        let nap = if self.clock.oldest().is_some() {
+            left.min(LOOK_AGAIN)
+        } else {
+            left.min(Duration::from_millis(50))
+        };
         drop(self.changed.wait_timeout(state, nap));
         true
+    }
+
+    /// Whether this thread has a frame open that was opened at or before `epoch`: whoever waits for those waits for this thread.
+    pub(super) fn own_frame_until(&self, epoch: Epoch) -> bool {
+        own_frame(self.id, epoch)
     }
 
     /// Whether this thread has any frame of this pool open.

@@ -103,11 +103,8 @@ impl Camera {
     pub fn orbit(orbit: Orbit) -> Self {
         let azimuth = orbit.azimuth_degrees.to_radians();
         let elevation = orbit.elevation_degrees.clamp(-89.9, 89.9).to_radians();
-        let outward = DVec3::new(
-            azimuth.sin() * elevation.cos(),
-            -azimuth.cos() * elevation.cos(),
-            elevation.sin(),
-        );
+        let outward =
+            DVec3::new(azimuth.sin() * elevation.cos(), -azimuth.cos() * elevation.cos(), elevation.sin());
         Self {
             eye: (DVec3::from(orbit.target) + outward * orbit.distance).into(),
             target: orbit.target,
@@ -279,9 +276,20 @@ mod tests {
 
     #[test]
     fn azimuth_turns_anticlockwise_seen_from_above() {
-        let camera = Camera::look_at([0.0, 0.0, 1.0], [0.0; 3], [0.0, 1.0, 0.0], Projection::Orthographic { height: 1.0 });
+        let camera = Camera::look_at(
+            [0.0, 0.0, 1.0],
+            [0.0; 3],
+            [0.0, 1.0, 0.0],
+            Projection::Orthographic { height: 1.0 },
+        );
         assert!(near(camera.azimuth(90.0).eye, [1.0, 0.0, 0.0]));
-        let orbit = Orbit { target: [0.0; 3], azimuth_degrees: 90.0, elevation_degrees: 0.0, distance: 2.0, fov_degrees: 30.0 };
+        let orbit = Orbit {
+            target: [0.0; 3],
+            azimuth_degrees: 90.0,
+            elevation_degrees: 0.0,
+            distance: 2.0,
+            fov_degrees: 30.0,
+        };
         assert!(near(Camera::orbit(orbit).eye, [2.0, 0.0, 0.0]));
     }
 

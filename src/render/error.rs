@@ -3,7 +3,7 @@
 use crate::geometry::Extent;
 
 /// A picture that cannot be rendered as asked.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RenderError {
     /// The picture has no pixel, or too many.
@@ -44,6 +44,9 @@ pub enum RenderError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The array could not give a tile, or had no room for it.
+    #[error(transparent)]
+    Array(#[from] Box<crate::Error>),
     /// A ray would take more samples than can be counted.
     #[error("a ray takes {samples} samples, more than {max}: make the step longer")]
     TooManySamples {

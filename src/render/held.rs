@@ -42,10 +42,15 @@ const FAR: usize = 27;
 impl<'a, T: Scalar> Held<'a, T> {
     fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
         let around = std::array::from_fn(|i| {
-            let there = [tile[0] + (i % 3) as i64 - 1, tile[1] + (i / 3 % 3) as i64 - 1, tile[2] + (i / 9) as i64 - 1];
+            let there = [
+                tile[0] + (i % 3) as i64 - 1,
+                tile[1] + (i / 3 % 3) as i64 - 1,
+                tile[2] + (i / 9) as i64 - 1,
+            ];
             look_up(volume, grid, there)
         });
-        let [sx, sy] = [grid.brick[0], grid.brick[0] * grid.brick[1]].map(|s| usize::try_from(s).unwrap_or(usize::MAX));
+        let [sx, sy] =
+            [grid.brick[0], grid.brick[0] * grid.brick[1]].map(|s| usize::try_from(s).unwrap_or(usize::MAX));
         let content = match around[MIDDLE] {
             Brick::Resident(voxels) => Content::Voxels(Voxels::new(voxels, sx, sy)),
             Brick::Uniform(v) => Content::Uniform(trilerp([[[v.to_f32(); 2]; 2]; 2], [0.0; 3])),
@@ -123,7 +128,11 @@ impl<'a, T: Scalar> Held<'a, T> {
         let brick = grid.brick_of(axis, voxel);
         let within = voxel - if brick == 0 { 0 } else { brick * grid.brick[axis] };
         let near = usize::try_from(brick - self.tile[axis] + 1).ok().filter(|&d| d < 3);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a brick that fits memory")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within a brick that fits memory"
+        )]
         let offset = (within * stride) as usize;
         Place { brick, slot: near.map_or(FAR, |d| d * weight), offset }
     }

@@ -64,7 +64,11 @@ impl Image {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=255; `as` saturates")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0..=255; `as` saturates"
+)]
 fn straight_bytes([r, g, b, a]: [f32; 4]) -> [u8; 4] {
     let byte = |v: f32| (v.clamp(0.0, 1.0) * 255.0).round() as u8;
     let scale = if a > 0.0 { 1.0 / a } else { 0.0 };

@@ -18,8 +18,9 @@ impl Light {
     #[expect(clippy::cast_possible_truncation, reason = "spacings relative to the finest, at most 1e6 apart")]
     pub(crate) fn new(shading: Shading, options: &Options) -> Self {
         let finest = options.spacing.into_iter().fold(f64::INFINITY, f64::min);
-        let highlight =
-            (0..=STEPS).map(|i| shading.specular * (f32::from(i) / f32::from(STEPS)).powf(shading.power)).collect();
+        let highlight = (0..=STEPS)
+            .map(|i| shading.specular * (f32::from(i) / f32::from(STEPS)).powf(shading.power))
+            .collect();
         Self { shading, highlight, per_voxel: options.spacing.map(|s| (finest / s) as f32) }
     }
 
@@ -48,7 +49,8 @@ mod tests {
 
     #[test]
     fn light_falls_off_with_the_angle() {
-        let light = Light::new(Shading::default(), &Options { spacing: [1.0, 1.0, 2.0], ..Options::default() });
+        let light =
+            Light::new(Shading::default(), &Options { spacing: [1.0, 1.0, 2.0], ..Options::default() });
         assert_eq!(light.on([5.0, 0.0, 0.0], [-1.0, 0.0, 0.0]), (0.8, 0.2));
         assert_eq!(light.on([0.0, 5.0, 0.0], [1.0, 0.0, 0.0]), (0.1, 0.0));
         let (colour, white) = light.on([1.0, 0.0, 2.0], [1.0, 0.0, 0.0]);

@@ -13,7 +13,7 @@ use super::occupancy::{SkipCache, Weigh};
 use super::path::Path;
 use super::tally::Tally;
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{Batch, CellGrid, Kernels, LANES, Test};
+use crate::view::kernels::{Batch, Kernels, LANES, Test};
 use crate::voxel::Scalar;
 
 /// What a ray makes of its samples.
@@ -163,9 +163,8 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
         let p = path.at(*k);
         let voxel = grid.voxel_below(p);
         let tile = std::array::from_fn(|a| grid.brick_of(a, voxel[a]));
-        let held = table.get(scene.volume, grid, tile, || {
-            scene.cache.cells(scene.volume, grid, method.weigh(), tile)
-        });
+        let held = table
+            .get(scene.volume, grid, tile, || scene.cache.cells(scene.volume, grid, method.weigh(), tile));
         let high = std::array::from_fn(|a| (held.origin[a] + grid.brick[a]) << 32);
         let leave = k.saturating_add(path.run(p, held.origin.map(|o| o << 32), high)).min(path.samples);
         if scene.skip_empty && held.cells.most <= method.threshold(state) {

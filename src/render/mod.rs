@@ -4,7 +4,7 @@
 //! | to get | use |
 //! | --- | --- |
 //! | a picture of what is there now, and what it lacks | [`render`], [`render_with`] |
-//! | the picture in which nothing is missing, in turns | [`ExactRender`] |
+//! | the picture in which nothing is missing | [`render_exact`], or in turns [`ExactRender`] |
 //!
 //! ```
 //! use vastgrid::Extent;
@@ -21,6 +21,7 @@
 //! # Ok::<(), vastgrid::render::RenderError>(())
 //! ```
 
+mod arrays;
 mod camera;
 mod dvr;
 mod error;
@@ -44,6 +45,7 @@ mod transfer;
 mod transfer_text;
 mod volume;
 
+pub use arrays::render_exact;
 pub use camera::{Camera, Orbit, Projection, Ray};
 pub use error::RenderError;
 pub use exact::{ExactRender, Progress, TileGroup};

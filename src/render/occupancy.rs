@@ -110,7 +110,8 @@ impl SkipCache {
         tile: [i64; 3],
     ) -> Arc<Cells> {
         let key = tile_coord(tile);
-        let mixed = (key.x ^ key.y.rotate_left(21) ^ key.z.rotate_left(42)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed =
+            (key.x ^ key.y.rotate_left(21) ^ key.z.rotate_left(42)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         #[expect(clippy::cast_possible_truncation, reason = "a hash")]
         let shard = self.shards.get((mixed >> 58) as usize % SHARDS);
         let known = shard.and_then(|s| s.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned());

@@ -54,7 +54,11 @@ impl Course {
     }
 
     /// The samples of a ray, or `None` where there are none. They lie in the middle of equal steps from where the ray enters the box.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the box; `as` saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bounded by the box; `as` saturates"
+    )]
     pub(crate) fn path(&self, ray: &Ray) -> Option<Path> {
         let (mut enter, mut leave) = (0.0f64, f64::INFINITY);
         for a in 0..3 {
@@ -177,7 +181,8 @@ mod tests {
         let (low, high) = ([0, 0, ONE], [8 * ONE, 4 * ONE, 3 * ONE]);
         let inside = |p: [i64; 3]| (0..3).all(|a| (low[a]..high[a]).contains(&p[a]));
         for i in 0..20_000 {
-            let step: [i64; 3] = std::array::from_fn(|_| (random(3) - 1) * [random(1 << 32), 1 << 31, 1][i % 3]);
+            let step: [i64; 3] =
+                std::array::from_fn(|_| (random(3) - 1) * [random(1 << 32), 1 << 31, 1][i % 3]);
             if step == [0; 3] {
                 continue;
             }

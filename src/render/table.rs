@@ -81,7 +81,8 @@ impl Table {
 
     /// What two tables must share for the same space to be empty.
     pub(crate) fn emptiness(&self) -> impl Iterator<Item = u32> {
-        let words = self.alphas.chunks(32).map(|c| c.iter().fold(0, |bits, a| bits << 1 | u32::from(*a != 0.0)));
+        let words =
+            self.alphas.chunks(32).map(|c| c.iter().fold(0, |bits, a| bits << 1 | u32::from(*a != 0.0)));
         words.chain([self.low.to_bits(), self.per_value.to_bits()])
     }
 }
@@ -98,7 +99,11 @@ mod tests {
 
     #[test]
     fn entries_follow_the_function() {
-        let f = TransferFunction::new(&[(100.0, 0.0), (200.0, 0.0), (2000.0, 0.8)], &[(0.0, [1.0, 0.5, 0.0])], 1.0);
+        let f = TransferFunction::new(
+            &[(100.0, 0.0), (200.0, 0.0), (2000.0, 0.8)],
+            &[(0.0, [1.0, 0.5, 0.0])],
+            1.0,
+        );
         let f = f.unwrap();
         let table = Table::new(&f, Some(0.5));
         for v in [-1e9f32, 0.0, 150.0, 731.0, 1999.0, 5e9] {
@@ -110,10 +115,16 @@ mod tests {
 
     #[test]
     fn seeing_is_exact_over_ranges() {
-        let f = TransferFunction::new(&[(0.0, 0.0), (10.0, 0.0), (11.0, 1.0), (12.0, 0.0)], &[(0.0, [1.0; 3])], 1.0);
+        let f = TransferFunction::new(
+            &[(0.0, 0.0), (10.0, 0.0), (11.0, 1.0), (12.0, 0.0)],
+            &[(0.0, [1.0; 3])],
+            1.0,
+        );
         let table = Table::new(&f.unwrap(), None);
         assert!(!table.sees(-5.0, 9.9) && !table.sees(12.1, 1e30));
-        assert!(table.sees(9.0, 10.5) && table.sees(11.0, 11.0) && table.sees(f32::NEG_INFINITY, f32::INFINITY));
+        assert!(
+            table.sees(9.0, 10.5) && table.sees(11.0, 11.0) && table.sees(f32::NEG_INFINITY, f32::INFINITY)
+        );
         assert!(!table.sees(f32::INFINITY, f32::NEG_INFINITY), "nothing is in an empty range");
     }
 

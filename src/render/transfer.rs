@@ -168,7 +168,10 @@ mod tests {
         let steps = [(0.0, 0.0), (10.0, 0.5), (10.0, 1.0), (20.0, 0.0)];
         let f = TransferFunction::new(&steps, &[(5.0, [1.0, 0.0, 0.0])], 1.0).unwrap();
         let alpha = |v| f.evaluate(v)[3];
-        assert_eq!([alpha(-1.0), alpha(5.0), alpha(10.0), alpha(15.0), alpha(21.0)], [0.0, 0.25, 1.0, 0.5, 0.0]);
+        assert_eq!(
+            [alpha(-1.0), alpha(5.0), alpha(10.0), alpha(15.0), alpha(21.0)],
+            [0.0, 0.25, 1.0, 0.5, 0.0]
+        );
         assert_eq!(f.evaluate(f32::NAN), [0.0; 4]);
         assert_eq!(f.evaluate(-99.0)[0], 1.0);
         assert_eq!(f.shortest_segment(), Some(10.0));

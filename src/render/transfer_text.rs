@@ -92,7 +92,10 @@ mod tests {
             ("unit", 1),
         ] {
             let error = TransferFunction::from_text(text).unwrap_err();
-            assert!(matches!(error, RenderError::TransferText { line: l, .. } if l == line), "{text}: {error}");
+            assert!(
+                matches!(error, RenderError::TransferText { line: l, .. } if l == line),
+                "{text}: {error}"
+            );
         }
         assert!(TransferFunction::from_text("").is_err());
         assert!(TransferFunction::from_text("opacity nan 0\ncolour 0 1 1 1").is_err());

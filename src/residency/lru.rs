@@ -29,7 +29,9 @@ impl Default for Recency {
 
 impl std::fmt::Debug for Recency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recency").field("pages", &(self.list.len() + self.moved.len())).finish_non_exhaustive()
+        f.debug_struct("Recency")
+            .field("pages", &(self.list.len() + self.moved.len()))
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,6 +67,16 @@ impl Recency {
     pub(super) fn put_back(&mut self, pages: &[Victim]) {
         self.moved.extend_from_slice(pages);
         self.settle();
+    }
+
+    /// Places pages again that were taken out, at the end that they were taken from: as if they never had been.
+    pub(super) fn restore(&mut self, pages: &[Victim]) {
+        let mut pages = pages.to_vec();
+        pages.sort_unstable_by_key(|page| std::cmp::Reverse(page.stamp));
+        for page in pages {
+            self.insert(page);
+            self.list.demote(&page.key);
+        }
     }
 
     fn settle(&mut self) {

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::layout::PageId;
-
 mod lru;
 mod plan;
 
@@ -14,6 +12,7 @@ use lru::Recency;
 
 /// Why no plan could be made. Nothing has been set aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_field_names, reason = "plain integers are named with their unit")]
 pub(crate) struct NoRoom {
     /// Bytes that could not be had.
     pub(crate) needed_bytes: u64,
@@ -31,6 +30,8 @@ struct Hold {
     bytes: u64,
     pins: u32,
     loads: u32,
+    /// Whether the page has memory that letting it go would make available.
+    mapped: bool,
 }
 
 /// The policy of one pool: least recently used, under a byte budget.
@@ -73,9 +74,19 @@ impl Residency {
         self.mapped + self.reserved + self.idle.iter().map(|(bytes, count)| bytes * count).sum::<u64>()
     }
 
-    /// Bytes of pages that pins hold.
+    /// Bytes of pages with memory that pins hold.
     pub(crate) fn pinned(&self) -> u64 {
-        self.held.values().filter(|h| h.pins > 0).map(|h| h.bytes).sum()
+        self.held.values().filter(|h| h.mapped && h.pins > 0).map(|h| h.bytes).sum()
+    }
+
+    /// Bytes that batches under way hold or are about to have: what may come free without anyone's pin being dropped.
+    pub(crate) fn busy(&self) -> u64 {
+        self.loading() + self.evicting + self.reserved
+    }
+
+    /// Bytes of pages with memory that batches under way hold.
+    pub(crate) fn loading(&self) -> u64 {
+        self.held.values().filter(|h| h.mapped && h.pins == 0).map(|h| h.bytes).sum()
     }
 
     /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims in order of last use. `stamp_of` tells when a page was really last
@@ -124,15 +135,18 @@ impl Residency {
                 _ => plan.create.push(need.bytes),
             }
         }
+        // Victims that nobody takes over are destroyed before anything is made, so what is made takes their place.
+        let surplus = recycled.iter().map(|(bytes, count)| bytes * count).sum();
+        plan.reserved_bytes =
+            plan.take_idle.iter().sum::<u64>() + plan.create.iter().sum::<u64>().saturating_sub(surplus);
         self.recency.put_back(&spared);
-        self.reserved += plan.set_aside();
+        self.reserved += plan.reserved_bytes;
         self.evicting += plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         match failed {
             None => Ok(plan),
             Some(i) => {
-                let error = self.no_room(&needs[i..], &plan, &spared);
                 self.abandon(&plan);
-                Err(error)
+                Err(self.no_room(needs[i..].iter().map(|n| n.bytes).sum(), &spared))
             }
         }
     }
@@ -164,10 +178,8 @@ impl Residency {
         self.recency.put_back(&spared);
         self.evicting += plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         if used > target {
-            let missing = Need { key: PageKey { array: 0, page: PageId(0) }, bytes: used - target };
-            let error = self.no_room(&[missing], &plan, &spared);
             self.abandon(&plan);
-            return Err(error);
+            return Err(self.no_room(used - target, &spared));
         }
         Ok(plan)
     }
@@ -181,23 +193,57 @@ impl Residency {
 
     /// The plan was carried out: its commits have memory (and are held, see [`Residency::hold`]), its victims have none.
     pub(crate) fn confirm(&mut self, plan: &Plan) {
-        self.reserved -= plan.set_aside();
+        self.reserved -= plan.reserved_bytes;
         let out = plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         self.evicting -= out;
         self.mapped += plan.commits.iter().map(|c| c.bytes).sum::<u64>();
         self.mapped -= out;
+        for need in &plan.commits {
+            if let Some(hold) = self.held.get_mut(&need.key) {
+                hold.mapped = true;
+            }
+        }
     }
 
-    /// The plan was not carried out, or was undone: everything is as it was before.
+    /// The plan was not carried out, or was undone: everything is as it was before, the order of eviction included.
     pub(crate) fn abandon(&mut self, plan: &Plan) {
-        self.reserved -= plan.set_aside();
+        let free = self.take_back(plan);
+        self.recency.restore(&free);
+    }
+
+    /// The plan failed and was undone: as [`Residency::abandon`], but other victims are tried first the next time.
+    pub(crate) fn abandon_failed(&mut self, plan: &Plan) {
+        let free = self.take_back(plan);
+        self.recency.put_back(&free);
+    }
+
+    /// Takes the plan's bytes back and returns the victims that have a place in the order.
+    fn take_back(&mut self, plan: &Plan) -> Vec<Victim> {
+        self.reserved -= plan.reserved_bytes;
         self.evicting -= plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         for &bytes in plan.take_idle.iter().chain(&plan.destroy_idle) {
             self.add_idle(bytes);
         }
         // One that was pinned meanwhile takes its place when it is let go.
-        let free: Vec<_> = plan.victims.iter().copied().filter(|v| !self.is_held(v.key)).collect();
-        self.recency.put_back(&free);
+        let mut free = plan.victims.clone();
+        free.retain(|victim| match self.held.get_mut(&victim.key) {
+            None => true,
+            Some(hold) => {
+                hold.mapped = true;
+                false
+            }
+        });
+        free
+    }
+
+    /// A victim of a plan under way stays mapped, out of the order for good: its memory could be neither used nor given back.
+    pub(crate) fn strand(&mut self, victim: &Victim) {
+        self.evicting -= victim.bytes;
+    }
+
+    /// A page is mapped that no plan accounts for.
+    pub(crate) fn add_stray(&mut self, bytes: u64) {
+        self.mapped += bytes;
     }
 
     /// A physical page waits to be mapped.
@@ -249,16 +295,17 @@ impl Residency {
     }
 
     fn entry(&mut self, key: PageKey, bytes: u64) -> &mut Hold {
-        self.recency.remove(key);
+        let in_order = self.recency.remove(key).is_some();
         let hold = self.held.entry(key).or_default();
         hold.bytes = bytes;
+        hold.mapped |= in_order;
         hold
     }
 
     fn let_go(&mut self, key: PageKey, mapped: bool, stamp: u64, release: impl FnOnce(&mut Hold)) {
         let Some(hold) = self.held.get_mut(&key) else { return };
         release(hold);
-        let Hold { bytes, pins, loads } = *hold;
+        let Hold { bytes, pins, loads, .. } = *hold;
         if pins == 0 && loads == 0 {
             self.held.remove(&key);
             if mapped {
@@ -272,13 +319,11 @@ impl Residency {
         take(&mut self.idle, bytes).then_some(bytes)
     }
 
-    fn no_room(&self, needs: &[Need], plan: &Plan, spared: &[Victim]) -> NoRoom {
-        let out = plan.victims.iter().map(|v| v.bytes).sum::<u64>();
-        let loading = self.held.values().filter(|h| h.pins == 0).map(|h| h.bytes).sum::<u64>();
+    fn no_room(&self, needed_bytes: u64, spared: &[Victim]) -> NoRoom {
         NoRoom {
-            needed_bytes: needs.iter().map(|n| n.bytes).sum(),
+            needed_bytes,
             pinned_bytes: self.pinned(),
-            busy_bytes: loading + self.evicting - out + self.reserved - plan.set_aside(),
+            busy_bytes: self.busy(),
             spared_bytes: spared.iter().map(|v| v.bytes).sum(),
         }
     }

@@ -43,11 +43,6 @@ pub(crate) struct Plan {
     pub(crate) create: Vec<u64>,
     /// Sizes of waiting physical pages to destroy.
     pub(crate) destroy_idle: Vec<u64>,
-}
-
-impl Plan {
-    /// Bytes that are neither mapped nor waiting while the plan is carried out.
-    pub(super) fn set_aside(&self) -> u64 {
-        self.take_idle.iter().sum::<u64>() + self.create.iter().sum::<u64>()
-    }
+    /// Bytes set aside while the plan is carried out: what it takes beyond mapped pages, waiting pages and the victims that make room for it.
+    pub(crate) reserved_bytes: u64,
 }

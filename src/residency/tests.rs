@@ -1,6 +1,7 @@
 //! The policy without any memory.
 
 use super::*;
+use crate::layout::PageId;
 
 fn key(page: u64) -> PageKey {
     PageKey { array: 1, page: PageId(page) }

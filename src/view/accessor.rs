@@ -111,7 +111,9 @@ impl<'v, T: Voxel> Accessor<'v, T> {
         }
         let near = |v: u64, size: u64| [v.saturating_sub(1), v, (v + 1).min(size - 1)];
         let [x, y, z] = self.view.tables;
-        let part = |table: &[u64], at: [u64; 3]| Some([*table.get(index(at[0]))?, *table.get(index(at[1]))?, *table.get(index(at[2]))?]);
+        let part = |table: &[u64], at: [u64; 3]| {
+            Some([*table.get(index(at[0]))?, *table.get(index(at[1]))?, *table.get(index(at[2]))?])
+        };
         let [xs, ys, zs] = [near(c.x, extent.x), near(c.y, extent.y), near(c.z, extent.z)];
         let mut all = [bytemuck::Zeroable::zeroed(); 27];
         let (Some(x), Some(y), Some(z)) = (part(x, xs), part(y, ys), part(z, zs)) else {

@@ -11,7 +11,10 @@ use super::View;
 
 impl<'a, T: Voxel> View<'a, T> {
     /// What the frame shows of the array, which is one of `T`s in the frame's own pool.
-    pub(crate) fn in_frame<B: HostAddressable>(array: &'a ArrayShared<B>, frame: &'a OpenFrame<'_, B>) -> Self {
+    pub(crate) fn in_frame<B: HostAddressable>(
+        array: &'a ArrayShared<B>,
+        frame: &'a OpenFrame<'_, B>,
+    ) -> Self {
         let base = frame.engine().backend.base_address(&array.reservation);
         let base = std::ptr::with_exposed_provenance(usize::try_from(base).unwrap_or(0));
         // SAFETY: the backend is `HostAddressable`: mapped pages are readable memory at the base address, which is aligned to a page. The engine sets a tile's bit only after

@@ -118,7 +118,12 @@ impl<'a> CellGrid<'a> {
         let count = i32::try_from(importance.len()).ok()?;
         let stride = [i32::try_from(cells[0]).ok()?, i32::try_from(cells[0].checked_mul(cells[1])?).ok()?];
         let [x, y, z] = last.map(|n| i32::try_from(n).ok());
-        (count > 0).then_some(Self { importance, shift: shift.map(|s| s.min(31)), stride, last: [x?, y?, z?] })
+        (count > 0).then_some(Self {
+            importance,
+            shift: shift.map(|s| s.min(31)),
+            stride,
+            last: [x?, y?, z?],
+        })
     }
 }
 
@@ -168,7 +173,11 @@ impl<T: Scalar> Kernels<T> {
 
 /// Splits 32.32 into the voxel and the 24 highest bits of the fraction.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "24 bits fit a float exactly")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "24 bits fit a float exactly"
+)]
 pub(crate) fn split(p: i64) -> (i32, f32) {
     ((p >> 32) as i32, ((p as u32) >> 8) as i32 as f32 * FRACTION)
 }
@@ -208,7 +217,8 @@ impl<T: Scalar> Voxels<'_, T> {
     #[inline(always)]
     fn at(&self, from: [i32; 3], d: [i64; 3]) -> f32 {
         let [x, y, z] = [0, 1, 2].map(|a| i64::from(from[a]) + d[a]);
-        let rows = y.wrapping_mul(i64::from(self.stride_y)).wrapping_add(z.wrapping_mul(i64::from(self.stride_z)));
+        let rows =
+            y.wrapping_mul(i64::from(self.stride_y)).wrapping_add(z.wrapping_mul(i64::from(self.stride_z)));
         let offset = usize::try_from(x.wrapping_add(rows)).ok();
         offset.and_then(|i| self.voxels.get(i)).map_or(0.0, |v| v.to_f32())
     }
@@ -290,10 +300,17 @@ mod tests {
             let strides = Strides::new([one / 3 - i * 1_000_003, one + 77 * i, one / 50]);
             let test = Test::Above(5000.0);
             let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
-            let masks = ((fast.trilinear)(&v, first, &strides, test, &mut a), (slow.trilinear)(&v, first, &strides, test, &mut b));
+            let masks = (
+                (fast.trilinear)(&v, first, &strides, test, &mut a),
+                (slow.trilinear)(&v, first, &strides, test, &mut b),
+            );
             assert_eq!((a.map(f32::to_bits), masks.0), (b.map(f32::to_bits), masks.1), "{i}");
             let bits = |g: [Batch; 3]| g.map(|a| a.map(f32::to_bits));
-            assert_eq!(bits((fast.gradient)(&v, first, &strides)), bits((slow.gradient)(&v, first, &strides)), "{i}");
+            assert_eq!(
+                bits((fast.gradient)(&v, first, &strides)),
+                bits((slow.gradient)(&v, first, &strides)),
+                "{i}"
+            );
         }
     }
 
@@ -330,7 +347,9 @@ mod tests {
 
     #[test]
     fn a_linear_field_has_its_slope() {
-        let voxels: Vec<f32> = (0..512u16).map(|i| f32::from(i % 8) + 2.0 * f32::from(i / 8 % 8) - 3.0 * f32::from(i / 64)).collect();
+        let voxels: Vec<f32> = (0..512u16)
+            .map(|i| f32::from(i % 8) + 2.0 * f32::from(i / 8 % 8) - 3.0 * f32::from(i / 64))
+            .collect();
         let v = Voxels::new(&voxels, 8, 64).unwrap();
         let half = 1i64 << 31;
         for simd in [false, true] {

@@ -4,13 +4,14 @@
 
 use std::any::Any;
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_GT_OQ, _CMP_NEQ_UQ, _CMP_ORD_Q, _mm_cvtsi32_si128, _mm256_add_epi32, _mm256_add_epi64, _mm256_add_ps, _mm256_and_ps,
-    _mm256_and_si256, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps,
-    _mm256_cvttps_epi32, _mm256_i32gather_epi32, _mm256_i32gather_ps, _mm256_loadu_si256, _mm256_max_epi32, _mm256_min_epi32, _mm256_setzero_si256, _mm256_srl_epi32,
-    _mm256_max_ps, _mm256_min_epu32, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mullo_epi32,
-    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps,
-    _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps,
-    _mm256_sub_epi32, _mm256_sub_ps,
+    __m128i, __m256, __m256i, _CMP_GT_OQ, _CMP_NEQ_UQ, _CMP_ORD_Q, _mm_cvtsi32_si128, _mm256_add_epi32,
+    _mm256_add_epi64, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_castps_si256,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvttps_epi32, _mm256_i32gather_epi32,
+    _mm256_i32gather_ps, _mm256_loadu_si256, _mm256_max_epi32, _mm256_max_ps, _mm256_min_epi32,
+    _mm256_min_epu32, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mullo_epi32,
+    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_srli_epi32,
+    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps,
 };
 
 use super::{Batch, CellGrid, FRACTION, Kernels, LANES, Ramp, Strides, Test, Voxels};
@@ -77,7 +78,11 @@ fn store(v: __m256) -> Batch {
 /// `offset`, but no more than leaves `room` voxels of the slice. Lengths are 4 to `i32::MAX`, see [`Voxels::new`].
 #[target_feature(enable = "avx2")]
 #[inline]
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "Voxels::new bounds the length")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "Voxels::new bounds the length"
+)]
 fn clamped<T>(voxels: &[T], offset: __m256i, room: usize) -> __m256i {
     _mm256_min_epu32(offset, _mm256_set1_epi32((voxels.len() - room) as i32))
 }
@@ -240,7 +245,11 @@ fn mask(v: __m256, test: Test<'_>) -> u32 {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a table has at most 65 535 entries")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a table has at most 65 535 entries"
+)]
 fn seen(v: __m256, ramp: Ramp<'_>) -> __m256 {
     if ramp.entries.is_empty() {
         return _mm256_setzero_ps();
@@ -301,7 +310,11 @@ impl Walk {
 }
 
 #[target_feature(enable = "avx2")]
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "CellGrid::new bounds the length")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "CellGrid::new bounds the length"
+)]
 fn scan(cells: &CellGrid<'_>, first: [i64; 3], strides: &Strides, threshold: f32, count: u32) -> u64 {
     let walk = |a: usize| Walk::new(first[a], &strides.multiples[a], cells.last[a], cells.shift[a]);
     let (mut x, mut y, mut z) = (walk(0), walk(1), walk(2));

@@ -15,6 +15,8 @@ use crate::voxel::{Scalar, Voxel};
 
 mod accessor;
 mod frame;
+#[cfg(feature = "render")]
+pub(crate) mod kernels;
 
 pub use accessor::Accessor;
 pub use frame::ArrayFrame;
@@ -208,7 +210,10 @@ impl<T: Scalar> View<'_, T> {
 
 impl<T> fmt::Debug for View<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("base", &self.base).field("extent", &self.layout.extent()).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("base", &self.base)
+            .field("extent", &self.layout.extent())
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,120 @@
+//! Test volumes: a field of blobs, and bricks that come and go.
+
+use vastgrid::render::{Brick, Volume};
+use vastgrid::{Extent, Scalar, TileCoord};
+
+/// A small generator of numbers.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n.max(1)
+    }
+}
+
+/// Smooth blobs in empty space, values from 0 to 255.
+pub fn blobs<T: Scalar>(extent: Extent) -> Vec<T> {
+    let centres =
+        [[0.3, 0.4, 0.35, 0.2], [0.7, 0.6, 0.6, 0.25], [0.5, 0.15, 0.8, 0.12], [1.0, 1.0, 0.1, 0.2]];
+    let [nx, ny, nz] = extent.to_array().map(|n| n as usize);
+    let mut voxels = Vec::with_capacity(nx * ny * nz);
+    for i in 0..nx * ny * nz {
+        let p = [i % nx, i / nx % ny, i / nx / ny].map(|v| v as f64);
+        let near = |c: &[f64; 4]| {
+            let r = [nx, ny, nz].map(|n| n as f64);
+            let d = (0..3).map(|a| (p[a] / r[a] - c[a]).powi(2)).sum::<f64>().sqrt();
+            (1.0 - d / c[3]).max(0.0)
+        };
+        let value: f64 = centres.iter().map(near).sum::<f64>() * 400.0;
+        voxels.push(T::from_f64(value.min(255.0)));
+    }
+    voxels
+}
+
+/// A volume in cubic bricks, each of which may be missing or uniform.
+#[derive(Clone)]
+pub struct Bricked<T> {
+    extent: Extent,
+    edge: u64,
+    cell: u64,
+    tiles: Extent,
+    all: Vec<Vec<T>>,
+    ranges: Vec<Vec<(f32, f32)>>,
+    there: Vec<bool>,
+    known: Vec<bool>,
+    uniform: Vec<Option<T>>,
+}
+
+impl<T: Scalar> Bricked<T> {
+    pub fn new(voxels: &[T], extent: Extent, edge: u64, cell: u64) -> Self {
+        let tiles = Extent::from(extent.to_array().map(|n| n.div_ceil(edge)));
+        let count = (tiles.x * tiles.y * tiles.z) as usize;
+        let per_edge = edge / cell;
+        let empty = (f32::INFINITY, f32::NEG_INFINITY);
+        let mut all = vec![vec![T::from_f64(77.0); edge.pow(3) as usize]; count];
+        let mut ranges = vec![vec![empty; per_edge.pow(3) as usize]; count];
+        for (i, &v) in (0u64..).zip(voxels) {
+            let (x, y, z) = (i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y);
+            let tile = (x / edge + tiles.x * (y / edge + tiles.y * (z / edge))) as usize;
+            let [x, y, z] = [x % edge, y % edge, z % edge];
+            all[tile][(x + edge * (y + edge * z)) as usize] = v;
+            let cell = (x / cell + per_edge * (y / cell + per_edge * (z / cell))) as usize;
+            let range = &mut ranges[tile][cell];
+            *range = (range.0.min(v.to_f32()), range.1.max(v.to_f32()));
+        }
+        let (there, known) = (vec![true; count], vec![true; count]);
+        Self { extent, edge, cell, tiles, all, ranges, there, known, uniform: vec![None; count] }
+    }
+
+    fn index(&self, t: TileCoord) -> usize {
+        (t.x + self.tiles.x * (t.y + self.tiles.y * t.z)) as usize
+    }
+
+    pub fn tile_count(&self) -> usize {
+        self.all.len()
+    }
+
+    pub fn evict_all(&mut self, ranges_known: bool) {
+        self.there.fill(false);
+        if !ranges_known {
+            self.known.fill(false);
+        }
+    }
+
+    pub fn load(&mut self, tile: TileCoord) {
+        let i = self.index(tile);
+        self.there[i] = true;
+        self.known[i] = true;
+    }
+
+    pub fn make_uniform(&mut self, tile: TileCoord) {
+        let i = self.index(tile);
+        self.uniform[i] = Some(self.all[i][0]);
+        self.known[i] = false;
+    }
+}
+
+impl<T: Scalar> Volume<T> for Bricked<T> {
+    fn extent(&self) -> Extent {
+        self.extent
+    }
+    fn brick_shape(&self) -> Extent {
+        Extent::cube(self.edge)
+    }
+    fn brick(&self, tile: TileCoord) -> Brick<'_, T> {
+        let i = self.index(tile);
+        match self.uniform[i] {
+            Some(value) => Brick::Uniform(value),
+            None if self.there[i] => Brick::Resident(&self.all[i]),
+            None => Brick::Missing,
+        }
+    }
+    fn cell_shape(&self) -> Extent {
+        Extent::cube(self.cell)
+    }
+    fn cell_range(&self, tile: TileCoord, cell: usize) -> Option<(f32, f32)> {
+        let i = self.index(tile);
+        self.known[i].then(|| self.ranges[i][cell])
+    }
+}

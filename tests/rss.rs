@@ -1,0 +1,86 @@
+//! The budget as the system counts it: memory of the process, not bytes in a book. One test, so that nothing else allocates meanwhile.
+
+mod common;
+
+use std::fs;
+
+use common::{pool, value};
+use vastgrid::backend::{HostBackend, HostConfig};
+use vastgrid::source::Procedural;
+use vastgrid::{Backend, Coord, Extent, HostAddressable, Pool, Region, SparseArray3D};
+
+const MIB: u64 = 1 << 20;
+
+/// Anonymous memory of the process now, in bytes.
+fn anonymous() -> u64 {
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = rollup.lines().find(|l| l.starts_with("Anonymous:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// An array of `mib` MiB in tiles of 64 KiB.
+fn volume<B: Backend>(pool: &Pool<B>, mib: u64, page_bytes: u64) -> SparseArray3D<u16, B> {
+    // One value a row: this is about memory, and checks only that it is the right one.
+    let source = Procedural::by_region(Extent::new(256, 256, mib * 8), |region, out: &mut [u16]| {
+        for (i, row) in (0..).zip(out.chunks_exact_mut(usize::try_from(region.extent.x).unwrap())) {
+            let (y, z) = (region.start.y + i % region.extent.y, region.start.z + i / region.extent.y);
+            row.fill(value(Coord::new(0, y, z)));
+        }
+    });
+    SparseArray3D::builder(pool, source).tile([32, 32, 32]).page_bytes(page_bytes).build().unwrap()
+}
+
+fn keeps_its_budget<B: HostAddressable>(backend: B, page_bytes: u64) {
+    const BUDGET: u64 = 16 * MIB;
+    /// Bit planes, page table, stacks and buffers of the loading threads, the allocator's own.
+    const OVERHEAD: u64 = 3 * MIB;
+    let what = format!("{} in pages of {page_bytes}", backend.caps().name);
+    let pool = pool(backend, BUDGET, 1000);
+    let baseline = anonymous();
+    let array = volume(&pool, 256, page_bytes);
+    let mut peak = 0;
+    // 256 MiB in steps of 2 MiB.
+    for step in 0..128 {
+        let region = Region::new(Coord::new(0, 0, step * 16), Extent::new(256, 256, 16));
+        let _ = array.request_region(region).unwrap().complete().unwrap();
+        assert_eq!(array.get([255, 7, step * 16 + 5]).unwrap(), value(Coord::new(0, 7, step * 16 + 5)));
+        peak = peak.max(anonymous().saturating_sub(baseline));
+    }
+    assert!(pool.stats().loaded_bytes >= 256 * MIB);
+    assert!(peak > BUDGET * 3 / 4, "{what}: only {peak} bytes at the peak, so memory is not measured");
+    assert!(peak <= BUDGET + OVERHEAD, "{what}: {peak} bytes at the peak, against a budget of {BUDGET}");
+
+    let full = anonymous();
+    pool.set_budget(4 * MIB).unwrap();
+    let given_back = full.saturating_sub(anonymous());
+    assert!(given_back >= 12 * MIB - MIB / 4, "{what}: shrinking by 12 MiB gave {given_back} bytes back");
+
+    pool.set_budget(BUDGET).unwrap();
+    let _ = array.request_region(Region::whole(Extent::new(256, 256, 64))).unwrap().complete().unwrap();
+    assert!(anonymous() - baseline > 7 * MIB);
+    drop(array);
+    let left = anonymous().saturating_sub(baseline);
+    assert!(left < OVERHEAD, "{what}: {left} bytes are left of a dropped array");
+}
+
+fn costs_nothing_before_use<B: Backend>(backend: B, tile: [u64; 3]) {
+    let pool = pool(backend, 16 * MIB, 1000);
+    let baseline = anonymous();
+    let source = Procedural::new(Extent::cube(1 << 15), value);
+    let array = SparseArray3D::builder(&pool, source).tile(tile).build().unwrap();
+    assert_eq!(array.layout().reserved_bytes(), 1 << 46);
+    let taken = anonymous().saturating_sub(baseline);
+    assert!(taken < MIB, "{taken} bytes for an array of 2^46 that nobody used");
+    drop(array);
+}
+
+#[test]
+fn memory_is_what_the_budget_says() {
+    let demand_zero =
+        || HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() });
+    keeps_its_budget(HostBackend::new(), 64 << 10);
+    keeps_its_budget(HostBackend::new(), 2 * MIB);
+    keeps_its_budget(demand_zero(), 64 << 10);
+    costs_nothing_before_use(HostBackend::new(), [8, 8, 32]);
+    costs_nothing_before_use(HostBackend::new(), [32, 32, 32]);
+}
