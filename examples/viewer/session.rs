@@ -24,6 +24,8 @@ const REST: Duration = Duration::from_millis(120);
 const QUICK_MS: f64 = 60.0;
 /// or than this where its tiles must pass through a budget that does not hold them all.
 const QUICK_WHOLE_MS: f64 = 120.0;
+/// What a pixel is taken to cost before that is known: better a coarse picture first than a late one.
+const FIRST_PIXEL_MS: f64 = 1e-3;
 /// Tiles asked for between two pictures.
 const TILES_PER_STEP: usize = 64;
 /// Pictures sent that the browser has not shown yet.
@@ -35,7 +37,7 @@ pub(crate) type Send<'s> = &'s dyn Fn(Vec<u8>) -> bool;
 /// Serves one browser until it is gone.
 pub(crate) fn run<T: Scalar>(scene: &Scene<T>, mailbox: &Mailbox, send: Send<'_>) {
     let cache = SkipCache::new();
-    let pace = Pace { pixel_ms: 0.0, whole_pixel_ms: 0.0, fits: true };
+    let pace = Pace { pixel_ms: FIRST_PIXEL_MS, whole_pixel_ms: FIRST_PIXEL_MS, fits: true };
     let mut session = Session { scene, mailbox, send, cache, pace, seen: 0, sent: 0 };
     while let Some((number, view)) = mailbox.next(session.seen) {
         session.seen = number;

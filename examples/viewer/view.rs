@@ -102,7 +102,7 @@ impl View {
         self.azimuth %= 360.0;
         self.elevation = self.elevation.clamp(-89.9, 89.9);
         self.zoom = self.zoom.clamp(0.05, 500.0);
-        self.step = self.step.clamp(0.05, 8.0);
+        self.step = self.step.clamp(0.2, 8.0);
         self.window = self.window.map(|w| w.clamp(1e-6, 1e30));
         self.level = self.level.map(|l| l.clamp(-1e30, 1e30));
         let [low, high] = &mut self.clip;
