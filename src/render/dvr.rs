@@ -27,6 +27,10 @@ impl Method for Dvr {
         Weigh::Seen(&self.table)
     }
 
+    fn lasting_threshold(&self) -> Option<f32> {
+        Some(0.0)
+    }
+
     #[inline(always)]
     fn threshold(&self, _: &Self::State) -> f32 {
         0.0

@@ -177,7 +177,7 @@ fn turn<T: Scalar, V: Volume<T>, M: Method>(
 ) -> Result<Tally, RenderError> {
     let options = &prepared.options;
     let grid = Grid::new(volume)?;
-    cache.begin(volume, &grid, method.weigh());
+    cache.begin(volume, &grid, method.weigh(), method.lasting_threshold());
     let kernels = Kernels::select(options.simd);
     let scene = Scene { volume, grid, cache, skip_empty: options.skip_empty, waits: true, kernels };
     let band = (options.width * BAND_ROWS) as usize;

@@ -81,7 +81,8 @@ impl Grid {
     /// The voxel below a fixed-point position, as far as the volume goes.
     #[inline(always)]
     pub(crate) fn voxel_below(&self, p: [i64; 3]) -> [i64; 3] {
-        std::array::from_fn(|a| (p[a] >> 32).clamp(0, self.extent[a] - 1))
+        let along = |a: usize| (p[a] >> 32).max(0).min(self.extent[a] - 1);
+        [along(0), along(1), along(2)]
     }
 
     /// Whether the volume has such a brick.

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::grid::{Grid, tile_coord};
-use super::occupancy::Cells;
+use super::fine::{Fine, range_of};
+use super::occupancy::{Cells, NOTHING};
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{CellGrid, Voxels, differences, split, trilerp};
+use crate::view::kernels::{self, Voxels, differences, split, trilerp};
 use crate::voxel::Scalar;
 
 /// A brick and what lies around it.
@@ -19,11 +20,10 @@ pub(crate) struct Held<'a, T> {
     pub(crate) cells: Arc<Cells>,
     /// x fastest, the brick itself in the middle.
     around: [Brick<'a, T>; 27],
+    /// Which voxels matter, where that does not depend on the ray.
+    pub(crate) fine: Option<Arc<Fine>>,
     /// Its last voxel inside the volume, relative to its first.
-    last: [i64; 3],
-    /// Voxels whose whole support lies in the brick, as a half-open box relative to it: of a sample, and of a gradient.
-    pub(crate) inner: [[i64; 3]; 2],
-    pub(crate) inner_gradient: [[i64; 3]; 2],
+    pub(crate) last: [i32; 3],
 }
 
 /// A brick as the kernels take it.
@@ -40,7 +40,7 @@ const MIDDLE: usize = 13;
 const FAR: usize = 27;
 
 impl<'a, T: Scalar> Held<'a, T> {
-    fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
+    pub(crate) fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
         let around = std::array::from_fn(|i| {
             let there = [
                 tile[0] + (i % 3) as i64 - 1,
@@ -57,23 +57,56 @@ impl<'a, T: Scalar> Held<'a, T> {
             Brick::Missing => Content::Missing,
         };
         let origin = grid.origin(tile);
-        let end: [i64; 3] = std::array::from_fn(|a| grid.brick[a].min(grid.extent[a] - origin[a]));
-        Self {
-            tile,
-            origin,
-            content,
-            cells,
-            around,
-            last: end.map(|n| n - 1),
-            inner: [[0; 3], end.map(|n| n - 1)],
-            inner_gradient: [[1; 3], end.map(|n| n - 2)],
+        let last = |a: usize| {
+            let voxels = grid.brick[a].min(grid.extent[a] - origin[a]);
+            i32::try_from(voxels - 1).unwrap_or(i32::MAX)
+        };
+        Self { tile, origin, content, cells, around, fine: None, last: [last(0), last(1), last(2)] }
+    }
+
+    /// Which samples matter, as the kernels take it; `None` where there are too many cells for them.
+    #[inline(always)]
+    pub(crate) fn which_matter(&self, grid: &Grid, threshold: f32) -> Option<kernels::Cells<'_>> {
+        match &self.fine {
+            Some(fine) => kernels::Cells::fine(&fine.bits, fine.words, fine.rows, self.last),
+            None => kernels::Cells::coarse(
+                &self.cells.importance,
+                threshold,
+                grid.cell_shift,
+                grid.cells,
+                self.last,
+            ),
         }
     }
 
-    /// Its cells, as the kernels take them; `None` where they cannot.
+    /// Whether the support of a gradient lies in the brick.
     #[inline(always)]
-    pub(crate) fn cell_grid(&self, grid: &Grid) -> Option<CellGrid<'_>> {
-        CellGrid::new(&self.cells.importance, grid.cell_shift, grid.cells, self.last)
+    pub(crate) fn has_gradient(&self, p: [i64; 3]) -> bool {
+        (0..3).all(|a| (1..i64::from(self.last[a]) - 1).contains(&((p[a] >> 32) - self.origin[a])))
+    }
+
+    /// How many of the seven bricks after this one are missing (those beyond the volume count, always).
+    pub(crate) fn missing_after(&self) -> usize {
+        let after = [1, 3, 4, 9, 10, 12, 13].map(|i| MIDDLE + i);
+        after.iter().filter(|&&i| matches!(self.around[i], Brick::Missing)).count()
+    }
+
+    /// A row of the brick's own voxels.
+    pub(crate) fn row(&self, grid: &Grid, y: usize, z: usize) -> Option<&'a [T]> {
+        let Brick::Resident(voxels) = self.around[MIDDLE] else { return None };
+        let [nx, ny, nz] = grid.brick.map(|n| usize::try_from(n).unwrap_or(0));
+        let from = nx * (y + ny * z);
+        if y < ny && z < nz { voxels.get(from..from + nx) } else { None }
+    }
+
+    /// The range of a voxel in or next to the brick: all values where it is missing, none beyond the volume.
+    pub(crate) fn range_at<V: Volume<T>>(&self, volume: &V, grid: &Grid, at: [usize; 3]) -> (f32, f32) {
+        let voxel: [i64; 3] = std::array::from_fn(|a| self.origin[a] + i64::try_from(at[a]).unwrap_or(0));
+        if (0..3).any(|a| voxel[a] >= grid.extent[a]) {
+            return NOTHING;
+        }
+        let [x, y, z] = std::array::from_fn(|a| self.place(grid, a, voxel[a]));
+        self.voxel(volume, grid, x, y, z).map_or((f32::NEG_INFINITY, f32::INFINITY), range_of)
     }
 
     /// A sample anywhere near the brick, from whichever bricks its support touches; `None` where one of them is missing.
@@ -187,19 +220,13 @@ impl<'a, T: Scalar> Table<'a, T> {
 
     /// The brick, from the table or looked up now.
     #[inline(always)]
-    pub(crate) fn get<V: Volume<T>>(
-        &mut self,
-        volume: &'a V,
-        grid: &Grid,
-        tile: [i64; 3],
-        cells: impl FnOnce() -> Arc<Cells>,
-    ) -> &Held<'a, T> {
+    pub(crate) fn get(&mut self, tile: [i64; 3], look_up: impl FnOnce() -> Held<'a, T>) -> &Held<'a, T> {
         let [x, y, z] = tile.map(|t| t & (Self::EDGE - 1));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than EDGE cubed")]
         let slot = &mut self.slots[(x + Self::EDGE * (y + Self::EDGE * z)) as usize];
         if slot.as_ref().is_none_or(|held| held.tile != tile) {
             *slot = None;
         }
-        slot.get_or_insert_with(|| Box::new(Held::new(volume, grid, tile, cells())))
+        slot.get_or_insert_with(|| Box::new(look_up()))
     }
 }

@@ -89,7 +89,7 @@ fn picture<T: Scalar, V: Volume<T>, M: Method>(
 ) -> Result<Rendered, RenderError> {
     let options = &prepared.options;
     let grid = Grid::new(volume)?;
-    cache.begin(volume, &grid, method.weigh());
+    cache.begin(volume, &grid, method.weigh(), method.lasting_threshold());
     let kernels = Kernels::select(options.simd);
     let scene = Scene { volume, grid, cache, skip_empty: options.skip_empty, waits: false, kernels };
     let mut image = Image::new(options.width, options.height, [0.0; 4])?;

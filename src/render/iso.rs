@@ -43,7 +43,7 @@ impl Iso {
         probe: &mut Probe<'_, '_, T, V>,
         lane: usize,
     ) -> Result<[f32; 4], Lacking> {
-        let k = probe.first + u32::try_from(lane).unwrap_or(0);
+        let k = probe.sample(lane);
         let place = self.refined(probe, k)?;
         let gradient = probe.gradient_at(place, k)?;
         let (colour, white) = self.light.on(gradient, direction(probe));
@@ -62,6 +62,10 @@ impl Method for Iso {
 
     fn weigh(&self) -> Weigh<'_> {
         Weigh::Greatest
+    }
+
+    fn lasting_threshold(&self) -> Option<f32> {
+        Some(self.value.next_down())
     }
 
     #[inline(always)]

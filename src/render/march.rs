@@ -1,19 +1,22 @@
-//! Owns how a ray goes from brick to brick: [`march`]. Each brick that it enters is looked up once; in it the samples fall into three runs:
+//! Owns how a ray goes from brick to brick: [`march`]. Each brick that it enters is looked up once; there 64 samples at a time are scanned for those
+//! that can matter, and those that do are taken eight at a time:
 //!
 //! ```text
-//!   | rim |          inner          | rim |      inner: the whole support is in the brick, eight samples at a time
-//!   ^ k                                   ^ leave    rim: one at a time, each voxel from the brick that has it
+//!   samples   . . . x x . x x x . . . x x | x x     x: matters; before |: inner, the whole support is in the brick;
+//!   batches         1 1   1 1 1       1 1 | 2 2     after it: rim, each voxel comes from the brick that has it
 //! ```
 //!
-//! Before samples are taken, cells that cannot matter are leapt over. Knows nothing of what the samples are for: that is the [`Method`]'s.
+//! What does not matter changes nothing, so it does not matter either how samples are grouped. Knows nothing of what they are for: that is the
+//! [`Method`]'s.
 
+use super::fine::Question;
 use super::grid::{BrickBox, Grid, tile_coord};
 use super::held::{Content, Held, Table};
 use super::occupancy::{SkipCache, Weigh};
 use super::path::Path;
 use super::tally::Tally;
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{Batch, Kernels, LANES, Test};
+use crate::view::kernels::{Batch, Cells, Kernels, LANES, Lanes, SCAN, Scanned, Test};
 use crate::voxel::Scalar;
 
 /// What a ray makes of its samples.
@@ -25,6 +28,8 @@ pub(crate) trait Method: Sync {
     fn begin(&self) -> Self::State;
     /// What makes a cell important.
     fn weigh(&self) -> Weigh<'_>;
+    /// The threshold, if it is the same for all rays however far they are.
+    fn lasting_threshold(&self) -> Option<f32>;
     /// Cells that are no more important than this change nothing.
     fn threshold(&self, state: &Self::State) -> f32;
     /// How many voxels further than a sample's own support it may read, and how many samples back.
@@ -90,10 +95,9 @@ pub(crate) struct Probe<'r, 'a, T, V> {
     held: &'r Held<'a, T>,
     pub(crate) path: &'r Path,
     tally: &'r mut Tally,
-    /// The sample in lane 0.
-    pub(crate) first: u32,
-    /// The samples whose gradients lie inside the brick, once asked for.
-    inner_gradients: Option<(u32, u32)>,
+    /// The sample that `lanes` count from.
+    first: u32,
+    lanes: &'r Lanes,
     gradients: Option<[Batch; 3]>,
 }
 
@@ -102,24 +106,28 @@ pub(crate) struct Probe<'r, 'a, T, V> {
 pub(crate) struct Lacking;
 
 impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
+    /// Which sample of the ray is in a lane.
+    #[inline(always)]
+    pub(crate) fn sample(&self, lane: usize) -> u32 {
+        self.first + self.lanes[lane & (LANES - 1)]
+    }
+
     /// The gradient at a lane's sample, per voxel times two. Where it is missing and rays do not wait: zero. `others` says how many more
     /// lanes are going to be asked for.
     pub(crate) fn gradient(&mut self, lane: usize, others: u32) -> Result<[f32; 3], Lacking> {
-        let k = self.first + u32::try_from(lane).unwrap_or(0);
-        if let Content::Voxels(Some(voxels)) = &self.held.content {
-            let (from, to) = *self.inner_gradients.get_or_insert_with(|| {
-                inner_samples(self.path, self.held, self.held.inner_gradient, self.first)
+        let k = self.sample(lane);
+        let p = self.path.at(k);
+        if let Content::Voxels(Some(voxels)) = &self.held.content
+            && (self.gradients.is_some() || others >= WORTH_A_BATCH)
+            && self.held.has_gradient(p)
+        {
+            let all = self.gradients.get_or_insert_with(|| {
+                let at = relative(self.path.at(self.first), self.held.origin);
+                (self.scene.kernels.gradient)(voxels, at, self.path.step, self.lanes)
             });
-            let wide = self.gradients.is_some() || others >= WORTH_A_BATCH;
-            if wide && (from..to).contains(&k) {
-                let all = self.gradients.get_or_insert_with(|| {
-                    let at = relative(self.path.at(self.first), self.held.origin);
-                    (self.scene.kernels.gradient)(voxels, at, &self.path.strides)
-                });
-                return Ok([all[0][lane], all[1][lane], all[2][lane]]);
-            }
+            return Ok([all[0][lane], all[1][lane], all[2][lane]]);
         }
-        self.gradient_at(self.path.at(k), k)
+        self.gradient_at(p, k)
     }
 
     /// The gradient at any place near the batch.
@@ -143,8 +151,8 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
     }
 }
 
-/// Gradients that cost as much one by one as eight at a time.
-const WORTH_A_BATCH: u32 = 2;
+/// From so many more gradients on, eight at a time are cheaper than one by one.
+const WORTH_A_BATCH: u32 = 1;
 
 /// Follows a ray from sample `*k` on.
 ///
@@ -161,12 +169,12 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
     let grid = &scene.grid;
     while *k < path.samples {
         let p = path.at(*k);
-        let voxel = grid.voxel_below(p);
-        let tile = std::array::from_fn(|a| grid.brick_of(a, voxel[a]));
-        let held = table
-            .get(scene.volume, grid, tile, || scene.cache.cells(scene.volume, grid, method.weigh(), tile));
-        let high = std::array::from_fn(|a| (held.origin[a] + grid.brick[a]) << 32);
-        let leave = k.saturating_add(path.run(p, held.origin.map(|o| o << 32), high)).min(path.samples);
+        let [x, y, z] = grid.voxel_below(p);
+        let tile = [grid.brick_of(0, x), grid.brick_of(1, y), grid.brick_of(2, z)];
+        let held = table.get(tile, || look_up(scene, method, tile));
+        let low = held.origin.map(|o| o << 32);
+        let high = [low[0] + (grid.brick[0] << 32), low[1] + (grid.brick[1] << 32), low[2] + (grid.brick[2] << 32)];
+        let leave = k.saturating_add(path.run(p, low, high)).min(path.samples);
         if scene.skip_empty && held.cells.most <= method.threshold(state) {
             tally.skipped += u64::from(leave - *k);
             *k = leave;
@@ -183,6 +191,26 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
     Halt::Ended
 }
 
+/// A brick that this thread meets for the first time, or again.
+#[cold]
+fn look_up<'a, T: Scalar, V: Volume<T>, M: Method>(
+    scene: &Scene<'a, T, V>,
+    method: &M,
+    tile: [i64; 3],
+) -> Held<'a, T> {
+    let (volume, grid, weigh) = (scene.volume, &scene.grid, method.weigh());
+    let cells = scene.cache.cells(volume, grid, weigh, tile);
+    let mut held = Held::new(volume, grid, tile, cells);
+    if let Some(threshold) = method.lasting_threshold()
+        && scene.skip_empty
+        && matches!(held.content, Content::Voxels(Some(_)))
+        && held.cells.most > threshold
+    {
+        held.fine = Some(scene.cache.fine(volume, grid, Question { weigh, threshold }, &held));
+    }
+    held
+}
+
 /// A ray in a brick.
 struct Visit<'r, 'a, T, V, M> {
     scene: &'r Scene<'a, T, V>,
@@ -196,124 +224,139 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
     /// Takes the samples from `*k` to `leave`, all of which have their lower voxel in the brick.
     #[inline(always)]
     fn brick(&mut self, k: &mut u32, leave: u32, state: &mut M::State) -> Option<Halt> {
-        let mut inner = None;
         while *k < leave {
-            let (begin, count) = (*k, (leave - *k).min(64));
-            let mut matter = self.scan(begin, count, state);
-            while matter != 0 {
-                *k = begin + matter.trailing_zeros();
-                let (from, to) = match self.held.content {
-                    Content::Missing => return self.missing(k, leave),
-                    Content::Voxels(None) => (leave, leave),
-                    Content::Voxels(Some(_)) | Content::Uniform(_) => *inner.get_or_insert_with(|| {
-                        let (from, to) = inner_samples(self.path, self.held, self.held.inner, *k);
-                        (from.min(leave), to.min(leave))
-                    }),
-                };
-                let halt = if *k < from {
-                    self.rim(k, from, state)
-                } else if *k < to {
-                    self.inner(k, to, state)
+            let (begin, count) = (*k, (leave - *k).min(SCAN));
+            let Scanned { matter: mut left, inner } = self.scan(begin, count, state);
+            self.tally.skipped += u64::from(count - left.count_ones());
+            if left != 0 && matches!(self.held.content, Content::Missing) {
+                *k = begin + left.trailing_zeros();
+                return self.missing(k, leave);
+            }
+            while left != 0 {
+                *k = begin + left.trailing_zeros();
+                // As many as there are before one of the other kind, but no more than eight.
+                let is_inner = inner >> left.trailing_zeros() & 1 == 1;
+                let other = left & if is_inner { !inner } else { inner };
+                let kind = left & (other & other.wrapping_neg()).wrapping_sub(1);
+                let (lanes, used) = first_lanes(kind);
+                let at = self.path.at(begin);
+                let (halt, taken) = if is_inner {
+                    (self.inner(begin, at, &lanes, used, k, state), used)
                 } else {
-                    self.rim(k, leave, state)
+                    self.rim(begin, &lanes, used, k, state)
                 };
                 if halt.is_some() {
                     return halt;
                 }
-                let done = *k - begin;
-                matter = if done < 64 { matter >> done << done } else { 0 };
+                for _ in 0..taken {
+                    left &= left - 1;
+                }
             }
-            let end = begin + count;
-            self.tally.skipped += u64::from(end.saturating_sub(*k));
-            *k = end.max(*k);
+            *k = begin + count;
         }
         None
     }
 
-    /// Which of the samples from `k` on lie in cells that matter, one bit each.
+    /// Which of the samples from `k` on matter, and which have their support in the brick.
     #[inline(always)]
-    fn scan(&self, k: u32, count: u32, state: &M::State) -> u64 {
+    fn scan(&self, k: u32, count: u32, state: &M::State) -> Scanned {
         let (grid, held) = (&self.scene.grid, self.held);
-        let cells = if self.scene.skip_empty { held.cell_grid(grid) } else { None };
-        cells.map_or(u64::MAX >> (64 - count), |cells| {
-            let at = relative(self.path.at(k), held.origin);
-            (self.scene.kernels.scan)(&cells, at, &self.path.strides, self.method.threshold(state), count)
-        })
+        let cells = if self.scene.skip_empty {
+            held.which_matter(grid, self.method.threshold(state))
+        } else {
+            Cells::coarse(&[f32::INFINITY], 0.0, [31; 3], [1; 3], held.last)
+        };
+        let mut found = match &cells {
+            Some(cells) => {
+                (self.scene.kernels.scan)(cells, relative(self.path.at(k), held.origin), self.path.step, count)
+            }
+            None => Scanned { matter: u64::MAX >> (SCAN - count), inner: 0 },
+        };
+        if matches!(held.content, Content::Voxels(None)) {
+            found.inner = 0;
+        }
+        found
     }
 
-    /// Up to eight samples whose whole support is in the brick.
+    /// Samples whose whole support is in the brick.
     #[inline(always)]
-    fn inner(&mut self, k: &mut u32, end: u32, state: &mut M::State) -> Option<Halt> {
+    fn inner(
+        &mut self,
+        begin: u32,
+        at: [i64; 3],
+        lanes: &Lanes,
+        used: u32,
+        k: &mut u32,
+        state: &mut M::State,
+    ) -> Option<Halt> {
         let test = self.method.test(state);
         let mut values = [0.0; LANES];
         let passed = match &self.held.content {
             Content::Voxels(Some(voxels)) => {
-                let at = relative(self.path.at(*k), self.held.origin);
-                (self.scene.kernels.trilinear)(voxels, at, &self.path.strides, test, &mut values)
+                let at = relative(at, self.held.origin);
+                (self.scene.kernels.trilinear)(voxels, at, self.path.step, lanes, test, &mut values)
             }
             Content::Uniform(value) => {
                 values = [*value; LANES];
                 test.mask(&values)
             }
-            Content::Voxels(None) | Content::Missing => return self.rim(k, end, state),
+            // Neither has inner samples.
+            Content::Voxels(None) | Content::Missing => 0,
         };
-        self.take(&values, passed, (end - *k).min(8), k, state)
+        self.take(begin, lanes, used, &values, passed, k, state)
     }
 
-    /// Up to eight samples whose support may reach into other bricks.
-    #[inline(always)]
-    fn rim(&mut self, k: &mut u32, end: u32, state: &mut M::State) -> Option<Halt> {
-        let (mut values, mut count) = ([0.0; LANES], 0u32);
-        while *k + count < end && count < 8 {
-            let at = self.path.at(*k + count);
-            let Some(value) = self.held.sample(self.scene.volume, &self.scene.grid, at) else { break };
-            values[count as usize] = value;
-            count += 1;
+    /// Samples whose support may reach into other bricks; how many of them were dealt with.
+    fn rim(
+        &mut self,
+        begin: u32,
+        lanes: &Lanes,
+        used: u32,
+        k: &mut u32,
+        state: &mut M::State,
+    ) -> (Option<Halt>, u32) {
+        let (mut values, mut taken) = ([f32::NAN; LANES], 0);
+        for (value, lane) in values.iter_mut().zip(lanes).take(used as usize) {
+            let at = self.path.at(begin + lane);
+            match self.held.sample(self.scene.volume, &self.scene.grid, at) {
+                Some(found) => *value = found,
+                None if self.scene.waits => break,
+                // Not a number, which contributes nothing.
+                None => want_support(self.scene, at, 0, begin + lane, self.tally),
+            }
+            taken += 1;
         }
-        if count > 0 {
-            let passed = self.method.test(state).mask(&values);
-            return self.take(&values, passed, count, k, state);
+        if taken == 0 {
+            return (Some(Halt::Waits), 0);
         }
-        if self.scene.waits {
-            return Some(Halt::Waits);
-        }
-        want_support(self.scene, self.path.at(*k), 0, *k, self.tally);
-        *k += 1;
-        None
+        let passed = self.method.test(state).mask(&values);
+        (self.take(begin, lanes, taken, &values, passed, k, state), taken)
     }
 
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "one call in two places, inlined")]
     fn take(
         &mut self,
+        begin: u32,
+        lanes: &Lanes,
+        used: u32,
         values: &Batch,
         passed: u32,
-        count: u32,
         k: &mut u32,
         state: &mut M::State,
     ) -> Option<Halt> {
-        self.tally.samples += u64::from(count);
-        let passed = passed & ((1u32 << count) - 1);
+        self.tally.samples += u64::from(used);
+        let passed = passed & ((1u32 << used) - 1);
         if passed == 0 {
-            *k += count;
             return None;
         }
-        let mut probe = Probe {
-            scene: self.scene,
-            held: self.held,
-            path: self.path,
-            tally: self.tally,
-            first: *k,
-            inner_gradients: None,
-            gradients: None,
-        };
+        let (scene, held, path) = (self.scene, self.held, self.path);
+        let mut probe = Probe { scene, held, path, tally: self.tally, first: begin, lanes, gradients: None };
         match self.method.take(state, values, passed, &mut probe) {
-            Took::All => {
-                *k += count;
-                None
-            }
+            Took::All => None,
             Took::Ended => Some(Halt::Ended),
             Took::Lacks(lane) => {
-                *k += u32::try_from(lane).unwrap_or(0);
+                *k = probe.sample(lane);
                 Some(Halt::Waits)
             }
         }
@@ -330,24 +373,22 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
     }
 }
 
-/// The samples from `k` on that lie in a box of the brick: from, to.
+/// The first samples of a set, eight at most, and how many they are.
 #[inline(always)]
-fn inner_samples<T>(path: &Path, held: &Held<'_, T>, [low, high]: [[i64; 3]; 2], k: u32) -> (u32, u32) {
-    let edge = |v: [i64; 3]| -> [i64; 3] { std::array::from_fn(|a| (held.origin[a] + v[a]) << 32) };
-    let (low, high) = (edge(low), edge(high));
-    let from = k.saturating_add(path.until(path.at(k), low, high));
-    if from >= path.samples {
-        return (from, from);
+fn first_lanes(mut set: u64) -> (Lanes, u32) {
+    let used = set.count_ones().min(8);
+    let mut lanes = [set.trailing_zeros(); LANES];
+    for lane in lanes.iter_mut().take(used as usize) {
+        *lane = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
     }
-    let p = path.at(from);
-    let inside = (0..3).all(|a| low[a] <= p[a] && p[a] < high[a]);
-    (from, if inside { from.saturating_add(path.run(p, low, high)) } else { from })
+    (lanes, used)
 }
 
 /// A position relative to a brick.
 #[inline(always)]
 fn relative(p: [i64; 3], origin: [i64; 3]) -> [i64; 3] {
-    std::array::from_fn(|a| p[a] - (origin[a] << 32))
+    [p[0] - (origin[0] << 32), p[1] - (origin[1] << 32), p[2] - (origin[2] << 32)]
 }
 
 /// Notes the tiles that the support of a sample lacks.

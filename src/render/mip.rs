@@ -25,6 +25,10 @@ impl Method for Mip {
         Weigh::Greatest
     }
 
+    fn lasting_threshold(&self) -> Option<f32> {
+        None
+    }
+
     #[inline(always)]
     fn threshold(&self, greatest: &f32) -> f32 {
         *greatest

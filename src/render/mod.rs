@@ -26,6 +26,7 @@ mod camera;
 mod dvr;
 mod error;
 mod exact;
+mod fine;
 mod grid;
 mod held;
 mod image;

@@ -10,9 +10,12 @@
 //! Where one of those ranges is unknown the cell is infinitely important: it is sampled, and its brick asked for.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::fine::{Fine, Question, range_of};
 use super::grid::{Grid, tile_coord};
+use super::held::Held;
 use super::table::Table;
 use super::volume::{Brick, Volume};
 use crate::layout::TileCoord;
@@ -28,7 +31,8 @@ pub(crate) enum Weigh<'a> {
 }
 
 impl Weigh<'_> {
-    fn importance(self, (low, high): (f32, f32)) -> f32 {
+    #[inline]
+    pub(crate) fn importance(self, (low, high): (f32, f32)) -> f32 {
         // Interpolation may leave the hull by its rounding, but for values that are all the same.
         let slack = if low < high { 1e-6 * low.abs().max(high.abs()) + f32::MIN_POSITIVE } else { 0.0 };
         match self {
@@ -49,21 +53,31 @@ pub(crate) struct Cells {
     unsettled_in: Option<u64>,
 }
 
-type Shard = RwLock<HashMap<TileCoord, Arc<Cells>>>;
+/// What is known of a brick.
+#[derive(Debug, Default)]
+struct Known {
+    cells: Option<Arc<Cells>>,
+    fine: Option<Arc<Fine>>,
+}
+
+type Shard = RwLock<HashMap<TileCoord, Known>>;
 
 /// What is known of empty space. Keep one from picture to picture: as long as transfer function, mode and volume stay the same, nothing of it is
 /// worked out again.
 ///
-/// **Cost**: about 300 bytes per brick that rays have met; it forgets everything when that comes to more than a quarter of a million bricks.
+/// **Cost**: four bytes for each cell of the bricks that rays have met, and a bit for each voxel of those of them that were resident. It forgets everything when that
+/// comes to more than 256 MiB.
 #[derive(Debug, Default)]
 pub struct SkipCache {
     key: Vec<u64>,
     picture: u64,
     shards: Vec<Shard>,
+    /// Numbers and words kept.
+    kept: AtomicUsize,
 }
 
 const SHARDS: usize = 64;
-const MAX_BRICKS: usize = 1 << 18;
+const MAX_KEPT: usize = (256 << 20) / 4;
 
 impl SkipCache {
     /// An empty one.
@@ -75,6 +89,7 @@ impl SkipCache {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.shards.clear();
+        self.kept.store(0, Ordering::Relaxed);
     }
 
     /// How many bricks it knows about.
@@ -84,8 +99,14 @@ impl SkipCache {
     }
 
     /// Begins a picture: forgets what does not hold any more.
-    pub(crate) fn begin<T: Scalar, V: Volume<T>>(&mut self, volume: &V, grid: &Grid, weigh: Weigh<'_>) {
-        let mut key = vec![volume.version()];
+    pub(crate) fn begin<T: Scalar, V: Volume<T>>(
+        &mut self,
+        volume: &V,
+        grid: &Grid,
+        weigh: Weigh<'_>,
+        threshold: Option<f32>,
+    ) {
+        let mut key = vec![volume.version(), threshold.map_or(u64::MAX, |t| u64::from(t.to_bits()))];
         for shape in [grid.extent(), volume.brick_shape(), volume.cell_shape()] {
             key.extend(shape.to_array());
         }
@@ -93,12 +114,30 @@ impl SkipCache {
             Weigh::Greatest => key.push(0),
             Weigh::Seen(table) => key.extend(table.emptiness().map(u64::from)),
         }
-        if key != self.key || self.bricks() > MAX_BRICKS {
+        if key != self.key || *self.kept.get_mut() > MAX_KEPT {
             self.key = key;
             self.clear();
         }
         self.shards.resize_with(SHARDS, Shard::default);
         self.picture += 1;
+    }
+
+    fn shard(&self, tile: TileCoord) -> Option<&Shard> {
+        let mixed = tile.x ^ tile.y.rotate_left(21) ^ tile.z.rotate_left(42);
+        #[expect(clippy::cast_possible_truncation, reason = "six bits")]
+        self.shards.get((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize % SHARDS)
+    }
+
+    /// What is known of a brick now.
+    fn known<K>(&self, tile: TileCoord, of: impl FnOnce(&Known) -> Option<K>) -> Option<K> {
+        self.shard(tile)?.read().unwrap_or_else(PoisonError::into_inner).get(&tile).and_then(of)
+    }
+
+    fn keep(&self, tile: TileCoord, words: usize, put: impl FnOnce(&mut Known)) {
+        if let Some(shard) = self.shard(tile) {
+            put(shard.write().unwrap_or_else(PoisonError::into_inner).entry(tile).or_default());
+            self.kept.fetch_add(words, Ordering::Relaxed);
+        }
     }
 
     /// The cells of a brick, from the cache or worked out.
@@ -110,21 +149,33 @@ impl SkipCache {
         tile: [i64; 3],
     ) -> Arc<Cells> {
         let key = tile_coord(tile);
-        let mixed =
-            (key.x ^ key.y.rotate_left(21) ^ key.z.rotate_left(42)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[expect(clippy::cast_possible_truncation, reason = "a hash")]
-        let shard = self.shards.get((mixed >> 58) as usize % SHARDS);
-        let known = shard.and_then(|s| s.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned());
-        if let Some(cells) = known
+        if let Some(cells) = self.known(key, |known| known.cells.clone())
             && cells.unsettled_in.is_none_or(|picture| picture == self.picture)
         {
             return cells;
         }
         let cells = Arc::new(work_out(volume, grid, weigh, tile, self.picture));
-        if let Some(shard) = shard {
-            shard.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&cells));
-        }
+        self.keep(key, cells.importance.len(), |known| known.cells = Some(Arc::clone(&cells)));
         cells
+    }
+
+    /// The voxels of a resident brick that matter, from the cache or worked out.
+    pub(crate) fn fine<T: Scalar, V: Volume<T>>(
+        &self,
+        volume: &V,
+        grid: &Grid,
+        question: Question<'_>,
+        held: &Held<'_, T>,
+    ) -> Arc<Fine> {
+        let key = tile_coord(held.tile);
+        if let Some(fine) = self.known(key, |known| known.fine.clone())
+            && (fine.missing == 0 || fine.missing <= held.missing_after())
+        {
+            return fine;
+        }
+        let fine = Arc::new(Fine::new(held, volume, grid, question));
+        self.keep(key, fine.bits.len(), |known| known.fine = Some(Arc::clone(&fine)));
+        fine
     }
 }
 
@@ -184,8 +235,7 @@ impl<'a, T: Scalar, V: Volume<T>> Ranges<'a, T, V> {
             let there = Self::neighbour(tile, i);
             let brick = if grid.has(there) { volume.brick(tile_coord(there)) } else { Brick::Missing };
             let Brick::Uniform(value) = brick else { return None };
-            let value = value.to_f32();
-            Some(if value.is_nan() { NOTHING } else { (value, value) })
+            Some(range_of(value.to_f32()))
         });
         Self { volume, grid, tile, uniform, unknown: false.into(), voxel: std::marker::PhantomData }
     }
@@ -222,7 +272,8 @@ impl<'a, T: Scalar, V: Volume<T>> Ranges<'a, T, V> {
     }
 }
 
-const NOTHING: (f32, f32) = (f32::INFINITY, f32::NEG_INFINITY);
+/// The range of nothing.
+pub(crate) const NOTHING: (f32, f32) = (f32::INFINITY, f32::NEG_INFINITY);
 
 #[cfg(test)]
 mod tests {
@@ -240,10 +291,10 @@ mod tests {
         let grid = Grid::new(&dense).unwrap();
         let table = Table::new(&TransferFunction::grey_ramp(100.0, 200.0).unwrap(), None);
         let mut cache = SkipCache::new();
-        cache.begin(&dense, &grid, Weigh::Seen(&table));
+        cache.begin(&dense, &grid, Weigh::Seen(&table), Some(0.0));
         let cells = cache.cells(&dense, &grid, Weigh::Seen(&table), [0; 3]);
         assert_eq!((cells.importance.as_slice(), cells.most), (&[0.0, 1.0, 1.0, 0.0][..], 1.0));
-        cache.begin(&dense, &grid, Weigh::Greatest);
+        cache.begin(&dense, &grid, Weigh::Greatest, None);
         assert_eq!(cache.bricks(), 0, "another question, another answer");
         let cells = cache.cells(&dense, &grid, Weigh::Greatest, [0; 3]);
         assert_eq!((cells.importance[0], cells.importance[3]), (0.0, 0.0));
@@ -274,12 +325,12 @@ mod tests {
     fn the_unknown_is_important_and_asked_again() {
         let grid = Grid::new(&Unknown).unwrap();
         let mut cache = SkipCache::new();
-        cache.begin(&Unknown, &grid, Weigh::Greatest);
+        cache.begin(&Unknown, &grid, Weigh::Greatest, None);
         let first = cache.cells(&Unknown, &grid, Weigh::Greatest, [0; 3]);
         assert_eq!(first.importance[..2], [3.0, f32::INFINITY]);
         assert_eq!(first.unsettled_in, Some(1));
         assert!(Arc::ptr_eq(&first, &cache.cells(&Unknown, &grid, Weigh::Greatest, [0; 3])));
-        cache.begin(&Unknown, &grid, Weigh::Greatest);
+        cache.begin(&Unknown, &grid, Weigh::Greatest, None);
         assert!(!Arc::ptr_eq(&first, &cache.cells(&Unknown, &grid, Weigh::Greatest, [0; 3])));
     }
 }

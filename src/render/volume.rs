@@ -52,7 +52,7 @@ pub struct DenseVolume<'a, T> {
     ranges: Vec<(f32, f32)>,
 }
 
-const CELL_EDGE: usize = 4;
+const CELL_EDGE: usize = 8;
 
 impl<'a, T: Scalar> DenseVolume<'a, T> {
     /// Takes `voxels`, x fastest.

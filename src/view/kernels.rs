@@ -16,27 +16,17 @@ pub(crate) const LANES: usize = 8;
 /// One value per sample.
 pub(crate) type Batch = [f32; LANES];
 
-/// Positions of a batch relative to its first sample.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(32))]
-pub(crate) struct Strides {
-    /// Per axis, multiples of the step in the order 0, 1, 4, 5, 2, 3, 6, 7 (what two AVX2 registers interleave to 0..8).
-    multiples: [[i64; LANES]; 3],
-}
+/// Which samples make up a batch, counted from where it begins. Unused ones repeat any other.
+pub(crate) type Lanes = [u32; LANES];
 
-const ORDER: [i64; LANES] = [0, 1, 4, 5, 2, 3, 6, 7];
+/// Samples that a scan looks at.
+pub(crate) const SCAN: u32 = 64;
 
-impl Strides {
-    /// For a step of `step` per sample.
-    pub(crate) fn new(step: [i64; 3]) -> Self {
-        Self { multiples: step.map(|s| ORDER.map(|i| s.wrapping_mul(i))) }
-    }
-
-    /// Position of sample `lane` of the batch that begins at `first`.
-    #[inline(always)]
-    fn position(&self, first: [i64; 3], lane: i64) -> [i64; 3] {
-        std::array::from_fn(|a| first[a].wrapping_add(self.multiples[a][1].wrapping_mul(lane)))
-    }
+/// The place of a sample: `first` plus `lane` steps.
+#[inline(always)]
+fn position(first: [i64; 3], step: [i64; 3], lane: u32) -> [i64; 3] {
+    let along = |a: usize| first[a].wrapping_add(step[a].wrapping_mul(i64::from(lane)));
+    [along(0), along(1), along(2)]
 }
 
 /// A brick's voxels, as the kernels want them.
@@ -59,11 +49,20 @@ impl<'a, T> Voxels<'a, T> {
 }
 
 /// Trilinear samples, and which of them pass the test, one bit each.
-pub(crate) type Trilinear<T> = fn(&Voxels<'_, T>, [i64; 3], &Strides, Test<'_>, &mut Batch) -> u32;
+pub(crate) type Trilinear<T> = fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
 /// Central differences along x, y, z, interpolated trilinearly.
-pub(crate) type Gradient<T> = fn(&Voxels<'_, T>, [i64; 3], &Strides) -> [Batch; 3];
-/// Which of up to 64 samples lie in cells that matter, one bit each.
-pub(crate) type Scan = fn(&CellGrid<'_>, [i64; 3], &Strides, f32, u32) -> u64;
+pub(crate) type Gradient<T> = fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
+/// Looks at the first so many samples, [`SCAN`] at most.
+pub(crate) type Scan = fn(&Cells<'_>, [i64; 3], [i64; 3], u32) -> Scanned;
+
+/// What a scan found, one bit per sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scanned {
+    /// Samples that matter.
+    pub(crate) matter: u64,
+    /// Samples whose support lies in the brick.
+    pub(crate) inner: u64,
+}
 
 /// Which samples matter.
 #[derive(Clone, Copy, Debug)]
@@ -94,36 +93,49 @@ impl Test<'_> {
     }
 }
 
-/// How important the cells of a brick are.
+/// What is known of which samples of a brick matter.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct CellGrid<'a> {
-    /// x fastest; fewer than `i32::MAX`.
-    importance: &'a [f32],
+pub(crate) struct Cells<'a> {
+    kind: CellKind<'a>,
     /// log2 of a cell's sides in voxels.
     shift: [u32; 3],
-    /// Cells between neighbours along y and z.
+    /// Cells (or words) between neighbours along y and z.
     stride: [i32; 2],
     /// The last voxel of the brick that is inside the volume: positions beyond it belong to its cell.
     last: [i32; 3],
 }
 
-impl<'a> CellGrid<'a> {
-    /// `None` where there are too many cells for the kernels, or none.
-    pub(crate) fn new(
+#[derive(Clone, Copy, Debug)]
+enum CellKind<'a> {
+    /// A number per cell that is compared with the threshold.
+    Importance(&'a [f32], f32),
+    /// A bit per voxel, rows padded to words.
+    Bits(&'a [u32]),
+}
+
+impl<'a> Cells<'a> {
+    /// Cells that matter where they are more important than the threshold; `None` where there are too many of them for the kernels, or none.
+    #[inline(always)]
+    pub(crate) fn coarse(
         importance: &'a [f32],
+        threshold: f32,
         shift: [u32; 3],
         cells: [usize; 3],
-        last: [i64; 3],
+        last: [i32; 3],
     ) -> Option<Self> {
         let count = i32::try_from(importance.len()).ok()?;
         let stride = [i32::try_from(cells[0]).ok()?, i32::try_from(cells[0].checked_mul(cells[1])?).ok()?];
-        let [x, y, z] = last.map(|n| i32::try_from(n).ok());
-        (count > 0).then_some(Self {
-            importance,
-            shift: shift.map(|s| s.min(31)),
-            stride,
-            last: [x?, y?, z?],
-        })
+        let [x, y, z] = shift;
+        let shift = [x.min(31), y.min(31), z.min(31)];
+        (count > 0).then_some(Self { kind: CellKind::Importance(importance, threshold), shift, stride, last })
+    }
+
+    /// A bit per voxel: x in rows of whole words, then `rows` of those per slice.
+    #[inline(always)]
+    pub(crate) fn fine(bits: &'a [u32], words: usize, rows: usize, last: [i32; 3]) -> Option<Self> {
+        let count = i32::try_from(bits.len()).ok()?;
+        let stride = [i32::try_from(words).ok()?, i32::try_from(words.checked_mul(rows)?).ok()?];
+        (count > 0).then_some(Self { kind: CellKind::Bits(bits), shift: [0; 3], stride, last })
     }
 }
 
@@ -224,50 +236,53 @@ impl<T: Scalar> Voxels<'_, T> {
     }
 }
 
-fn each(strides: &Strides, first: [i64; 3], mut f: impl FnMut(usize, [i32; 3], [f32; 3])) {
-    for (lane, n) in (0..).zip(0..LANES) {
-        let parts = strides.position(first, lane).map(split);
-        f(n, parts.map(|p| p.0), parts.map(|p| p.1));
-    }
-}
-
 fn trilinear<T: Scalar>(
     v: &Voxels<'_, T>,
     first: [i64; 3],
-    strides: &Strides,
+    step: [i64; 3],
+    lanes: &Lanes,
     test: Test<'_>,
     out: &mut Batch,
 ) -> u32 {
-    each(strides, first, |n, from, fraction| {
-        let row = |y, z| [v.at(from, [0, y, z]), v.at(from, [1, y, z])];
-        out[n] = trilerp([[row(0, 0), row(1, 0)], [row(0, 1), row(1, 1)]], fraction);
-    });
+    for (value, &lane) in out.iter_mut().zip(lanes) {
+        let [(x, fx), (y, fy), (z, fz)] = position(first, step, lane).map(split);
+        let row = |dy, dz| [v.at([x, y, z], [0, dy, dz]), v.at([x, y, z], [1, dy, dz])];
+        *value = trilerp([[row(0, 0), row(1, 0)], [row(0, 1), row(1, 1)]], [fx, fy, fz]);
+    }
     test.mask(out)
 }
 
-fn gradient<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], strides: &Strides) -> [Batch; 3] {
+fn gradient<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3], lanes: &Lanes) -> [Batch; 3] {
     let mut out = [[0.0; LANES]; 3];
-    each(strides, first, |n, from, fraction| {
+    for (n, &lane) in lanes.iter().enumerate() {
+        let [(x, fx), (y, fy), (z, fz)] = position(first, step, lane).map(split);
         #[expect(clippy::cast_possible_wrap, reason = "0 to 3")]
-        let at = |x, y, z| v.at(from, [x as i64 - 1, y as i64 - 1, z as i64 - 1]);
-        let g = differences(at, fraction);
-        for (axis, value) in out.iter_mut().zip(g) {
+        let at = |dx, dy, dz| v.at([x, y, z], [dx as i64 - 1, dy as i64 - 1, dz as i64 - 1]);
+        for (axis, value) in out.iter_mut().zip(differences(at, [fx, fy, fz])) {
             axis[n] = value;
         }
-    });
+    }
     out
 }
 
-fn scan(cells: &CellGrid<'_>, first: [i64; 3], strides: &Strides, threshold: f32, count: u32) -> u64 {
-    let mut mask = 0;
-    for lane in 0..count.min(64) {
-        let voxel = strides.position(first, i64::from(lane)).map(|p| split(p).0);
+fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {
+    let mut found = Scanned { matter: 0, inner: 0 };
+    for lane in 0..count.min(SCAN) {
+        let voxel = position(first, step, lane).map(|p| split(p).0);
         let [x, y, z] = [0, 1, 2].map(|a| voxel[a].max(0).min(cells.last[a]) >> cells.shift[a]);
-        let index = usize::try_from(x + y * cells.stride[0] + z * cells.stride[1]).ok();
-        let importance = index.and_then(|i| cells.importance.get(i)).copied().unwrap_or(f32::INFINITY);
-        mask |= u64::from(importance > threshold) << lane;
+        let rows = y.wrapping_mul(cells.stride[0]).wrapping_add(z.wrapping_mul(cells.stride[1]));
+        let at = |x: i32| usize::try_from(x.wrapping_add(rows)).ok();
+        let matters = match cells.kind {
+            CellKind::Importance(all, threshold) => {
+                at(x).and_then(|i| all.get(i)).is_none_or(|&importance| importance > threshold)
+            }
+            CellKind::Bits(all) => at(x >> 5).and_then(|i| all.get(i)).is_none_or(|word| word >> (x & 31) & 1 == 1),
+        };
+        let inner = [0, 1, 2].iter().all(|&a| (0..cells.last[a]).contains(&voxel[a]));
+        found.matter |= u64::from(matters) << lane;
+        found.inner |= u64::from(inner) << lane;
     }
-    mask
+    found
 }
 
 #[cfg(test)]
@@ -284,9 +299,11 @@ mod tests {
         (0..count).map(|_| next()).collect()
     }
 
+    const ALL: Lanes = [0, 1, 2, 3, 4, 5, 6, 7];
+
     fn sample<T: Scalar>(k: &Kernels<T>, v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3]) -> Batch {
         let mut values = [0.0; LANES];
-        (k.trilinear)(v, first, &Strides::new(step), Test::Above(0.0), &mut values);
+        (k.trilinear)(v, first, step, &ALL, Test::Above(0.0), &mut values);
         values
     }
 
@@ -297,20 +314,18 @@ mod tests {
         for i in 0..2000i64 {
             let one = 1i64 << 32;
             let first = [one + i * 7_919_311, one + i * 15_485_863 / 2, one + i * 1_299_709 / 8];
-            let strides = Strides::new([one / 3 - i * 1_000_003, one + 77 * i, one / 50]);
+            let step = [one / 3 - i * 1_000_003, one / 60 + 77 * i, one / 50 - 3 * i];
+            let lanes = if i % 2 == 0 { ALL } else { [0, 2, 3, 5, 8, 9, 11, 11] };
             let test = Test::Above(5000.0);
             let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
             let masks = (
-                (fast.trilinear)(&v, first, &strides, test, &mut a),
-                (slow.trilinear)(&v, first, &strides, test, &mut b),
+                (fast.trilinear)(&v, first, step, &lanes, test, &mut a),
+                (slow.trilinear)(&v, first, step, &lanes, test, &mut b),
             );
             assert_eq!((a.map(f32::to_bits), masks.0), (b.map(f32::to_bits), masks.1), "{i}");
             let bits = |g: [Batch; 3]| g.map(|a| a.map(f32::to_bits));
-            assert_eq!(
-                bits((fast.gradient)(&v, first, &strides)),
-                bits((slow.gradient)(&v, first, &strides)),
-                "{i}"
-            );
+            let (a, b) = ((fast.gradient)(&v, first, step, &lanes), (slow.gradient)(&v, first, step, &lanes));
+            assert_eq!(bits(a), bits(b), "{i}");
         }
     }
 
@@ -336,7 +351,7 @@ mod tests {
                 assert!((got - voxels[7].to_f32()).abs() <= 0.02, "{got} {:?}", voxels[7]);
                 for wild in [i64::MIN, -1, i64::MAX, 1 << 40] {
                     let _ = sample(&k, &v, [wild; 3], [wild; 3]);
-                    let _ = (k.gradient)(&v, [wild; 3], &Strides::new([wild; 3]));
+                    let _ = (k.gradient)(&v, [wild; 3], [wild; 3], &[u32::MAX; LANES]);
                 }
             }
         }
@@ -347,18 +362,17 @@ mod tests {
 
     #[test]
     fn a_linear_field_has_its_slope() {
-        let voxels: Vec<f32> = (0..512u16)
-            .map(|i| f32::from(i % 8) + 2.0 * f32::from(i / 8 % 8) - 3.0 * f32::from(i / 64))
-            .collect();
+        let field = |i: u16| f32::from(i % 8) + 2.0 * f32::from(i / 8 % 8) - 3.0 * f32::from(i / 64);
+        let voxels: Vec<f32> = (0..512).map(field).collect();
         let v = Voxels::new(&voxels, 8, 64).unwrap();
         let half = 1i64 << 31;
         for simd in [false, true] {
             let k = Kernels::<f32>::select(simd);
-            let strides = Strides::new([half, half / 2, half / 4]);
-            let g = (k.gradient)(&v, [3 * half, 3 * half, 3 * half], &strides);
-            assert_eq!([g[0][3], g[1][3], g[2][3]], [2.0, 4.0, -6.0]);
-            let values = sample(&k, &v, [3 * half; 3], [half, half / 2, half / 4]);
-            assert_eq!(values[4], 3.5 + 2.0 * 2.5 - 3.0 * 2.0);
+            let step = [half, half / 2, half / 4];
+            let g = (k.gradient)(&v, [3 * half; 3], step, &ALL);
+            assert_eq!([g[0][3], g[1][3], g[2][3]].map(f32::to_bits), [2.0f32, 4.0, -6.0].map(f32::to_bits));
+            let value = sample(&k, &v, [3 * half; 3], step)[4];
+            assert_eq!(value.to_bits(), (3.5f32 + 2.0 * 2.5 - 3.0 * 2.0).to_bits());
         }
     }
 
@@ -373,8 +387,8 @@ mod tests {
             for test in [Test::Seen(ramp), Test::Above(1.1), Test::Above(f32::NEG_INFINITY)] {
                 for simd in [false, true] {
                     let mut values = [0.0; LANES];
-                    let (k, strides) = (Kernels::<f32>::select(simd), Strides::new([1 << 28; 3]));
-                    let mask = (k.trilinear)(&v, [0; 3], &strides, test, &mut values);
+                    let k = Kernels::<f32>::select(simd);
+                    let mask = (k.trilinear)(&v, [0; 3], [1 << 28; 3], &ALL, test, &mut values);
                     assert_eq!(mask, test.mask(&values), "{value} {test:?} {simd}");
                     assert!(mask == 0 || !value.is_nan());
                 }
@@ -387,16 +401,23 @@ mod tests {
     #[test]
     fn scans_agree_and_stay_in_the_brick() {
         let importance: Vec<f32> = (0..4 * 3 * 2u8).map(|i| f32::from(i * 7 % 5)).collect();
-        let cells = CellGrid::new(&importance, [2, 1, 3], [4, 3, 2], [14, 5, 15]).unwrap();
-        for i in 0..500i64 {
-            let first = [i * 123_456_789 - (3 << 32), i * 77_777_777, (i << 27) - (1 << 32)];
-            let strides = Strides::new([(1 << 30) - (i << 24), (1 << 28) - (i << 21), i << 20]);
-            let scan = |simd, count| (Kernels::<u8>::select(simd).scan)(&cells, first, &strides, 2.0, count);
-            for count in [1, 7, 8, 9, 63, 64] {
-                assert_eq!(scan(true, count), scan(false, count), "{i} {count}");
-                assert_eq!(scan(true, count), scan(true, 64) & (u64::MAX >> (64 - count)));
+        let words: Vec<u32> = (0..2 * 6 * 16u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect();
+        let last = [40, 5, 15];
+        let coarse = Cells::coarse(&importance, 2.0, [4, 1, 3], [3, 3, 2], last).unwrap();
+        let fine = Cells::fine(&words, 2, 6, last).unwrap();
+        for cells in [coarse, fine] {
+            for i in 0..500i64 {
+                let first = [i * 323_456_789 - (3 << 32), i * 77_777_777, (i << 27) - (1 << 32)];
+                let step = [(1 << 30) - (i << 24), (1 << 28) - (i << 21), i << 20];
+                let scan = |simd, count| (Kernels::<u8>::select(simd).scan)(&cells, first, step, count);
+                for count in [1, 7, 8, 9, 63, 64] {
+                    let (got, all, asked) = (scan(true, count), scan(true, 64), u64::MAX >> (64 - count));
+                    assert_eq!(got, scan(false, count), "{i} {count}");
+                    assert_eq!((got.matter, got.inner), (all.matter & asked, all.inner & asked));
+                }
             }
         }
-        assert!(CellGrid::new(&[], [0; 3], [0; 3], [0; 3]).is_none());
+        assert!(Cells::coarse(&[], 0.0, [0; 3], [0; 3], [0; 3]).is_none());
+        assert!(Cells::fine(&[], 1, 1, [0; 3]).is_none());
     }
 }

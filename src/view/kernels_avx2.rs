@@ -3,18 +3,9 @@
 #![expect(unsafe_code, reason = "gathers, and calls that need a feature found at run time")]
 
 use std::any::Any;
-use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_GT_OQ, _CMP_NEQ_UQ, _CMP_ORD_Q, _mm_cvtsi32_si128, _mm256_add_epi32,
-    _mm256_add_epi64, _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_castps_si256,
-    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvttps_epi32, _mm256_i32gather_epi32,
-    _mm256_i32gather_ps, _mm256_loadu_si256, _mm256_max_epi32, _mm256_max_ps, _mm256_min_epi32,
-    _mm256_min_epu32, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mullo_epi32,
-    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm256_shuffle_ps, _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srl_epi32, _mm256_srli_epi32,
-    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps,
-};
+use std::arch::x86_64::*;
 
-use super::{Batch, CellGrid, FRACTION, Kernels, LANES, Ramp, Strides, Test, Voxels};
+use super::{Batch, CellKind, Cells, FRACTION, Kernels, LANES, Lanes, Ramp, SCAN, Scanned, Test, Voxels};
 use crate::voxel::Scalar;
 
 /// The kernels for `T`, if the machine has AVX2 and there are some.
@@ -33,28 +24,53 @@ struct Positions {
     fraction: [__m256; 3],
 }
 
+/// Lanes 0, 1, 4, 5 and 2, 3, 6, 7, widened to 64 bits: what [`halves`] puts into order.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn axis(first: i64, multiples: &[i64; LANES]) -> (__m256i, __m256) {
-    let base = _mm256_set1_epi64x(first);
-    // SAFETY: `multiples` is 64 readable bytes; the load needs no alignment.
-    let low = unsafe { _mm256_loadu_si256(multiples.as_ptr().cast()) };
-    // SAFETY: the second half of the same 64 bytes, which begins at element 4.
-    let high = unsafe { _mm256_loadu_si256(multiples.as_ptr().wrapping_add(4).cast()) };
-    let a = _mm256_castsi256_ps(_mm256_add_epi64(base, low));
-    let b = _mm256_castsi256_ps(_mm256_add_epi64(base, high));
+fn widened(lanes: &Lanes) -> [__m256i; 2] {
+    // SAFETY: `lanes` is 32 readable bytes; the load needs no alignment.
+    let lanes = unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) };
+    let zero = _mm256_setzero_si256();
+    [_mm256_unpacklo_epi32(lanes, zero), _mm256_unpackhi_epi32(lanes, zero)]
+}
+
+/// `first + lane * step`, modulo 2^64.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn places(first: i64, step: i64, [a, b]: [__m256i; 2]) -> [__m256i; 2] {
+    let first = _mm256_set1_epi64x(first);
+    let (low, high) = (_mm256_set1_epi64x(step), _mm256_set1_epi64x(step >> 32));
+    let place = |lane| {
+        let upper = _mm256_slli_epi64::<32>(_mm256_mul_epu32(lane, high));
+        _mm256_add_epi64(first, _mm256_add_epi64(upper, _mm256_mul_epu32(lane, low)))
+    };
+    [place(a), place(b)]
+}
+
+/// The voxels and the fractions' bits of eight places.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn halves([a, b]: [__m256i; 2]) -> (__m256i, __m256i) {
+    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
     let whole = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
-    let rest = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+    (whole, _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn axis(first: i64, step: i64, lanes: [__m256i; 2]) -> (__m256i, __m256) {
+    let (whole, rest) = halves(places(first, step, lanes));
     let fraction = _mm256_cvtepi32_ps(_mm256_srli_epi32::<8>(rest));
     (whole, _mm256_mul_ps(fraction, _mm256_set1_ps(FRACTION)))
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn positions(first: [i64; 3], strides: &Strides, stride_y: i32, stride_z: i32) -> Positions {
-    let (x, fx) = axis(first[0], &strides.multiples[0]);
-    let (y, fy) = axis(first[1], &strides.multiples[1]);
-    let (z, fz) = axis(first[2], &strides.multiples[2]);
+fn positions(first: [i64; 3], step: [i64; 3], lanes: &Lanes, stride_y: i32, stride_z: i32) -> Positions {
+    let lanes = widened(lanes);
+    let (x, fx) = axis(first[0], step[0], lanes);
+    let (y, fy) = axis(first[1], step[1], lanes);
+    let (z, fz) = axis(first[2], step[2], lanes);
     let y = _mm256_mullo_epi32(y, _mm256_set1_epi32(stride_y));
     let z = _mm256_mullo_epi32(z, _mm256_set1_epi32(stride_z));
     Positions { offset: _mm256_add_epi32(x, _mm256_add_epi32(y, z)), fraction: [fx, fy, fz] }
@@ -157,17 +173,17 @@ fn pairs_f32(voxels: &[f32], offset: __m256i) -> [__m256; 2] {
 macro_rules! kernels_of {
     ($t:ty, $name:ident, $module:ident, $pairs:ident) => {
         const $name: Kernels<$t> = Kernels {
-            trilinear: |v, first, strides, test, out| {
+            trilinear: |v, first, step, lanes, test, out| {
                 // SAFETY: `kernels`, which alone hands this out, found AVX2 on this machine.
-                unsafe { $module::trilinear(v, first, strides, test, out) }
+                unsafe { $module::trilinear(v, first, step, lanes, test, out) }
             },
-            gradient: |v, first, strides| {
+            gradient: |v, first, step, lanes| {
                 // SAFETY: as above.
-                unsafe { $module::gradient(v, first, strides) }
+                unsafe { $module::gradient(v, first, step, lanes) }
             },
-            scan: |cells, first, strides, threshold, count| {
+            scan: |cells, first, step, count| {
                 // SAFETY: as above.
-                unsafe { scan(cells, first, strides, threshold, count) }
+                unsafe { scan(cells, first, step, count) }
             },
         };
 
@@ -178,11 +194,12 @@ macro_rules! kernels_of {
             pub(super) fn trilinear(
                 v: &Voxels<'_, $t>,
                 first: [i64; 3],
-                strides: &Strides,
+                step: [i64; 3],
+                lanes: &Lanes,
                 test: Test<'_>,
                 out: &mut Batch,
             ) -> u32 {
-                let p = positions(first, strides, v.stride_y, v.stride_z);
+                let p = positions(first, step, lanes, v.stride_y, v.stride_z);
                 let [fx, fy, fz] = p.fraction;
                 let (down, back) = (_mm256_set1_epi32(v.stride_y), _mm256_set1_epi32(v.stride_z));
                 let row = |at| {
@@ -196,8 +213,13 @@ macro_rules! kernels_of {
             }
 
             #[target_feature(enable = "avx2")]
-            pub(super) fn gradient(v: &Voxels<'_, $t>, first: [i64; 3], strides: &Strides) -> [Batch; 3] {
-                let p = positions(first, strides, v.stride_y, v.stride_z);
+            pub(super) fn gradient(
+                v: &Voxels<'_, $t>,
+                first: [i64; 3],
+                step: [i64; 3],
+                lanes: &Lanes,
+            ) -> [Batch; 3] {
+                let p = positions(first, step, lanes, v.stride_y, v.stride_z);
                 let [fx, fy, fz] = p.fraction;
                 let at = |y: i32, z: i32| {
                     let by = y.wrapping_mul(v.stride_y).wrapping_add(z.wrapping_mul(v.stride_z));
@@ -245,11 +267,6 @@ fn mask(v: __m256, test: Test<'_>) -> u32 {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "a table has at most 65 535 entries"
-)]
 fn seen(v: __m256, ramp: Ramp<'_>) -> __m256 {
     if ramp.entries.is_empty() {
         return _mm256_setzero_ps();
@@ -257,10 +274,7 @@ fn seen(v: __m256, ramp: Ramp<'_>) -> __m256 {
     let x = _mm256_mul_ps(_mm256_sub_ps(v, _mm256_set1_ps(ramp.low)), _mm256_set1_ps(ramp.per_value));
     // The second operand is what `max` gives for NaN.
     let x = _mm256_min_ps(_mm256_max_ps(x, _mm256_setzero_ps()), _mm256_set1_ps(ramp.last));
-    let last = ramp.entries.len().min(i32::MAX as usize) as i32 - 1;
-    let at = _mm256_min_epu32(_mm256_cvttps_epi32(x), _mm256_set1_epi32(last));
-    // SAFETY: every lane of `at` is at most the last index and not negative.
-    let entries = unsafe { _mm256_i32gather_ps::<4>(ramp.entries.as_ptr(), at) };
+    let entries = numbers(ramp.entries, _mm256_cvttps_epi32(x));
     let seen = _mm256_cmp_ps::<_CMP_NEQ_UQ>(entries, _mm256_setzero_ps());
     let number = _mm256_cmp_ps::<_CMP_ORD_Q>(v, v);
     _mm256_and_ps(seen, number)
@@ -269,67 +283,97 @@ fn seen(v: __m256, ramp: Ramp<'_>) -> __m256 {
 /// The voxels along one axis, of eight samples at a time.
 #[derive(Clone, Copy)]
 struct Walk {
-    low: __m256i,
-    high: __m256i,
+    places: [__m256i; 2],
     /// Eight steps.
     by: __m256i,
     last: __m256i,
-    shift: __m128i,
+    /// The voxel before the last: the last one whose support is in the brick.
+    inner: __m256i,
 }
 
 impl Walk {
     #[target_feature(enable = "avx2")]
     #[inline]
-    #[expect(clippy::cast_possible_wrap, reason = "at most 31")]
-    fn new(first: i64, multiples: &[i64; LANES], last: i32, shift: u32) -> Self {
-        let base = _mm256_set1_epi64x(first);
-        // SAFETY: `multiples` is 64 readable bytes; the load needs no alignment.
-        let low = unsafe { _mm256_loadu_si256(multiples.as_ptr().cast()) };
-        // SAFETY: the second half of the same 64 bytes, which begins at element 4.
-        let high = unsafe { _mm256_loadu_si256(multiples.as_ptr().wrapping_add(4).cast()) };
+    fn new(first: i64, step: i64, lanes: [__m256i; 2], last: i32) -> Self {
         Self {
-            low: _mm256_add_epi64(base, low),
-            high: _mm256_add_epi64(base, high),
-            by: _mm256_set1_epi64x(multiples[1].wrapping_mul(8)),
+            places: places(first, step, lanes),
+            by: _mm256_set1_epi64x(step.wrapping_mul(8)),
             last: _mm256_set1_epi32(last),
-            shift: _mm_cvtsi32_si128(shift as i32),
+            inner: _mm256_set1_epi32(last.saturating_sub(1)),
         }
     }
 
-    /// The cells of these samples, and on to the next eight.
+    /// The voxels of these samples as far as the brick goes, and which are inner; then on to the next eight.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn cells(&mut self) -> __m256i {
-        let (a, b) = (_mm256_castsi256_ps(self.low), _mm256_castsi256_ps(self.high));
-        let voxel = _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
-        let inside = _mm256_min_epi32(_mm256_max_epi32(voxel, _mm256_setzero_si256()), self.last);
-        self.low = _mm256_add_epi64(self.low, self.by);
-        self.high = _mm256_add_epi64(self.high, self.by);
-        _mm256_srl_epi32(inside, self.shift)
+    fn next(&mut self) -> (__m256i, __m256i) {
+        let (voxel, _) = halves(self.places);
+        let [a, b] = self.places;
+        self.places = [_mm256_add_epi64(a, self.by), _mm256_add_epi64(b, self.by)];
+        let clamped = _mm256_min_epi32(_mm256_max_epi32(voxel, _mm256_setzero_si256()), self.last);
+        // Inner voxels are at least 0, so that clamping leaves them as they are, and at most `inner`.
+        let same = _mm256_cmpeq_epi32(voxel, clamped);
+        (clamped, _mm256_andnot_si256(_mm256_cmpgt_epi32(voxel, self.inner), same))
     }
 }
 
 #[target_feature(enable = "avx2")]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "CellGrid::new bounds the length"
-)]
-fn scan(cells: &CellGrid<'_>, first: [i64; 3], strides: &Strides, threshold: f32, count: u32) -> u64 {
-    let walk = |a: usize| Walk::new(first[a], &strides.multiples[a], cells.last[a], cells.shift[a]);
-    let (mut x, mut y, mut z) = (walk(0), walk(1), walk(2));
+fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {
+    let lanes = widened(&[0, 1, 2, 3, 4, 5, 6, 7]);
+    let walk = |a: usize| Walk::new(first[a], step[a], lanes, cells.last[a]);
+    let (mut walk_x, mut walk_y, mut walk_z) = (walk(0), walk(1), walk(2));
     let (down, back) = (_mm256_set1_epi32(cells.stride[0]), _mm256_set1_epi32(cells.stride[1]));
-    let last = _mm256_set1_epi32(cells.importance.len() as i32 - 1);
-    let threshold = _mm256_set1_ps(threshold);
-    let count = count.min(64);
-    let mut mask = 0;
+    let shift = |a: usize| _mm_cvtsi32_si128(cells.shift[a].cast_signed());
+    let (shift_x, shift_y, shift_z) = (shift(0), shift(1), shift(2));
+    let count = count.min(SCAN);
+    let mut found = Scanned { matter: 0, inner: 0 };
     for done in (0..count).step_by(LANES) {
-        let rows = _mm256_add_epi32(_mm256_mullo_epi32(y.cells(), down), _mm256_mullo_epi32(z.cells(), back));
-        let at = _mm256_min_epu32(_mm256_add_epi32(x.cells(), rows), last);
-        // SAFETY: every lane of `at` is at most the last index and not negative; `CellGrid::new` refuses an empty slice.
-        let importance = unsafe { _mm256_i32gather_ps::<4>(cells.importance.as_ptr(), at) };
-        let matters = _mm256_cmp_ps::<_CMP_GT_OQ>(importance, threshold);
-        mask |= u64::from(_mm256_movemask_ps(matters).cast_unsigned()) << done;
+        let ((x, ix), (y, iy), (z, iz)) = (walk_x.next(), walk_y.next(), walk_z.next());
+        let matters = match cells.kind {
+            CellKind::Importance(all, threshold) => {
+                let (x, y) = (_mm256_srl_epi32(x, shift_x), _mm256_srl_epi32(y, shift_y));
+                let slice = _mm256_mullo_epi32(_mm256_srl_epi32(z, shift_z), back);
+                let rows = _mm256_add_epi32(_mm256_mullo_epi32(y, down), slice);
+                let importance = numbers(all, _mm256_add_epi32(x, rows));
+                _mm256_cmp_ps::<_CMP_GT_OQ>(importance, _mm256_set1_ps(threshold))
+            }
+            CellKind::Bits(all) => {
+                let rows = _mm256_add_epi32(_mm256_mullo_epi32(y, down), _mm256_mullo_epi32(z, back));
+                let word = words_at(all, _mm256_add_epi32(_mm256_srli_epi32::<5>(x), rows));
+                // The voxel's bit becomes the sign, which is what `movemask` reads.
+                let left = _mm256_andnot_si256(x, _mm256_set1_epi32(31));
+                _mm256_castsi256_ps(_mm256_sllv_epi32(word, left))
+            }
+        };
+        let inner = _mm256_and_si256(_mm256_and_si256(ix, iy), iz);
+        found.matter |= u64::from(_mm256_movemask_ps(matters).cast_unsigned()) << done;
+        found.inner |= u64::from(_mm256_movemask_ps(_mm256_castsi256_ps(inner)).cast_unsigned()) << done;
     }
-    if count < 64 { mask & ((1 << count) - 1) } else { mask }
+    let asked = if count < SCAN { (1 << count) - 1 } else { u64::MAX };
+    Scanned { matter: found.matter & asked, inner: found.inner & asked }
+}
+
+/// Entries of a table that is not empty; an index beyond it gives the last one.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn numbers(all: &[f32], at: __m256i) -> __m256 {
+    let at = _mm256_min_epu32(at, last_index(all));
+    // SAFETY: every lane of `at` is at most the last index and not negative; `Cells` and `seen` refuse empty slices.
+    unsafe { _mm256_i32gather_ps::<4>(all.as_ptr(), at) }
+}
+
+/// As [`numbers`].
+#[target_feature(enable = "avx2")]
+#[inline]
+fn words_at(all: &[u32], at: __m256i) -> __m256i {
+    let at = _mm256_min_epu32(at, last_index(all));
+    // SAFETY: every lane of `at` is at most the last index and not negative; `Cells` refuses empty slices.
+    unsafe { _mm256_i32gather_epi32::<4>(all.as_ptr().cast(), at) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "at most i32::MAX")]
+fn last_index<N>(all: &[N]) -> __m256i {
+    _mm256_set1_epi32((all.len().min(i32::MAX as usize) as i32) - 1)
 }
