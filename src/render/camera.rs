@@ -241,6 +241,7 @@ pub(crate) struct Axes {
 }
 
 impl Axes {
+    #[inline(always)]
     pub(crate) fn ray(&self, px: f64, py: f64, width: u32, height: u32) -> Ray {
         let (w, h) = (f64::from(width), f64::from(height));
         let x = (2.0 * px - w) / h * self.half_height;

@@ -1,11 +1,11 @@
 //! Owns emission and absorption: [`Dvr`], front to back. Knows nothing of bricks.
 
 use super::light::Light;
-use super::march::{Lacking, Method, Probe, Reach, Took};
+use super::march::{Method, Probe, Reach, Took};
 use super::occupancy::Weigh;
 use super::table::Table;
 use super::volume::Volume;
-use crate::view::kernels::{Batch, Test};
+use crate::view::kernels::{Batch, LANES, Test};
 use crate::voxel::Scalar;
 
 #[derive(Clone, Debug)]
@@ -54,20 +54,40 @@ impl Method for Dvr {
         probe: &mut Probe<'_, '_, T, V>,
     ) -> Took {
         // Only samples that are not clear count, so it does not matter how they are grouped into batches.
-        let mut seen = passed;
-        let direction = direction(probe);
-        while seen != 0 {
-            let lane = seen.trailing_zeros() as usize;
-            seen &= seen - 1;
-            let [mut r, mut g, mut b, a] = self.table.colour(values[lane]);
-            if let Some(light) = &self.light {
-                let gradient = match probe.gradient(lane, seen.count_ones()) {
-                    Ok(gradient) => gradient,
-                    Err(Lacking) => return Took::Lacks(lane),
-                };
-                let (colour, white) = light.on(gradient, direction);
-                (r, g, b) = (r * colour + a * white, g * colour + a * white, b * colour + a * white);
+        match &self.light {
+            None => self.blend(state, values, passed, |_, colour| colour),
+            Some(light) => {
+                let (needed, gradients) = self.gradients(state, values, passed, probe);
+                let (shares, whites) = light.on(&gradients, direction(probe));
+                let took = self.blend(state, values, needed, |lane, [r, g, b, a]| {
+                    let (share, white) = (shares[lane], a * whites[lane]);
+                    [r * share + white, g * share + white, b * share + white, a]
+                });
+                let lacks = (passed & !needed).trailing_zeros() as usize;
+                if took == Took::All && lacks < LANES { Took::Lacks(lacks) } else { took }
             }
+        }
+    }
+
+    fn colour(&self, state: &Self::State) -> [f32; 4] {
+        *state
+    }
+}
+
+impl Dvr {
+    /// Lays the samples behind what is there, one after the other.
+    #[inline(always)]
+    fn blend(
+        &self,
+        state: &mut [f32; 4],
+        values: &Batch,
+        mut lanes: u32,
+        lit: impl Fn(usize, [f32; 4]) -> [f32; 4],
+    ) -> Took {
+        while lanes != 0 {
+            let lane = lanes.trailing_zeros() as usize & (LANES - 1);
+            lanes &= lanes - 1;
+            let [r, g, b, a] = lit(lane, self.table.colour(values[lane]));
             let rest = 1.0 - state[3];
             *state = [state[0] + rest * r, state[1] + rest * g, state[2] + rest * b, state[3] + rest * a];
             if state[3] >= self.stop_at_alpha {
@@ -77,8 +97,23 @@ impl Method for Dvr {
         Took::All
     }
 
-    fn colour(&self, state: &Self::State) -> [f32; 4] {
-        *state
+    /// The gradients of the samples that are still seen, and which those are: up to the first that lacks a tile, or that makes the ray opaque.
+    #[inline(always)]
+    fn gradients<T: Scalar, V: Volume<T>>(
+        &self,
+        state: &[f32; 4],
+        values: &Batch,
+        passed: u32,
+        probe: &mut Probe<'_, '_, T, V>,
+    ) -> (u32, [Batch; 3]) {
+        let (mut left, mut seen, mut alpha) = (passed, 0, state[3]);
+        while left != 0 && alpha < self.stop_at_alpha {
+            let lane = left.trailing_zeros() as usize & (LANES - 1);
+            seen |= left & left.wrapping_neg();
+            left &= left - 1;
+            alpha += (1.0 - alpha) * self.table.colour(values[lane])[3];
+        }
+        probe.gradients(seen)
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) enum Content<'a, T> {
 
 const MIDDLE: usize = 13;
 const FAR: usize = 27;
+/// The rows along x, by y and z, that [`differences`] asks for.
+const ROWS_OF_A_GRADIENT: [(usize, usize); 12] =
+    [(1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (3, 1), (0, 2), (1, 2), (2, 2), (3, 2), (1, 3), (2, 3)];
 
 impl<'a, T: Scalar> Held<'a, T> {
     pub(crate) fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
@@ -105,52 +108,67 @@ impl<'a, T: Scalar> Held<'a, T> {
         if (0..3).any(|a| voxel[a] >= grid.extent[a]) {
             return NOTHING;
         }
-        let [x, y, z] = std::array::from_fn(|a| self.place(grid, a, voxel[a]));
+        let [x, y, z] = [0, 1, 2].map(|a| self.place(grid, a, voxel[a]));
         self.voxel(volume, grid, x, y, z).map_or((f32::NEG_INFINITY, f32::INFINITY), range_of)
     }
 
     /// A sample anywhere near the brick, from whichever bricks its support touches; `None` where one of them is missing.
+    #[inline(always)]
     pub(crate) fn sample<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<f32> {
-        let (s, fraction) = self.support::<2>(grid, p, 0);
-        let mut corners = [[[0.0; 2]; 2]; 2];
-        for (z, slice) in corners.iter_mut().enumerate() {
-            for (y, row) in slice.iter_mut().enumerate() {
-                for (x, corner) in row.iter_mut().enumerate() {
-                    *corner = self.voxel(volume, grid, s[0][x], s[1][y], s[2][z])?;
-                }
-            }
-        }
-        Some(trilerp(corners, fraction))
+        let ((x, fx), (y, fy), (z, fz)) =
+            (self.support::<2>(grid, 0, p[0], 0), self.support::<2>(grid, 1, p[1], 0), self.support::<2>(grid, 2, p[2], 0));
+        let row = |y, z| self.run::<2, V>(volume, grid, &x, y, z);
+        Some(trilerp([[row(y[0], z[0])?, row(y[1], z[0])?], [row(y[0], z[1])?, row(y[1], z[1])?]], [fx, fy, fz]))
     }
 
     /// A gradient anywhere near the brick; `None` where part of its support is missing.
+    #[inline(always)]
     pub(crate) fn gradient<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<[f32; 3]> {
-        let (s, fraction) = self.support::<4>(grid, p, 1);
-        let missing = std::cell::Cell::new(false);
-        let at = |x: usize, y: usize, z: usize| {
-            self.voxel(volume, grid, s[0][x], s[1][y], s[2][z]).unwrap_or_else(|| {
-                missing.set(true);
-                0.0
-            })
-        };
-        let gradient = differences(at, fraction);
-        (!missing.get()).then_some(gradient)
+        let ((x, fx), (y, fy), (z, fz)) =
+            (self.support::<4>(grid, 0, p[0], 1), self.support::<4>(grid, 1, p[1], 1), self.support::<4>(grid, 2, p[2], 1));
+        let mut voxels = [[[0.0; 4]; 4]; 4];
+        for (iy, iz) in ROWS_OF_A_GRADIENT {
+            voxels[iz][iy] = self.run::<4, V>(volume, grid, &x, y[iy], z[iz])?;
+        }
+        Some(differences(|x, y, z| voxels[z][y][x], [fx, fy, fz]))
     }
 
-    /// Where the N voxels of a support are along each axis, the first being `before` voxels before the one below `p`.
+    /// N voxels along x: from one slice where they lie in one brick, one by one where they do not.
     #[inline(always)]
-    fn support<const N: usize>(&self, grid: &Grid, p: [i64; 3], before: i64) -> ([[Place; N]; 3], [f32; 3]) {
-        let mut fraction = [0.0; 3];
-        let places = std::array::from_fn(|a| {
-            let last = grid.extent[a] - 1;
-            let clamped = p[a].clamp(0, last << 32);
-            let (below, f) = split(clamped);
-            fraction[a] = f;
-            std::array::from_fn(|i| {
-                let voxel = (i64::from(below) - before + i as i64).clamp(0, last);
-                self.place(grid, a, voxel)
-            })
-        });
+    fn run<const N: usize, V: Volume<T>>(
+        &self,
+        volume: &V,
+        grid: &Grid,
+        x: &[Place; N],
+        y: Place,
+        z: Place,
+    ) -> Option<[f32; N]> {
+        let from = x[0].offset + y.offset + z.offset;
+        if let Some(Brick::Resident(voxels)) = self.around.get(x[0].slot + y.slot + z.slot)
+            && x[N - 1].offset == x[0].offset + N - 1
+        {
+            // Rising offsets are in one brick, as each begins again at 0.
+            let run = voxels.get(from..from + N)?.first_chunk::<N>()?;
+            return Some(run.map(|v| v.to_f32()));
+        }
+        let mut run = [0.0; N];
+        for (value, &x) in run.iter_mut().zip(x) {
+            *value = self.voxel(volume, grid, x, y, z)?;
+        }
+        Some(run)
+    }
+
+    /// Where the N voxels of a support are along an axis, the first being `before` voxels before the one below `p`; and the fraction.
+    #[inline(always)]
+    fn support<const N: usize>(&self, grid: &Grid, axis: usize, p: i64, before: i64) -> ([Place; N], f32) {
+        let last = grid.extent[axis] - 1;
+        let (below, fraction) = split(p.max(0).min(last << 32));
+        let mut voxel = i64::from(below) - before;
+        let mut places = [Place { brick: 0, slot: 0, offset: 0 }; N];
+        for place in &mut places {
+            *place = self.place(grid, axis, voxel.max(0).min(last));
+            voxel += 1;
+        }
         (places, fraction)
     }
 
@@ -159,15 +177,12 @@ impl<'a, T: Scalar> Held<'a, T> {
         let weight = [1, 3, 9][axis];
         let stride = [1, grid.brick[0], grid.brick[0] * grid.brick[1]][axis];
         let brick = grid.brick_of(axis, voxel);
-        let within = voxel - if brick == 0 { 0 } else { brick * grid.brick[axis] };
-        let near = usize::try_from(brick - self.tile[axis] + 1).ok().filter(|&d| d < 3);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "within a brick that fits memory"
-        )]
-        let offset = (within * stride) as usize;
-        Place { brick, slot: near.map_or(FAR, |d| d * weight), offset }
+        // 0 for the brick before, 1 for this one, 2 for the next.
+        let near = (brick - self.tile[axis] + 1).cast_unsigned();
+        let within = voxel - brick * grid.brick[axis];
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a brick that fits memory")]
+        let (slot, offset) = (if near < 3 { near as usize * weight } else { FAR }, (within * stride) as usize);
+        Place { brick, slot, offset }
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use super::prepare::{AnyMethod, Prepared};
 use super::tally::{Tally, WantedTile};
 use super::transfer::TransferFunction;
 use super::volume::Volume;
-use crate::view::kernels::Kernels;
+use crate::view::kernels::{Kernels, compiled_for_machine};
 use crate::voxel::Scalar;
 
 /// Rows of pixels that one thread renders at a time.
@@ -100,7 +100,7 @@ fn picture<T: Scalar, V: Volume<T>, M: Method>(
         .zip(0u32..options.height.div_ceil(BAND_ROWS))
         .map_init(Table::new, |table, (pixels, index)| {
             let mut band = Band { scene: &scene, prepared, method, table, tally: Tally::default() };
-            band.render(pixels, index * BAND_ROWS);
+            compiled_for_machine(options.simd, #[inline(always)] || band.render(pixels, index * BAND_ROWS));
             band.tally
         })
         .reduce(Tally::default, Tally::and);
@@ -125,6 +125,7 @@ struct Band<'r, 'a, T, V, M> {
 
 impl<T: Scalar, V: Volume<T>, M: Method> Band<'_, '_, T, V, M> {
     /// Renders into `pixels`, whole rows from row `top` on, block by block.
+    #[inline(always)]
     fn render(&mut self, pixels: &mut [[f32; 4]], top: u32) {
         let width = self.prepared.options.width;
         for left in (0..width).step_by(BLOCK_COLUMNS as usize) {
@@ -137,6 +138,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Band<'_, '_, T, V, M> {
         }
     }
 
+    #[inline(always)]
     fn pixel(&mut self, x: u32, y: u32) -> [f32; 4] {
         let Some(path) = self.prepared.path(x, y) else {
             return self.prepared.over_background([0.0; 4], false);

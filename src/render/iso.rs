@@ -46,7 +46,7 @@ impl Iso {
         let k = probe.sample(lane);
         let place = self.refined(probe, k)?;
         let gradient = probe.gradient_at(place, k)?;
-        let (colour, white) = self.light.on(gradient, direction(probe));
+        let (colour, white) = self.light.on_one(gradient, direction(probe));
         let [r, g, b] = self.colour.map(|c| c * colour + white);
         Ok([r, g, b, 1.0])
     }

@@ -1,6 +1,7 @@
 //! Owns how a gradient becomes brightness: [`Light`], Blinn-Phong with the light at the eye. Knows nothing of rays.
 
 use super::options::{Options, Shading};
+use crate::view::kernels::{Batch, LANES};
 
 /// A light that comes from where the ray does, so that half-way vector, light and eye are one direction.
 #[derive(Clone, Debug)]
@@ -24,22 +25,39 @@ impl Light {
         Self { shading, highlight, per_voxel: options.spacing.map(|s| (finest / s) as f32) }
     }
 
-    /// What to multiply the colour by, and how much white to add. Where there is no gradient the colour is as it is.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to STEPS")]
-    pub(crate) fn on(&self, gradient: [f32; 3], direction: [f32; 3]) -> (f32, f32) {
-        let g: [f32; 3] = std::array::from_fn(|a| gradient[a] * self.per_voxel[a]);
-        let length = (g[0] * g[0] + g[1] * g[1] + g[2] * g[2]).sqrt();
-        let along = g[0] * direction[0] + g[1] * direction[1] + g[2] * direction[2];
-        let cos = (along / length).abs();
-        // Also where the gradient is no number, or too large for one.
-        if !(cos <= 2.0) {
-            return (1.0, 0.0);
+    /// What to multiply each colour by, and how much white to add. Where there is no gradient the colour is as it is.
+    #[inline(always)]
+    pub(crate) fn on(&self, [x, y, z]: &[Batch; 3], direction: [f32; 3]) -> (Batch, Batch) {
+        let (mut share, mut white) = ([1.0; LANES], [0.0; LANES]);
+        let [wx, wy, wz] = self.per_voxel;
+        // Loops of a fixed length, without branches: the compiler makes vector instructions of them.
+        let mut cos = [0.0; LANES];
+        for i in 0..LANES {
+            let g = [x[i] * wx, y[i] * wy, z[i] * wz];
+            let length = (g[0] * g[0] + g[1] * g[1] + g[2] * g[2]).sqrt();
+            cos[i] = ((g[0] * direction[0] + g[1] * direction[1] + g[2] * direction[2]) / length).abs();
         }
-        let cos = cos.min(1.0);
-        let step = (cos * f32::from(STEPS) + 0.5) as usize;
-        let highlight = self.highlight.get(step).copied().unwrap_or(0.0);
-        (self.shading.ambient + self.shading.diffuse * cos, highlight)
+        for i in 0..LANES {
+            // False also where the gradient is zero, no number, or too large for one.
+            if cos[i] <= 2.0 {
+                let cos = if cos[i] < 1.0 { cos[i] } else { 1.0 };
+                share[i] = self.shading.ambient + self.shading.diffuse * cos;
+                white[i] = self.highlight(cos);
+            }
+        }
+        (share, white)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to STEPS")]
+    fn highlight(&self, cos: f32) -> f32 {
+        self.highlight.get((cos * f32::from(STEPS) + 0.5) as usize).copied().unwrap_or(0.0)
+    }
+
+    /// As [`Light::on`], for one gradient.
+    pub(crate) fn on_one(&self, [x, y, z]: [f32; 3], direction: [f32; 3]) -> (f32, f32) {
+        let (share, white) = self.on(&[[x; LANES], [y; LANES], [z; LANES]], direction);
+        (share[0], white[0])
     }
 }
 
@@ -51,9 +69,9 @@ mod tests {
     fn light_falls_off_with_the_angle() {
         let light =
             Light::new(Shading::default(), &Options { spacing: [1.0, 1.0, 2.0], ..Options::default() });
-        assert_eq!(light.on([5.0, 0.0, 0.0], [-1.0, 0.0, 0.0]), (0.8, 0.2));
-        assert_eq!(light.on([0.0, 5.0, 0.0], [1.0, 0.0, 0.0]), (0.1, 0.0));
-        let (colour, white) = light.on([1.0, 0.0, 2.0], [1.0, 0.0, 0.0]);
+        assert_eq!(light.on_one([5.0, 0.0, 0.0], [-1.0, 0.0, 0.0]), (0.8, 0.2));
+        assert_eq!(light.on_one([0.0, 5.0, 0.0], [1.0, 0.0, 0.0]), (0.1, 0.0));
+        let (colour, white) = light.on_one([1.0, 0.0, 2.0], [1.0, 0.0, 0.0]);
         let cos = 0.5f32.sqrt();
         assert!((colour - (0.1 + 0.7 * cos)).abs() < 1e-6 && (white - 0.2 * cos.powi(10)).abs() < 1e-3);
     }
@@ -62,7 +80,7 @@ mod tests {
     fn without_a_gradient_the_colour_stays() {
         let light = Light::new(Shading::default(), &Options::default());
         for g in [[0.0; 3], [f32::NAN; 3], [f32::INFINITY, 0.0, 0.0]] {
-            assert_eq!(light.on(g, [0.0, 0.0, 1.0]), (1.0, 0.0));
+            assert_eq!(light.on_one(g, [0.0, 0.0, 1.0]), (1.0, 0.0));
         }
     }
 }

@@ -98,7 +98,6 @@ pub(crate) struct Probe<'r, 'a, T, V> {
     /// The sample that `lanes` count from.
     first: u32,
     lanes: &'r Lanes,
-    gradients: Option<[Batch; 3]>,
 }
 
 /// Something is missing, and the ray waits for it.
@@ -112,25 +111,36 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
         self.first + self.lanes[lane & (LANES - 1)]
     }
 
-    /// The gradient at a lane's sample, per voxel times two. Where it is missing and rays do not wait: zero. `others` says how many more
-    /// lanes are going to be asked for.
-    pub(crate) fn gradient(&mut self, lane: usize, others: u32) -> Result<[f32; 3], Lacking> {
-        let k = self.sample(lane);
-        let p = self.path.at(k);
+    /// The gradients at some lanes' samples, per voxel times two, and for which of them they are there: those before the first that lacks a tile.
+    /// Where rays do not wait all are, missing ones as zero.
+    #[inline(always)]
+    pub(crate) fn gradients(&mut self, lanes: u32) -> (u32, [Batch; 3]) {
+        let mut found = [[0.0; LANES]; 3];
+        let mut alone = lanes;
         if let Content::Voxels(Some(voxels)) = &self.held.content
-            && (self.gradients.is_some() || others >= WORTH_A_BATCH)
-            && self.held.has_gradient(p)
+            && lanes & lanes.wrapping_sub(1) != 0
         {
-            let all = self.gradients.get_or_insert_with(|| {
-                let at = relative(self.path.at(self.first), self.held.origin);
-                (self.scene.kernels.gradient)(voxels, at, self.path.step, self.lanes)
-            });
-            return Ok([all[0][lane], all[1][lane], all[2][lane]]);
+            let at = relative(self.path.at(self.first), self.held.origin);
+            found = (self.scene.kernels.gradient)(voxels, at, self.path.step, self.lanes);
+            for lane in 0..LANES {
+                let inner = lanes >> lane & 1 == 1 && self.held.has_gradient(self.path.at(self.sample(lane)));
+                alone &= !(u32::from(inner) << lane);
+            }
         }
-        self.gradient_at(p, k)
+        while alone != 0 {
+            let lane = alone.trailing_zeros() as usize & (LANES - 1);
+            let k = self.sample(lane);
+            match self.gradient_at(self.path.at(k), k) {
+                Ok([x, y, z]) => (found[0][lane], found[1][lane], found[2][lane]) = (x, y, z),
+                Err(Lacking) => return (lanes & ((1 << lane) - 1), found),
+            }
+            alone &= alone - 1;
+        }
+        (lanes, found)
     }
 
     /// The gradient at any place near the batch.
+    #[inline(always)]
     pub(crate) fn gradient_at(&mut self, p: [i64; 3], k: u32) -> Result<[f32; 3], Lacking> {
         let found = self.held.gradient(self.scene.volume, &self.scene.grid, p);
         found.map_or_else(|| self.lack(p, 1, k).map(|()| [0.0; 3]), Ok)
@@ -151,12 +161,10 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
     }
 }
 
-/// From so many more gradients on, eight at a time are cheaper than one by one.
-const WORTH_A_BATCH: u32 = 1;
-
 /// Follows a ray from sample `*k` on.
 ///
 /// When it waits, `*k` is the sample that lacks something, and its box of tiles is in the tally.
+#[inline(always)]
 pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
     scene: &Scene<'a, T, V>,
     method: &M,
@@ -307,6 +315,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
     }
 
     /// Samples whose support may reach into other bricks; how many of them were dealt with.
+    #[inline(always)]
     fn rim(
         &mut self,
         begin: u32,
@@ -351,7 +360,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
             return None;
         }
         let (scene, held, path) = (self.scene, self.held, self.path);
-        let mut probe = Probe { scene, held, path, tally: self.tally, first: begin, lanes, gradients: None };
+        let mut probe = Probe { scene, held, path, tally: self.tally, first: begin, lanes };
         match self.method.take(state, values, passed, &mut probe) {
             Took::All => None,
             Took::Ended => Some(Halt::Ended),

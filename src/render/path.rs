@@ -19,12 +19,13 @@ pub(crate) const MAX_EXTENT: u64 = 1 << 30;
 /// The most samples of a ray.
 pub(crate) const MAX_SAMPLES: u32 = 1 << 28;
 
-/// The part of the world that rays are followed through, and how.
+/// The part of the volume that rays are followed through, and how. In voxels, the first voxel's centre being 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Course {
     low: [f64; 3],
     high: [f64; 3],
-    spacing: [f64; 3],
+    /// Voxels in a unit of the world.
+    per_world: [f64; 3],
     /// Distance between samples in the world.
     pub(crate) step: f64,
 }
@@ -41,36 +42,36 @@ impl Course {
                 high[a] = clip.high[a].clamp(low[a], sides[a]);
             }
         }
-        let world = |v: [f64; 3]| [v[0] * spacing[0], v[1] * spacing[1], v[2] * spacing[2]];
         let step = options.step_voxels * spacing.into_iter().fold(f64::INFINITY, f64::min);
-        let course = Self { low: world(low), high: world(high), spacing, step };
-        let diagonal = (0..3).map(|a| (course.high[a] - course.low[a]).powi(2)).sum::<f64>().sqrt();
+        let diagonal = (0..3).map(|a| ((high[a] - low[a]) * spacing[a]).powi(2)).sum::<f64>().sqrt();
         let samples = diagonal / step + 2.0;
         if samples > f64::from(MAX_SAMPLES) {
             return Err(RenderError::TooManySamples { samples, max: MAX_SAMPLES });
         }
-        Ok(course)
+        let centred = |v: [f64; 3]| v.map(|v| v - 0.5);
+        Ok(Self { low: centred(low), high: centred(high), per_world: spacing.map(|s| 1.0 / s), step })
     }
 
     /// The samples of a ray, or `None` where there are none. They lie in the middle of equal steps from where the ray enters the box.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "bounded by the box; `as` saturates"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the box; `as` saturates")]
+    #[inline(always)]
     pub(crate) fn path(&self, ray: &Ray) -> Option<Path> {
         let (mut enter, mut leave) = (0.0f64, f64::INFINITY);
+        let (mut origin, mut direction) = ([0.0; 3], [0.0; 3]);
         for a in 0..3 {
-            let (o, d) = (ray.origin[a], ray.direction[a]);
-            if d.abs() < 1e-12 {
+            let (o, d) = (ray.origin[a] * self.per_world[a] - 0.5, ray.direction[a] * self.per_world[a]);
+            (origin[a], direction[a]) = (o, d);
+            if ray.direction[a].abs() < 1e-12 {
                 if !(self.low[a]..=self.high[a]).contains(&o) {
                     return None;
                 }
                 continue;
             }
-            let (t0, t1) = ((self.low[a] - o) / d, (self.high[a] - o) / d);
-            enter = enter.max(t0.min(t1));
-            leave = leave.min(t0.max(t1));
+            let inverse = 1.0 / d;
+            let (t0, t1) = ((self.low[a] - o) * inverse, (self.high[a] - o) * inverse);
+            let (near, far) = if inverse > 0.0 { (t0, t1) } else { (t1, t0) };
+            enter = if near > enter { near } else { enter };
+            leave = if far < leave { far } else { leave };
         }
         let samples = (leave - enter) / self.step + 0.5;
         if !(samples >= 1.0 && samples.is_finite()) {
@@ -78,11 +79,10 @@ impl Course {
         }
         let first = enter + 0.5 * self.step;
         let fixed = |voxels: f64| (voxels * ONE as f64) as i64;
-        let start = std::array::from_fn(|a| {
-            fixed((ray.origin[a] + first * ray.direction[a]) / self.spacing[a] - 0.5)
-        });
-        let step = std::array::from_fn(|a| fixed(self.step * ray.direction[a] / self.spacing[a]));
-        Some(Path::new(start, step, samples.min(f64::from(MAX_SAMPLES)) as u32, *ray))
+        let start = |a: usize| fixed(origin[a] + first * direction[a]);
+        let step = |a: usize| fixed(self.step * direction[a]);
+        let samples = samples.min(f64::from(MAX_SAMPLES)) as u32;
+        Some(Path::new([start(0), start(1), start(2)], [step(0), step(1), step(2)], samples, *ray))
     }
 }
 
@@ -102,6 +102,7 @@ pub(crate) struct Path {
 
 impl Path {
     #[expect(clippy::cast_precision_loss, reason = "an estimate that errs on the safe side, see `run`")]
+    #[inline(always)]
     fn new(start: [i64; 3], step: [i64; 3], samples: u32, ray: Ray) -> Self {
         let inverse = step.map(|s| if s == 0 { f64::INFINITY } else { 1.0 / s.unsigned_abs() as f64 });
         Self { start, step, inverse, samples, ray }

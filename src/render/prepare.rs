@@ -54,6 +54,7 @@ impl Prepared {
     }
 
     /// The samples behind a pixel's centre.
+    #[inline(always)]
     pub(crate) fn path(&self, x: u32, y: u32) -> Option<Path> {
         let (px, py) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
         self.course.path(&self.axes.ray(px, py, self.options.width, self.options.height))

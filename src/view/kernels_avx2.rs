@@ -8,13 +8,35 @@ use std::arch::x86_64::*;
 use super::{Batch, CellKind, Cells, FRACTION, Kernels, LANES, Lanes, Ramp, SCAN, Scanned, Test, Voxels};
 use crate::voxel::Scalar;
 
+/// Whether the machine has all that is used here.
+pub(super) fn available() -> bool {
+    std::is_x86_feature_detected!("avx2")
+        && std::is_x86_feature_detected!("bmi1")
+        && std::is_x86_feature_detected!("bmi2")
+        && std::is_x86_feature_detected!("lzcnt")
+        && std::is_x86_feature_detected!("popcnt")
+}
+
 /// The kernels for `T`, if the machine has AVX2 and there are some.
 pub(super) fn kernels<T: Scalar>() -> Option<Kernels<T>> {
-    if !std::is_x86_feature_detected!("avx2") {
+    if !available() {
         return None;
     }
     let all: [&dyn Any; 5] = [&U8, &I8, &U16, &I16, &F32];
     all.into_iter().find_map(|k| k.downcast_ref::<Kernels<T>>()).copied()
+}
+
+/// Calls `work`, compiled with the features that [`available`] found.
+pub(super) fn run<R>(work: impl FnOnce() -> R) -> R {
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn with_features<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+    if !available() {
+        return work();
+    }
+    // SAFETY: all these features were found just now.
+    unsafe { with_features(work) }
 }
 
 /// The voxels and fractions of eight positions.
@@ -303,22 +325,39 @@ impl Walk {
         }
     }
 
-    /// The voxels of these samples as far as the brick goes, and which are inner; then on to the next eight.
+    /// The voxels of these samples as far as the brick goes, and which are not inner; then on to the next eight.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn next(&mut self) -> (__m256i, __m256i) {
+    fn next<const CLAMPED: bool>(&mut self) -> (__m256i, __m256i) {
         let (voxel, _) = halves(self.places);
         let [a, b] = self.places;
         self.places = [_mm256_add_epi64(a, self.by), _mm256_add_epi64(b, self.by)];
-        let clamped = _mm256_min_epi32(_mm256_max_epi32(voxel, _mm256_setzero_si256()), self.last);
-        // Inner voxels are at least 0, so that clamping leaves them as they are, and at most `inner`.
-        let same = _mm256_cmpeq_epi32(voxel, clamped);
-        (clamped, _mm256_andnot_si256(_mm256_cmpgt_epi32(voxel, self.inner), same))
+        let above = _mm256_cmpgt_epi32(voxel, self.inner);
+        if CLAMPED {
+            let zero = _mm256_setzero_si256();
+            let clamped = _mm256_min_epi32(_mm256_max_epi32(voxel, zero), self.last);
+            (clamped, _mm256_or_si256(above, _mm256_cmpgt_epi32(zero, voxel)))
+        } else {
+            (voxel, above)
+        }
     }
 }
 
 #[target_feature(enable = "avx2")]
 fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {
+    // Where both ends are in the brick everything between them is.
+    let end = super::position(first, step, count.min(SCAN).saturating_sub(1));
+    let inside = |p: i64, a: usize| (0..=i64::from(cells.last[a])).contains(&(p >> 32));
+    if (0..3).all(|a| inside(first[a], a) && inside(end[a], a)) {
+        scan_in::<false>(cells, first, step, count)
+    } else {
+        scan_in::<true>(cells, first, step, count)
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn scan_in<const CLAMPED: bool>(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {
     let lanes = widened(&[0, 1, 2, 3, 4, 5, 6, 7]);
     let walk = |a: usize| Walk::new(first[a], step[a], lanes, cells.last[a]);
     let (mut walk_x, mut walk_y, mut walk_z) = (walk(0), walk(1), walk(2));
@@ -326,9 +365,9 @@ fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scann
     let shift = |a: usize| _mm_cvtsi32_si128(cells.shift[a].cast_signed());
     let (shift_x, shift_y, shift_z) = (shift(0), shift(1), shift(2));
     let count = count.min(SCAN);
-    let mut found = Scanned { matter: 0, inner: 0 };
+    let (mut matter, mut rims) = (0u64, 0u64);
     for done in (0..count).step_by(LANES) {
-        let ((x, ix), (y, iy), (z, iz)) = (walk_x.next(), walk_y.next(), walk_z.next());
+        let ((x, rim_x), (y, rim_y), (z, rim_z)) = (walk_x.next::<CLAMPED>(), walk_y.next::<CLAMPED>(), walk_z.next::<CLAMPED>());
         let matters = match cells.kind {
             CellKind::Importance(all, threshold) => {
                 let (x, y) = (_mm256_srl_epi32(x, shift_x), _mm256_srl_epi32(y, shift_y));
@@ -345,12 +384,12 @@ fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scann
                 _mm256_castsi256_ps(_mm256_sllv_epi32(word, left))
             }
         };
-        let inner = _mm256_and_si256(_mm256_and_si256(ix, iy), iz);
-        found.matter |= u64::from(_mm256_movemask_ps(matters).cast_unsigned()) << done;
-        found.inner |= u64::from(_mm256_movemask_ps(_mm256_castsi256_ps(inner)).cast_unsigned()) << done;
+        let rim = _mm256_or_si256(_mm256_or_si256(rim_x, rim_y), rim_z);
+        matter |= u64::from(_mm256_movemask_ps(matters).cast_unsigned()) << done;
+        rims |= u64::from(_mm256_movemask_ps(_mm256_castsi256_ps(rim)).cast_unsigned()) << done;
     }
     let asked = if count < SCAN { (1 << count) - 1 } else { u64::MAX };
-    Scanned { matter: found.matter & asked, inner: found.inner & asked }
+    Scanned { matter: matter & asked, inner: !rims & asked }
 }
 
 /// Entries of a table that is not empty; an index beyond it gives the last one.
