@@ -32,7 +32,7 @@ struct Done<B: Backend> {
 
 impl<B: Backend> Engine<B> {
     /// Tells the source what a claim is about to read, so that slow storage is at work while memory is mapped.
-    pub(super) fn announce(&self, array: &ArrayShared<B>, tiles: &[TileId]) {
+    pub(super) fn announce(array: &ArrayShared<B>, tiles: &[TileId]) {
         if tiles.len() > 1 {
             let regions: Vec<_> = tiles.iter().map(|&t| array.layout.tile_region(array.coord(t))).collect();
             array.source.will_read(&regions);

@@ -93,7 +93,7 @@ impl<B: Backend> Engine<B> {
             // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
             match self.claim(array, tiles, &mut missing, &mut report)? {
                 Claim::Claimed(claimed) => {
-                    self.announce(array, &claimed.tiles);
+                    Self::announce(array, &claimed.tiles);
                     // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
                     let claimed = self.apply(array, claimed, deadline)?;
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).

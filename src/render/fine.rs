@@ -44,7 +44,8 @@ impl Fine {
     ) -> Self {
         let [nx, ny, nz] = held.last.map(|n| usize::try_from(n).unwrap_or(0) + 1);
         let words = nx.div_ceil(32);
-        let mut fine = Self { bits: vec![0; words * ny * nz], words, rows: ny, missing: held.missing_after() };
+        let mut fine =
+            Self { bits: vec![0; words * ny * nz], words, rows: ny, missing: held.missing_after() };
         let mut below = Slice::new(held, volume, grid, [nx, ny], 0);
         for (z, slice) in fine.bits.chunks_exact_mut(words * ny).enumerate() {
             let above = Slice::new(held, volume, grid, [nx, ny], z + 1);
@@ -57,7 +58,8 @@ impl Fine {
                 let [side, sy, sz] = [0, 1, 2].map(|a| grid.cell_shift[a]);
                 let first_cell = grid.cells[0] * ((y >> sy) + grid.cells[1] * (z >> sz));
                 for cell in 0..=(nx - 1) >> side {
-                    if held.cells.importance.get(first_cell + cell).is_some_and(|&i| i <= question.threshold) {
+                    if held.cells.importance.get(first_cell + cell).is_some_and(|&i| i <= question.threshold)
+                    {
                         continue;
                     }
                     for x in cell << side..((cell + 1) << side).min(nx) {

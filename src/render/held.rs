@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::grid::{Grid, tile_coord};
 use super::fine::{Fine, range_of};
+use super::grid::{Grid, tile_coord};
 use super::occupancy::{Cells, NOTHING};
 use super::volume::{Brick, Volume};
 use crate::view::kernels::{self, Voxels, differences, split, trilerp};
@@ -115,17 +115,26 @@ impl<'a, T: Scalar> Held<'a, T> {
     /// A sample anywhere near the brick, from whichever bricks its support touches; `None` where one of them is missing.
     #[inline(always)]
     pub(crate) fn sample<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<f32> {
-        let ((x, fx), (y, fy), (z, fz)) =
-            (self.support::<2>(grid, 0, p[0], 0), self.support::<2>(grid, 1, p[1], 0), self.support::<2>(grid, 2, p[2], 0));
+        let ((x, fx), (y, fy), (z, fz)) = (
+            self.support::<2>(grid, 0, p[0], 0),
+            self.support::<2>(grid, 1, p[1], 0),
+            self.support::<2>(grid, 2, p[2], 0),
+        );
         let row = |y, z| self.run::<2, V>(volume, grid, &x, y, z);
-        Some(trilerp([[row(y[0], z[0])?, row(y[1], z[0])?], [row(y[0], z[1])?, row(y[1], z[1])?]], [fx, fy, fz]))
+        Some(trilerp(
+            [[row(y[0], z[0])?, row(y[1], z[0])?], [row(y[0], z[1])?, row(y[1], z[1])?]],
+            [fx, fy, fz],
+        ))
     }
 
     /// A gradient anywhere near the brick; `None` where part of its support is missing.
     #[inline(always)]
     pub(crate) fn gradient<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<[f32; 3]> {
-        let ((x, fx), (y, fy), (z, fz)) =
-            (self.support::<4>(grid, 0, p[0], 1), self.support::<4>(grid, 1, p[1], 1), self.support::<4>(grid, 2, p[2], 1));
+        let ((x, fx), (y, fy), (z, fz)) = (
+            self.support::<4>(grid, 0, p[0], 1),
+            self.support::<4>(grid, 1, p[1], 1),
+            self.support::<4>(grid, 2, p[2], 1),
+        );
         let mut voxels = [[[0.0; 4]; 4]; 4];
         for (iy, iz) in ROWS_OF_A_GRADIENT {
             voxels[iz][iy] = self.run::<4, V>(volume, grid, &x, y[iy], z[iz])?;
@@ -180,8 +189,13 @@ impl<'a, T: Scalar> Held<'a, T> {
         // 0 for the brick before, 1 for this one, 2 for the next.
         let near = (brick - self.tile[axis] + 1).cast_unsigned();
         let within = voxel - brick * grid.brick[axis];
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a brick that fits memory")]
-        let (slot, offset) = (if near < 3 { near as usize * weight } else { FAR }, (within * stride) as usize);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "within a brick that fits memory"
+        )]
+        let (slot, offset) =
+            (if near < 3 { near as usize * weight } else { FAR }, (within * stride) as usize);
         Place { brick, slot, offset }
     }
 

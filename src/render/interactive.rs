@@ -100,7 +100,11 @@ fn picture<T: Scalar, V: Volume<T>, M: Method>(
         .zip(0u32..options.height.div_ceil(BAND_ROWS))
         .map_init(Table::new, |table, (pixels, index)| {
             let mut band = Band { scene: &scene, prepared, method, table, tally: Tally::default() };
-            compiled_for_machine(options.simd, #[inline(always)] || band.render(pixels, index * BAND_ROWS));
+            compiled_for_machine(
+                options.simd,
+                #[inline(always)]
+                || band.render(pixels, index * BAND_ROWS),
+            );
             band.tally
         })
         .reduce(Tally::default, Tally::and);

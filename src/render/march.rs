@@ -181,7 +181,8 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
         let tile = [grid.brick_of(0, x), grid.brick_of(1, y), grid.brick_of(2, z)];
         let held = table.get(tile, || look_up(scene, method, tile));
         let low = held.origin.map(|o| o << 32);
-        let high = [low[0] + (grid.brick[0] << 32), low[1] + (grid.brick[1] << 32), low[2] + (grid.brick[2] << 32)];
+        let high =
+            [low[0] + (grid.brick[0] << 32), low[1] + (grid.brick[1] << 32), low[2] + (grid.brick[2] << 32)];
         let leave = k.saturating_add(path.run(p, low, high)).min(path.samples);
         if scene.skip_empty && held.cells.most <= method.threshold(state) {
             tally.skipped += u64::from(leave - *k);
@@ -275,9 +276,12 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
             Cells::coarse(&[f32::INFINITY], 0.0, [31; 3], [1; 3], held.last)
         };
         let mut found = match &cells {
-            Some(cells) => {
-                (self.scene.kernels.scan)(cells, relative(self.path.at(k), held.origin), self.path.step, count)
-            }
+            Some(cells) => (self.scene.kernels.scan)(
+                cells,
+                relative(self.path.at(k), held.origin),
+                self.path.step,
+                count,
+            ),
             None => Scanned { matter: u64::MAX >> (SCAN - count), inner: 0 },
         };
         if matches!(held.content, Content::Voxels(None)) {

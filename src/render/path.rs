@@ -53,7 +53,11 @@ impl Course {
     }
 
     /// The samples of a ray, or `None` where there are none. They lie in the middle of equal steps from where the ray enters the box.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the box; `as` saturates")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "bounded by the box; `as` saturates"
+    )]
     #[inline(always)]
     pub(crate) fn path(&self, ray: &Ray) -> Option<Path> {
         let (mut enter, mut leave) = (0.0f64, f64::INFINITY);

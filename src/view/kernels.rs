@@ -287,7 +287,9 @@ fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scann
             CellKind::Importance(all, threshold) => {
                 at(x).and_then(|i| all.get(i)).is_none_or(|&importance| importance > threshold)
             }
-            CellKind::Bits(all) => at(x >> 5).and_then(|i| all.get(i)).is_none_or(|word| word >> (x & 31) & 1 == 1),
+            CellKind::Bits(all) => {
+                at(x >> 5).and_then(|i| all.get(i)).is_none_or(|word| word >> (x & 31) & 1 == 1)
+            }
         };
         let inner = [0, 1, 2].iter().all(|&a| (0..cells.last[a]).contains(&voxel[a]));
         found.matter |= u64::from(matters) << lane;

@@ -367,7 +367,8 @@ fn scan_in<const CLAMPED: bool>(cells: &Cells<'_>, first: [i64; 3], step: [i64; 
     let count = count.min(SCAN);
     let (mut matter, mut rims) = (0u64, 0u64);
     for done in (0..count).step_by(LANES) {
-        let ((x, rim_x), (y, rim_y), (z, rim_z)) = (walk_x.next::<CLAMPED>(), walk_y.next::<CLAMPED>(), walk_z.next::<CLAMPED>());
+        let ((x, rim_x), (y, rim_y), (z, rim_z)) =
+            (walk_x.next::<CLAMPED>(), walk_y.next::<CLAMPED>(), walk_z.next::<CLAMPED>());
         let matters = match cells.kind {
             CellKind::Importance(all, threshold) => {
                 let (x, y) = (_mm256_srl_epi32(x, shift_x), _mm256_srl_epi32(y, shift_y));
