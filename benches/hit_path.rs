@@ -2,6 +2,8 @@
 //!
 //! Batches of 1000 random tiles out of 32 768 resident ones (8^3 u16, pages of 4 tiles).
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
+
 mod common;
 
 use common::{SplitMix, paired};

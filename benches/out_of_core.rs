@@ -1,7 +1,7 @@
 //! How fast do tiles of a file four times the budget come in, against an LRU of recycled buffers, zarrs and TensorStore?
 //!
 //! Workload V1G: 1024 x 512 x 512 f32 (1 GiB) in 1024 tiles of 64^3 (1 MiB), a budget of 256 MiB, every tile read is summed. Trace `perm`: every tile once, in random
-//! order; `walk`: 4096 reads that wander over 931 tiles. Cold: the file's pages are dropped before each round. `ahead` n: a second thread asks for the next n tiles
+//! order; `walk`: 4096 reads that wander over 931 tiles. Cold: the file's pages are dropped before each round. `ahead` n: two more threads ask for the next n tiles
 //! while the first sums.
 //!
 //! | variable | meaning |
@@ -9,6 +9,8 @@
 //! | `PEERS_DATA` | folder with `tiles.raw`; otherwise the file is made in the temporary folder |
 //! | `PEERBENCH` | program whose `ooc pread_lru` and `ooc zarrs_raw` are run in turn with ours |
 //! | `TENSORSTORE_BENCH` | command whose `tensorstore_raw_q8` is |
+
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
 
 mod common;
 
@@ -40,11 +42,11 @@ fn trace_walk() -> Vec<u32> {
     let mut at = [4u64, 4, 8];
     let mut trace = Vec::new();
     for _ in 0..4096 {
-        if random.next() % 256 == 0 {
+        if random.next().is_multiple_of(256) {
             at = [random.next() % 8, random.next() % 8, random.next() % 16];
         }
         let axis = (random.next() % 3) as usize;
-        if random.next() % 4 == 0 {
+        if random.next().is_multiple_of(4) {
             let step = if random.next() & 1 == 1 { at[axis] + 1 } else { at[axis].saturating_sub(1) };
             at[axis] = step.min(limits[axis] - 1);
         }
@@ -126,23 +128,28 @@ fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
             })
             .sum();
     }
-    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    // Two threads ask, each for half as many tiles at a time, so that one's reads are under way while the other's come to an end.
+    let batches: Vec<_> = tiles.chunks(ahead / 2).collect();
+    let channels: [_; 2] = std::array::from_fn(|_| std::sync::mpsc::sync_channel(0));
     std::thread::scope(|s| {
-        s.spawn(|| {
-            for batch in tiles.chunks(ahead) {
-                let pins = array.pin(batch).unwrap();
-                if send.send((batch, pins)).is_err() {
-                    return;
+        let receivers = channels.into_iter().enumerate().map(|(first, (send, receive))| {
+            let (batches, array) = (&batches, &array);
+            s.spawn(move || {
+                for batch in batches.iter().skip(first).step_by(2) {
+                    if send.send(array.pin(batch).unwrap()).is_err() {
+                        return;
+                    }
                 }
-            }
-            drop(send);
+            });
+            receive
         });
-        let mut total = 0.0;
-        for _ in 0..tiles.len().div_ceil(ahead) {
-            let (batch, _pins) = receive.recv().unwrap();
-            total += batch.iter().map(|&tile| sum_of(&array, tile)).sum::<f64>();
-        }
-        total
+        let receivers: Vec<_> = receivers.collect();
+        let sum_batch = |(i, batch): (usize, &&[TileCoord])| {
+            let pins = receivers[i % 2].recv().unwrap();
+            assert!(pins.report().failed.is_empty());
+            batch.iter().map(|&tile| sum_of(&array, tile)).sum::<f64>()
+        };
+        batches.iter().enumerate().map(sum_batch).sum()
     })
 }
 
@@ -151,9 +158,9 @@ fn ours(path: &Path, trace: &[u32], ahead: usize, cold: bool) -> f64 {
     let mut times: Vec<_> = (0..ROUNDS)
         .map(|_| {
             if cold {
-                drop_pages(path)
+                drop_pages(path);
             } else {
-                warm(path)
+                warm(path);
             }
             let start = Instant::now();
             std::hint::black_box(round(path, trace, ahead));
@@ -188,13 +195,12 @@ fn status_mib(field: &str) -> u64 {
 
 fn main() {
     let own_dir = tempfile::tempdir().unwrap();
-    let path = match std::env::var_os("PEERS_DATA") {
-        Some(data) => PathBuf::from(data).join("tiles.raw"),
-        None => {
-            let path = own_dir.path().join("tiles.raw");
-            make_file(&path).unwrap();
-            path
-        }
+    let path = if let Some(data) = std::env::var_os("PEERS_DATA") {
+        PathBuf::from(data).join("tiles.raw")
+    } else {
+        let path = own_dir.path().join("tiles.raw");
+        make_file(&path).unwrap();
+        path
     };
     let (perm, walk) = (trace_perm(), trace_walk());
     // Best of what ran before, so that only our own peak is seen.

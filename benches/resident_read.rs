@@ -2,6 +2,8 @@
 //!
 //! Workload G1024. `OPENVDB_BENCH=path` runs that program's stencil sweep in the same minute and prints the ratio to it.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
+
 mod common;
 
 use std::process::Command;

@@ -3,6 +3,8 @@
 //! Pages of one tile, from 64 KiB to 8 MiB; a source that copies from memory; a budget of 8 pages, so that every request evicts. Asked for one at a time, the caller
 //! does all the work; four at a time are shared with one loading thread. The peer copies the same bytes into 8 recycled heap buffers, with as many threads.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
+
 mod common;
 
 use std::sync::Mutex;

@@ -278,7 +278,6 @@ pub struct Pins<B: Backend> {
 
 impl<B: Backend> Pins<B> {
     /// What became of the request.
-    #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
     }
@@ -298,6 +297,9 @@ impl<B: Backend> Drop for Pins<B> {
 
 impl<B: Backend> fmt::Debug for Pins<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pins").field("pages", &self.pages.len()).field("report", &self.report).finish()
+        f.debug_struct("Pins")
+            .field("pages", &self.pages.len())
+            .field("report", &self.report)
+            .finish_non_exhaustive()
     }
 }

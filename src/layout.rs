@@ -136,12 +136,11 @@ impl Layout {
             }
             given => given,
         };
-        let tile_shifts = match spec.tile {
-            Some(tile) => shifts(tile).ok_or(LayoutError::TileShape { tile })?,
-            None => {
-                let most = page_bytes.unwrap_or(u64::MAX).min(default_tile_bytes.max(voxel_bytes as u64));
-                near_cubic(most.ilog2().saturating_sub(voxel_shift), extent)
-            }
+        let tile_shifts = if let Some(tile) = spec.tile {
+            shifts(tile).ok_or(LayoutError::TileShape { tile })?
+        } else {
+            let most = page_bytes.unwrap_or(u64::MAX).min(default_tile_bytes.max(voxel_bytes as u64));
+            near_cubic(most.ilog2().saturating_sub(voxel_shift), extent)
         };
         let tile_shift: u32 = tile_shifts.iter().sum();
         let tile_bits = tile_shift + voxel_shift;
@@ -167,7 +166,7 @@ impl Layout {
         if page_bits > 46 {
             return Err(LayoutError::PageShape { page: unshift(page_shifts) });
         }
-        if (1u64 << page_bits) % granularity_bytes != 0 {
+        if !(1u64 << page_bits).is_multiple_of(granularity_bytes) {
             return Err(LayoutError::PageBytes { page_bytes: 1 << page_bits, granularity_bytes });
         }
         if let (Some(_), Some(given)) = (spec.page, page_bytes)

@@ -1,4 +1,106 @@
 //! Sparse 3-D arrays far larger than memory.
+//!
+//! An array is *reserved* in full: every voxel has an address, and none has memory. *Tiles* that are asked for are loaded in parallel into *physical pages*,
+//! which a byte budget limits; when others need them, the least recently used go. What is resident is read as flat memory, at the speed of memory.
+//!
+//! # The tour
+//!
+//! A [`Pool`] is a budget; an array takes its tiles from a [`TileSource`]:
+//!
+//! ```
+//! use vastgrid::{Coord, Extent, HostBackend, Pool, Region, SparseArray3D, source::Procedural};
+//!
+//! let pool = Pool::new(HostBackend::new(), 16 << 20)?;
+//! let source = Procedural::new(Extent::new(1 << 15, 1 << 15, 1 << 14), |c: Coord| (c.x % 251) as u16);
+//! let array = SparseArray3D::builder(&pool, source).build()?;
+//! assert_eq!(array.layout().reserved_bytes(), 1 << 45); // 32 TiB of addresses; no memory yet
+//! assert_eq!(pool.stats().used_bytes, 0);
+//!
+//! // Any box, through the budget, into a dense buffer.
+//! let corner = Region::new(Coord::new(1000, 2000, 3000), Extent::new(200, 100, 50));
+//! assert_eq!(array.to_vec(corner)?[7], 1007 % 251);
+//! assert!(pool.stats().used_bytes <= 16 << 20);
+//! # Ok::<_, vastgrid::Error>(())
+//! ```
+//!
+//! **Ask, then read within a frame.** A request makes tiles resident and says what became of each. A [`Frame`] is a span of reading: no memory that it may read goes
+//! away before it ends. Within it an array is a [`View`]:
+//!
+//! ```
+//! # use vastgrid::{Coord, Extent, HostBackend, Pool, Region, SparseArray3D, Tile, TileCoord, source::Procedural};
+//! # let pool = Pool::new(HostBackend::new(), 16 << 20)?;
+//! # let source = Procedural::new(Extent::cube(1 << 12), |c: Coord| (c.x + c.y + c.z) as f32);
+//! # let array = SparseArray3D::builder(&pool, source).tile([32, 32, 32]).build()?;
+//! let report = array.request_region(Region::whole(Extent::cube(64)))?.complete()?;
+//! assert_eq!((report.loaded, report.failed.len()), (8, 0));
+//!
+//! let view = array.frame();
+//! assert_eq!(view.get([1, 2, 3]), Some(6.0));                  // one voxel
+//! let mut near = view.accessor();
+//! let sum: f32 = near.neighbourhood([31, 31, 31]).unwrap().iter().sum(); // 27, across tiles
+//! assert_eq!(sum, 27.0 * 93.0);
+//! if let Tile::Resident(voxels) = view.tile(TileCoord::new(1, 0, 0)) { // a tile as a slice
+//!     assert_eq!(voxels[0], 32.0);
+//! }
+//! assert_eq!(view.get([4000, 0, 0]), None);                    // nobody asked for it
+//! # Ok::<_, vastgrid::Error>(())
+//! ```
+//!
+//! **Keep tiles with pins, and change the budget live.**
+//!
+//! ```
+//! # use vastgrid::{Coord, Extent, HostBackend, Pool, Region, SparseArray3D, TileCoord, source::Procedural};
+//! # let pool = Pool::new(HostBackend::new(), 16 << 20)?;
+//! # let source = Procedural::new(Extent::cube(1 << 12), |c: Coord| c.x as u8);
+//! # let array = SparseArray3D::builder(&pool, source).build()?;
+//! let pins = array.pin(&[TileCoord::new(0, 0, 0)])?;
+//! pool.set_budget(1 << 20)?; // memory goes back to the system before this returns
+//! let _ = array.to_vec(Region::new(Coord::new(500, 0, 0), Extent::cube(300)))?;
+//! assert!(array.is_resident(TileCoord::new(0, 0, 0)));
+//! drop(pins);
+//! # Ok::<_, vastgrid::Error>(())
+//! ```
+//!
+//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`] or, with the feature `nrrd`, `source::Nrrd`. A tile that fails
+//! to load is reported; the others of the request are there.
+//!
+//! **Look at it**: [`render`] casts rays through what is resident and says what it lacked, or through everything, under any budget.
+//!
+//! # Words
+//!
+//! | word | meaning | others call it |
+//! | --- | --- | --- |
+//! | voxel | one element of type `T` at integer (x, y, z); x varies fastest in memory | |
+//! | tile | box of voxels, contiguous in memory; the unit of loading and of residency | chunk, brick, leaf |
+//! | page | box of tiles, contiguous in memory, a multiple of the backend's granularity; the unit of mapping, budget and eviction | sparse block, handle, heap tile |
+//! | OS page | the operating system's 4 KiB page | |
+//! | granularity | the smallest mappable size that a backend offers | |
+//! | reservation | address range without memory | sparse resource |
+//! | physical page | memory that can be mapped at an address; recycled ones wait in the pool | allocation handle |
+//! | map, unmap, set access | what a backend does | bind |
+//! | commit, decommit | map + set access, and the reverse | |
+//! | resident | a tile's contents are valid and may be read | |
+//! | fill value | what a tile that does not exist holds | background |
+//! | uniform tile | a tile known to hold one value: never needs memory | constant tile |
+//! | evict | the policy picks a victim, and its page is decommitted | |
+//! | pin | forbids eviction, as a guard | fix |
+//! | frame | a span of reading during which no page that it may touch is unmapped | epoch |
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! | --- | --- | --- |
+//! | `render` | yes | CPU ray casting |
+//! | `nrrd` | no | NRRD files |
+//! | `f16` | no | `half::f16` as a voxel type |
+//!
+//! # Limits
+//!
+//! Linux on 64-bit processors. Arrays are read-only. One array takes at most 2^46 bytes of addresses. On the host, pages from 64 KiB up cost two memory mappings each, of
+//! which the system allows 65 530 by default (`vm.max_map_count`); what does not fit into half of that uses demand-zero pages, which are slower to recycle.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("vastgrid needs Linux on a 64-bit processor");
 
 mod array;
 pub mod backend;

@@ -102,11 +102,11 @@ macro_rules! integer {
         impl Scalar for $t {
             const TYPE: ScalarType = ScalarType::$kind;
             #[inline(always)]
-            #[expect(clippy::cast_precision_loss, clippy::cast_lossless, reason = "documented: rounded to nearest")]
+            #[allow(clippy::cast_lossless, reason = "lossless for some of the types only")]
             fn to_f32(self) -> f32 { self as f32 }
             #[inline]
             fn to_f64(self) -> f64 { f64::from(self) }
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, as documented")]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, as documented; not every type needs both")]
             fn from_f64(value: f64) -> Self { value.round() as Self }
             fn swap_bytes(self) -> Self { <$t>::swap_bytes(self) }
         }

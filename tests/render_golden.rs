@@ -257,7 +257,10 @@ fn an_exact_picture_is_the_same_whatever_comes_when() {
             loop {
                 let progress = exact.advance(&bricked).unwrap();
                 assert_eq!(progress.done, exact.is_done());
-                assert_eq!(progress.rays_left, progress.wanted.iter().map(|g| u64::from(g.rays)).sum::<u64>());
+                assert_eq!(
+                    progress.rays_left,
+                    progress.wanted.iter().map(|g| u64::from(g.rays)).sum::<u64>()
+                );
                 if progress.done {
                     break;
                 }

@@ -1,4 +1,9 @@
 //! The loop to compare with: a plain reservation and a bit test, for just this one shape, with no crate in between.
+#![allow(
+    clippy::cast_ptr_alignment,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "as plain as can be, and aligned to 2 MiB"
+)]
 #![allow(unsafe_code, reason = "the ceiling is written as one would without a library")]
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};

@@ -2,99 +2,136 @@
 //! Knows nothing of what the words mean.
 //!
 //! Used for what is indexed by tile or page: a plane over 2^46 bytes in 4 KiB pages has 2^28 words, but takes memory only where pages live.
-#![expect(unsafe_code, reason = "a slice over memory that mmap returned")]
+//! Under loom, whose atomics are no plain words, it is a vector of them.
+#![cfg_attr(not(vastgrid_loom), expect(unsafe_code, reason = "a slice over memory that mmap returned"))]
 
-use std::ffi::c_void;
-use std::fmt;
-use std::ops::Deref;
-use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicU64;
+#[cfg(not(vastgrid_loom))]
+pub(crate) use mapped::ZeroedWords;
+#[cfg(vastgrid_loom)]
+pub(crate) use modelled::ZeroedWords;
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+/// What is there when the frame protocol is model-checked: for the few words of such a test.
+#[cfg(vastgrid_loom)]
+mod modelled {
+    use std::ops::Deref;
 
-use crate::error::BackendError;
+    use crate::error::BackendError;
+    use crate::sync::AtomicU64;
 
-/// A fixed number of atomic words that start as zero.
-///
-/// **Cost**: one `mmap` and two `madvise` when it is made, whatever the length. The first write of each 4 KiB (512 words) takes an OS page; reads
-/// of what was never written map the system's shared zero page. The memory is left out of core dumps.
-pub(crate) struct ZeroedWords {
-    /// Start of the mapping; dangling, but aligned, where `len` is 0.
-    base: NonNull<AtomicU64>,
-    /// Length in words.
-    len: usize,
+    #[derive(Debug)]
+    pub(crate) struct ZeroedWords(Vec<AtomicU64>);
+
+    impl ZeroedWords {
+        pub(crate) fn new(len: u64) -> Result<Self, BackendError> {
+            Ok(Self((0..len).map(|_| AtomicU64::new(0)).collect()))
+        }
+    }
+
+    impl Deref for ZeroedWords {
+        type Target = [AtomicU64];
+
+        fn deref(&self) -> &[AtomicU64] {
+            &self.0
+        }
+    }
 }
 
-// SAFETY: the mapping is owned by this value alone and freed by any thread with munmap; it is reached only as `AtomicU64`.
-unsafe impl Send for ZeroedWords {}
-// SAFETY: as above; all shared access is atomic.
-unsafe impl Sync for ZeroedWords {}
+#[cfg(not(vastgrid_loom))]
+mod mapped {
+    use std::ffi::c_void;
+    use std::fmt;
+    use std::ops::Deref;
+    use std::ptr::{self, NonNull};
+    use std::sync::atomic::AtomicU64;
 
-impl ZeroedWords {
-    /// Reserves `len` words.
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+    use crate::error::BackendError;
+
+    /// A fixed number of atomic words that start as zero.
     ///
-    /// # Errors
-    /// [`BackendError::OutOfMemory`] where there is no address space for them (or, under strict overcommit, no memory).
-    pub(crate) fn new(len: u64) -> Result<Self, BackendError> {
-        let out_of_memory = || BackendError::OutOfMemory { call: "mmap", bytes: len.saturating_mul(8) };
-        // A slice takes at most isize::MAX bytes.
-        let bytes = len.checked_mul(8).filter(|b| isize::try_from(*b).is_ok()).ok_or_else(out_of_memory)?;
-        let (Ok(bytes), Ok(len)) = (usize::try_from(bytes), usize::try_from(len)) else {
-            return Err(out_of_memory());
-        };
-        if len == 0 {
-            return Ok(Self { base: NonNull::dangling(), len });
+    /// **Cost**: one `mmap` and two `madvise` when it is made, whatever the length. The first write of each 4 KiB (512 words) takes an OS page; reads
+    /// of what was never written map the system's shared zero page. The memory is left out of core dumps.
+    pub(crate) struct ZeroedWords {
+        /// Start of the mapping; dangling, but aligned, where `len` is 0.
+        base: NonNull<AtomicU64>,
+        /// Length in words.
+        len: usize,
+    }
+
+    // SAFETY: the mapping is owned by this value alone and freed by any thread with munmap; it is reached only as `AtomicU64`.
+    unsafe impl Send for ZeroedWords {}
+    // SAFETY: as above; all shared access is atomic.
+    unsafe impl Sync for ZeroedWords {}
+
+    impl ZeroedWords {
+        /// Reserves `len` words.
+        ///
+        /// # Errors
+        /// [`BackendError::OutOfMemory`] where there is no address space for them (or, under strict overcommit, no memory).
+        pub(crate) fn new(len: u64) -> Result<Self, BackendError> {
+            let out_of_memory = || BackendError::OutOfMemory { call: "mmap", bytes: len.saturating_mul(8) };
+            // A slice takes at most isize::MAX bytes.
+            let bytes =
+                len.checked_mul(8).filter(|b| isize::try_from(*b).is_ok()).ok_or_else(out_of_memory)?;
+            let (Ok(bytes), Ok(len)) = (usize::try_from(bytes), usize::try_from(len)) else {
+                return Err(out_of_memory());
+            };
+            if len == 0 {
+                return Ok(Self { base: NonNull::dangling(), len });
+            }
+            // SAFETY: no address is asked for, so nothing that exists is replaced.
+            let base = unsafe {
+                mmap_anonymous(
+                    ptr::null_mut(),
+                    bytes,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::PRIVATE | MapFlags::NORESERVE,
+                )
+            }
+            .map_err(|_| out_of_memory())?;
+            for advice in [Advice::LinuxNoHugepage, Advice::LinuxDontDump] {
+                // SAFETY: the range is the mapping made above, and neither advice changes its contents. Kernels built without huge pages refuse the
+                // first; both are about economy only, so a refusal is no failure.
+                let _ = unsafe { madvise(base, bytes, advice) };
+            }
+            let base = NonNull::new(base.cast()).ok_or_else(out_of_memory)?;
+            Ok(Self { base, len })
         }
-        // SAFETY: no address is asked for, so nothing that exists is replaced.
-        let base = unsafe {
-            mmap_anonymous(
-                ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
+    }
+
+    impl Deref for ZeroedWords {
+        type Target = [AtomicU64];
+
+        #[inline]
+        fn deref(&self) -> &[AtomicU64] {
+            // SAFETY: `base` is the start of a live private mapping of `len` words that `new` made and only `drop` ends (or dangling with `len` 0);
+            // mmap aligns it to an OS page, its bytes start as zero, and every bit pattern is an `AtomicU64`.
+            unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
         }
-        .map_err(|_| out_of_memory())?;
-        for advice in [Advice::LinuxNoHugepage, Advice::LinuxDontDump] {
-            // SAFETY: the range is the mapping made above, and neither advice changes its contents. Kernels built without huge pages refuse the
-            // first; both are about economy only, so a refusal is no failure.
-            let _ = unsafe { madvise(base, bytes, advice) };
+    }
+
+    impl Drop for ZeroedWords {
+        fn drop(&mut self) {
+            if self.len > 0 {
+                // SAFETY: `new` mapped exactly this range, and no borrow of it outlives `self`. The product did not overflow there.
+                let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), self.len * 8) };
+            }
         }
-        let base = NonNull::new(base.cast()).ok_or_else(out_of_memory)?;
-        Ok(Self { base, len })
+    }
+
+    impl fmt::Debug for ZeroedWords {
+        /// The length only: printing the words would read, and so map, them all.
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("ZeroedWords").field("len", &self.len).finish_non_exhaustive()
+        }
     }
 }
 
-impl Deref for ZeroedWords {
-    type Target = [AtomicU64];
-
-    #[inline]
-    fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: `base` is the start of a live private mapping of `len` words that `new` made and only `drop` ends (or dangling with `len` 0);
-        // mmap aligns it to an OS page, its bytes start as zero, and every bit pattern is an `AtomicU64`.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for ZeroedWords {
-    fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: `new` mapped exactly this range, and no borrow of it outlives `self`. The product did not overflow there.
-            let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), self.len * 8) };
-        }
-    }
-}
-
-impl fmt::Debug for ZeroedWords {
-    /// The length only: printing the words would read, and so map, them all.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ZeroedWords").field("len", &self.len).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(vastgrid_loom)))]
 mod tests {
     use super::*;
+    use crate::error::BackendError;
     use std::sync::atomic::Ordering;
 
     #[test]

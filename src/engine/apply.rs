@@ -311,15 +311,12 @@ impl<'e, B: Backend> Batch<'e, B> {
         let Err(error) = self.backend.set_access(&array.reservation, range, Access::ReadWrite) else {
             return;
         };
-        match self.backend.unmap(&array.reservation, offset) {
-            Ok(page) => {
-                destroy(self.backend, page);
-                self.lose(key, &error);
-            }
-            Err(_) => {
-                poison(array, &error);
-                self.damage.stranded.push(key);
-            }
+        if let Ok(page) = self.backend.unmap(&array.reservation, offset) {
+            destroy(self.backend, page);
+            self.lose(key, &error);
+        } else {
+            poison(array, &error);
+            self.damage.stranded.push(key);
         }
     }
 

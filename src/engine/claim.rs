@@ -131,7 +131,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
         for victim in &plan.victims {
             state.each_resident_word(victim.key, |array, tile, mask| {
-                hide(array.planes.resident_word(tile), mask)
+                hide(array.planes.resident_word(tile), mask);
             });
         }
         let retired = self.clock.barrier();
@@ -153,7 +153,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn settle_claim(
         &self,
         array: &Arc<ArrayShared<B>>,
-        claimed: Claimed,
+        claimed: &Claimed,
         outcomes: Vec<Outcome>,
     ) -> Vec<PageId> {
         let mut guard = self.lock();
@@ -177,17 +177,7 @@ impl<B: Backend> Engine<B> {
                 let _ = loading.outcome.set(Some(outcome));
             }
         }
-        let empty = |page: &PageId| {
-            let key = array.key(*page);
-            !state.residency.is_held(key)
-                && !state.table(array.id).is_some_and(|table| table.has_resident(*page))
-        };
-        let empty: Vec<_> = claimed.pages.iter().copied().filter(empty).collect();
-        for &page in &empty {
-            state.evicting.insert(array.key(page), Epoch(0));
-            state.residency.take_out(array.key(page));
-        }
-        empty
+        state.take_empty(array, &claimed.pages)
     }
 
     /// Ends a claim whose plan was not carried out: everything is as before, and whoever waits for the tiles may try for itself.
@@ -263,6 +253,20 @@ impl<B: Backend> State<B> {
         }
     }
 
+    /// Puts those of the pages that have memory, hold no tile and are held by nobody out of everyone's reach, to be decommitted.
+    pub(super) fn take_empty(&mut self, array: &ArrayShared<B>, pages: &[PageId]) -> Vec<PageId> {
+        let empty = |page: &PageId| {
+            let holds_tiles = self.table(array.id).is_some_and(|table| table.has_resident(*page));
+            !holds_tiles && self.is_evictable(array, *page) && !self.residency.is_held(array.key(*page))
+        };
+        let empty: Vec<_> = pages.iter().copied().filter(empty).collect();
+        for &page in &empty {
+            self.evicting.insert(array.key(page), Epoch(0));
+            self.residency.take_out(array.key(page));
+        }
+        empty
+    }
+
     /// Whether the page has memory that nobody is taking away: once nothing holds it, it has a place in the order.
     pub(super) fn is_evictable(&self, array: &ArrayShared<B>, page: PageId) -> bool {
         let mapped = self.table(array.id).is_some_and(|table| table.is_mapped(page));
@@ -273,7 +277,7 @@ impl<B: Backend> State<B> {
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
         for victim in victims {
             self.each_resident_word(victim.key, |array, tile, mask| {
-                publish(array.planes.resident_word(tile), mask)
+                publish(array.planes.resident_word(tile), mask);
             });
             self.evicting.remove(&victim.key);
         }

@@ -24,7 +24,13 @@ pub(crate) struct Held<'e, B: Backend> {
 
 impl<B: Backend> Drop for Held<'_, B> {
     fn drop(&mut self) {
-        self.engine.lock().release(self.array, &self.pages);
+        let mut state = self.engine.lock();
+        state.release(self.array, &self.pages);
+        let empty = state.take_empty(self.array, &self.pages);
+        drop(state);
+        if !empty.is_empty() {
+            self.engine.decommit_empty(self.array, &empty);
+        }
         self.engine.notify();
     }
 }
@@ -133,15 +139,28 @@ impl<B: Backend> Engine<B> {
         let mut pages: Vec<_> = tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
-        {
-            let mut state = self.lock();
-            for &page in &pages {
-                state.residency.hold(array.key(page), array.layout.page_bytes());
-            }
-        }
+        self.hold_pages(array, &pages);
         let mut held = Held { engine: self, array, pages, report: Report::default() };
-        held.report = self.request(array, tiles)?;
+        held.report = self.request_holding(array, tiles, &held.pages)?;
         Ok(held)
+    }
+
+    pub(super) fn hold_pages(&self, array: &ArrayShared<B>, pages: &[PageId]) {
+        let mut state = self.lock();
+        for &page in pages {
+            state.residency.hold(array.key(page), array.layout.page_bytes());
+        }
+    }
+
+    /// Lets held pages go. Returns the bytes that come free by that.
+    pub(super) fn let_go(&self, array: &ArrayShared<B>, pages: &[PageId]) -> u64 {
+        if pages.is_empty() {
+            return 0;
+        }
+        let mut state = self.lock();
+        let before = state.residency.loading();
+        state.release(array, pages);
+        before - state.residency.loading()
     }
 
     /// Pins the pages of `tiles` and makes the tiles resident. Returns the pages: each is to be unpinned once.
@@ -158,8 +177,8 @@ impl<B: Backend> Engine<B> {
         let mut pages = held.pages.clone();
         let mut guard = self.lock();
         let state = &mut *guard;
-        // Where all that was asked for is uniform there is no memory to keep.
-        pages.retain(|&page| state.table(array.id).is_some_and(|table| table.is_mapped(page)));
+        // Where all that was asked for is uniform or failed there is no memory to keep.
+        pages.retain(|&page| state.table(array.id).is_some_and(|table| table.has_resident(page)));
         for &page in &pages {
             state.residency.pin(array.key(page), array.layout.page_bytes());
         }

@@ -258,6 +258,59 @@ mod loom_tests {
         });
     }
 
+    #[test]
+    fn loom_what_an_open_frame_asked_for_stays_in_sight() {
+        loom::model(|| {
+            let (clock, tile) = world();
+            let requester = {
+                let (clock, tile) = (clock.clone(), tile.clone());
+                thread::spawn(move || {
+                    // Open until the test ends.
+                    let frame = clock.open(0);
+                    stamp(&tile.stamp, clock.tick());
+                    settle();
+                    (is_visible(&tile.bit, 0), frame)
+                })
+            };
+            // As the engine plans and retires.
+            let oldest = |clock: &FrameClock| clock.oldest().unwrap_or(Epoch(u64::MAX));
+            let in_frame = oldest(&clock);
+            let victim = tile.stamp.load(Ordering::Relaxed);
+            let mut evicted = false;
+            if Epoch(victim) <= in_frame {
+                hide(&tile.bit, 1);
+                clock.barrier();
+                evicted = tile.stamp.load(Ordering::Relaxed) == victim && Epoch(victim) <= oldest(&clock);
+                if !evicted {
+                    publish(&tile.bit, 1);
+                }
+            }
+            let (hit, frame) = requester.join().unwrap();
+            assert!(!(hit && evicted), "a tile that an open frame asked for went out of sight");
+            clock.close(&frame);
+        });
+    }
+
+    #[test]
+    fn loom_stamps_never_go_back() {
+        loom::model(|| {
+            let (clock, tile) = world();
+            let other = {
+                let (clock, tile) = (clock.clone(), tile.clone());
+                thread::spawn(move || {
+                    let time = clock.tick();
+                    stamp(&tile.stamp, time);
+                    time
+                })
+            };
+            let time = clock.tick();
+            stamp(&tile.stamp, time);
+            assert!(tile.stamp.load(Ordering::Relaxed) >= time);
+            let last = other.join().unwrap().max(time);
+            assert_eq!(tile.stamp.load(Ordering::Relaxed), last);
+        });
+    }
+
     #[expect(unsafe_code, reason = "loom's cells hand out raw pointers")]
     fn read(p: *const u64) -> u64 {
         // SAFETY: loom checks this access against every other.

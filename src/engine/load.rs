@@ -31,6 +31,14 @@ struct Done<B: Backend> {
 }
 
 impl<B: Backend> Engine<B> {
+    /// Tells the source what a claim is about to read, so that slow storage is at work while memory is mapped.
+    pub(super) fn announce(array: &ArrayShared<B>, tiles: &[TileId]) {
+        if tiles.len() > 1 {
+            let regions: Vec<_> = tiles.iter().map(|&t| array.layout.tile_region(array.coord(t))).collect();
+            array.source.will_read(&regions);
+        }
+    }
+
     /// Has the source fill each tile, and returns how each ended once its data is in place. Tiles do not depend on each other.
     pub(super) fn load(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Vec<Outcome> {
         let batch = Arc::new(Batch {

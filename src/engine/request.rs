@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
-use crate::layout::{TileCoord, TileId};
+use crate::layout::{PageId, TileCoord, TileId};
 use crate::planes::{settle, stamp};
 use crate::residency::NoRoom;
 use crate::stats::count;
@@ -64,6 +64,17 @@ impl<B: Backend> Engine<B> {
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<Report, Error> {
+        self.request_holding(array, tiles, &[])
+    }
+
+    /// The same for a caller who holds `held`, pages of the tiles: they are let go while this waits for room, so that two who hold some and want more do not wait for
+    /// each other.
+    pub(super) fn request_holding(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        held: &[PageId],
+    ) -> Result<Report, Error> {
         array.check()?;
         let mut report = Report::default();
 
@@ -82,18 +93,28 @@ impl<B: Backend> Engine<B> {
             // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
             match self.claim(array, tiles, &mut missing, &mut report)? {
                 Claim::Claimed(claimed) => {
+                    Self::announce(array, &claimed.tiles);
                     // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
                     let claimed = self.apply(array, claimed, deadline)?;
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
                     let outcomes = self.load(array, &claimed.tiles);
                     // 6. Publish what was loaded, report what was not.
-                    self.publish(array, claimed, outcomes, &mut report);
+                    self.publish(array, &claimed, outcomes, &mut report);
                 }
                 Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
                 Claim::Blocked(epoch) => {
-                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?
+                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?;
                 }
-                Claim::NoRoom { why, framed } => self.await_room(why, framed, self.budget(), deadline)?,
+                Claim::NoRoom { why, framed } => {
+                    let why =
+                        NoRoom { busy_bytes: why.busy_bytes.saturating_sub(self.let_go(array, held)), ..why };
+                    let waited = self.await_room(why, framed, self.budget(), deadline);
+                    self.hold_pages(array, held);
+                    waited?;
+                    if !held.is_empty() {
+                        missing = still_missing(array, tiles, &report);
+                    }
+                }
             }
         }
         Ok(report)
@@ -109,13 +130,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         settle();
-        // One branch for all where all are there, as they mostly are.
-        let hits = tiles.iter().map(|&tile| usize::from(planes.is_resident(tile))).sum::<usize>();
-        let missing = if hits == tiles.len() {
-            Vec::new()
-        } else {
-            tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect()
-        };
+        let missing: Vec<_> = tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect();
         let hits = tiles.len() - missing.len();
         report.hits = hits as u64;
         count(&self.counters.hits, hits);
@@ -160,7 +175,7 @@ impl<B: Backend> Engine<B> {
     fn publish(
         &self,
         array: &Arc<ArrayShared<B>>,
-        claimed: Claimed,
+        claimed: &Claimed,
         outcomes: Vec<Outcome>,
         report: &mut Report,
     ) {
@@ -264,6 +279,18 @@ impl<B: Backend> Engine<B> {
     fn own_frame_in_the_way(&self, needed_bytes: u64) -> Error {
         ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own: true }.into()
     }
+}
+
+/// Tiles that cannot be read and did not fail, each once and in memory order.
+fn still_missing<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId], report: &Report) -> Vec<TileId> {
+    let failed: Vec<_> = report.failed.iter().filter_map(|f| array.layout.tile_id(f.tile)).collect();
+    let gone = |tile: &TileId| {
+        !array.planes.is_resident(*tile) && !array.planes.is_uniform(*tile) && !failed.contains(tile)
+    };
+    let mut missing: Vec<_> = tiles.iter().copied().filter(gone).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
 }
 
 /// Bytes of the pages of tiles in memory order.

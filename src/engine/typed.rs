@@ -16,6 +16,9 @@ pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
     /// The bytes of the one value that the region is known to hold, if that is known.
     fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError>;
 
+    /// Tells the source what is about to be read. A panic there is left for the read to repeat.
+    fn will_read(&self, regions: &[Region]);
+
     /// Fills a whole tile, whose part inside the array is `region`.
     fn load(
         &self,
@@ -48,6 +51,13 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
         guarded(|| Ok(self.source.uniform(region).map(to_words)))
     }
 
+    fn will_read(&self, regions: &[Region]) {
+        let _ = guarded(|| {
+            self.source.will_read(regions);
+            Ok(())
+        });
+    }
+
     fn load(
         &self,
         layout: &Layout,
@@ -56,15 +66,15 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
         region: Region,
         out: &mut [u8],
     ) -> Result<(), SourceError> {
-        guarded(|| match bytemuck::try_cast_slice_mut::<u8, T>(out) {
-            Ok(voxels) => self.load_voxels(layout, planes, tile, region, voxels),
-            // Memory that is not aligned for T, such as a heap buffer: read into some that is.
-            Err(_) => {
-                let mut voxels = vec![self.fill; out.len() / size_of::<T>()];
-                self.load_voxels(layout, planes, tile, region, &mut voxels)?;
-                out.copy_from_slice(bytemuck::cast_slice(&voxels));
-                Ok(())
+        guarded(|| {
+            if let Ok(voxels) = bytemuck::try_cast_slice_mut::<u8, T>(out) {
+                return self.load_voxels(layout, planes, tile, region, voxels);
             }
+            // Memory that is not aligned for T, such as a heap buffer: read into some that is.
+            let mut voxels = vec![self.fill; out.len() / size_of::<T>()];
+            self.load_voxels(layout, planes, tile, region, &mut voxels)?;
+            out.copy_from_slice(bytemuck::cast_slice(&voxels));
+            Ok(())
         })
     }
 }

@@ -12,6 +12,7 @@ use lru::Recency;
 
 /// Why no plan could be made. Nothing has been set aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_field_names, reason = "units belong in the names")]
 pub(crate) struct NoRoom {
     /// Bytes that could not be had.
     pub(crate) needed_bytes: u64,
@@ -80,8 +81,12 @@ impl Residency {
 
     /// Bytes that batches under way hold or are about to have: what may come free without anyone's pin being dropped.
     pub(crate) fn busy(&self) -> u64 {
-        let loading = self.held.values().filter(|h| h.mapped && h.pins == 0).map(|h| h.bytes).sum::<u64>();
-        loading + self.evicting + self.reserved
+        self.loading() + self.evicting + self.reserved
+    }
+
+    /// Bytes of pages with memory that batches under way hold.
+    pub(crate) fn loading(&self) -> u64 {
+        self.held.values().filter(|h| h.mapped && h.pins == 0).map(|h| h.bytes).sum()
     }
 
     /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims in order of last use. `stamp_of` tells when a page was really last

@@ -62,6 +62,10 @@ impl<S: TileSource<A>, A: Scalar, B: Scalar> TileSource<B> for Converted<S, A, B
         self.source.uniform(region).map(convert)
     }
 
+    fn will_read(&self, regions: &[Region]) {
+        self.source.will_read(regions);
+    }
+
     fn read(&self, region: Region, out: &mut [B]) -> Result<(), SourceError> {
         check_call(self.source.extent(), region, out.len())?;
         if same::<A, B>() {

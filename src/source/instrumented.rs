@@ -195,6 +195,10 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Instrumented<S> {
         self.source.uniform(region)
     }
 
+    fn will_read(&self, regions: &[Region]) {
+        self.source.will_read(regions);
+    }
+
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         let (_in_flight, nth, delay, fault) = self.instruments.begin(region);
         if !delay.is_zero() {

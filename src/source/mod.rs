@@ -63,6 +63,13 @@ pub trait TileSource<T: Voxel>: Send + Sync {
         None
     }
 
+    /// A hint that these regions are about to be read, in this order, by several threads: a source over slow storage may begin to fetch them. Does nothing by default.
+    ///
+    /// Called once for each batch of more than one tile, before its memory is mapped. Must not block for long.
+    fn will_read(&self, regions: &[Region]) {
+        let _ = regions;
+    }
+
     /// Reads `region`.
     ///
     /// **Shape**: `region` is half-open and lies inside the extent; `out` holds exactly its voxels, densely, x fastest, then y, then z. Every voxel of `out`
@@ -83,6 +90,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for std::sync::Arc<S> {
     fn uniform(&self, region: Region) -> Option<T> {
         (**self).uniform(region)
     }
+    fn will_read(&self, regions: &[Region]) {
+        (**self).will_read(regions);
+    }
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         (**self).read(region, out)
     }
@@ -97,6 +107,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Box<S> {
     }
     fn uniform(&self, region: Region) -> Option<T> {
         (**self).uniform(region)
+    }
+    fn will_read(&self, regions: &[Region]) {
+        (**self).will_read(regions);
     }
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         (**self).read(region, out)

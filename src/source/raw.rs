@@ -231,6 +231,24 @@ impl<T: Scalar> RawFile<T> {
         Ok(())
     }
 
+    /// Where in the file a region lies that begins with a tile and is no larger.
+    fn whole_tile(&self, tile: Extent, region: &Region) -> Option<(u64, std::num::NonZeroU64)> {
+        let (shape, start) = (tile.to_array(), region.start.to_array());
+        if !region.is_within(self.spec.extent) || (0..3).any(|axis| !start[axis].is_multiple_of(shape[axis]))
+        {
+            return None;
+        }
+        let extent = self.spec.extent.to_array();
+        let at = self
+            .spec
+            .order
+            .axes()
+            .map(|axis| (start[axis] / shape[axis], extent[axis].div_ceil(shape[axis])));
+        let place = at[0].0 + at[0].1 * (at[1].0 + at[1].1 * at[2].0);
+        let bytes = shape.iter().product::<u64>() * size_of::<T>() as u64;
+        Some((self.spec.offset_bytes + place * bytes, bytes.try_into().ok()?))
+    }
+
     fn failed(&self, failed: ReadFailed) -> SourceError {
         let path = self.path.clone();
         let ReadFailed { offset_bytes, bytes, source } = failed;
@@ -248,6 +266,18 @@ impl<T: Scalar> RawFile<T> {
 impl<T: Scalar> TileSource<T> for RawFile<T> {
     fn extent(&self) -> Extent {
         self.spec.extent
+    }
+
+    /// Has the system read whole tiles ahead: then as many reads are under way as the storage takes, not only as many as there are threads.
+    fn will_read(&self, regions: &[Region]) {
+        let Some(tile) = self.spec.tile else { return };
+        for region in regions {
+            if let Some((offset_bytes, bytes)) = self.whole_tile(tile, region) {
+                // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
+                let _ =
+                    rustix::fs::fadvise(&self.file, offset_bytes, Some(bytes), rustix::fs::Advice::WillNeed);
+            }
+        }
     }
 
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {

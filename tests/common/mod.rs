@@ -1,5 +1,6 @@
 //! What several test programs share: volumes whose every voxel is known, pools to hold them, watchdogs and checks of what holds at every moment.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::cast_possible_truncation, reason = "a hash keeps its low bits")]
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use vastgrid::source::{Instrumented, Instruments, Procedural};
 use vastgrid::{Backend, Coord, Extent, Pool, PoolConfig, Region, SparseArray3D, Stats, TileCoord, Voxel};
 
 /// The value of every voxel of the test volume: different everywhere nearby.
+#[expect(clippy::cast_possible_truncation, reason = "the low bits do")]
 pub(crate) fn value(c: Coord) -> u16 {
     let mix =
         c.x.wrapping_mul(73) ^ c.y.wrapping_mul(179).rotate_left(5) ^ c.z.wrapping_mul(283).rotate_left(9);

@@ -1,16 +1,22 @@
 //! A ray caster as plain as can be, in double precision: no bricks, no skipping, no tables.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "small volumes"
+)]
 
 use vastgrid::render::{Camera, Mode, Options, Shading, TransferFunction};
 use vastgrid::{Extent, Scalar};
 
 /// A dense volume that is sampled at any place.
-pub struct Field {
+pub(crate) struct Field {
     voxels: Vec<f64>,
     size: [i64; 3],
 }
 
 impl Field {
-    pub fn new<T: Scalar>(voxels: &[T], extent: Extent) -> Self {
+    pub(crate) fn new<T: Scalar>(voxels: &[T], extent: Extent) -> Self {
         let size = extent.to_array().map(|n| n as i64);
         Self { voxels: voxels.iter().map(|v| f64::from(v.to_f32())).collect(), size }
     }
@@ -80,7 +86,7 @@ fn shaded(rgb: [f64; 3], gradient: [f64; 3], direction: [f64; 3], s: Shading) ->
 }
 
 /// The picture, premultiplied, row by row.
-pub fn reference_picture(
+pub(crate) fn reference_picture(
     field: &Field,
     camera: &Camera,
     transfer: &TransferFunction,
@@ -111,7 +117,8 @@ fn cast(
     let (mut t0, mut t1) = (0.0f64, f64::INFINITY);
     for a in 0..3 {
         let (low, high) = options.clip.map_or((0.0, field.size[a] as f64), |c| (c.low[a], c.high[a]));
-        let (p, q) = ((low * spacing[a] - origin[a]) / direction[a], (high * spacing[a] - origin[a]) / direction[a]);
+        let (p, q) =
+            ((low * spacing[a] - origin[a]) / direction[a], (high * spacing[a] - origin[a]) / direction[a]);
         t0 = t0.max(p.min(q));
         t1 = t1.min(p.max(q));
     }

@@ -1,21 +1,28 @@
 //! Test volumes: a field of blobs, and bricks that come and go.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "small volumes"
+)]
 
 use vastgrid::render::{Brick, Volume};
 use vastgrid::{Extent, Scalar, TileCoord};
 
 /// A small generator of numbers.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % n.max(1)
     }
 }
 
 /// Smooth blobs in empty space, values from 0 to 255.
-pub fn blobs<T: Scalar>(extent: Extent) -> Vec<T> {
-    let centres = [[0.3, 0.4, 0.35, 0.2], [0.7, 0.6, 0.6, 0.25], [0.5, 0.15, 0.8, 0.12], [1.0, 1.0, 0.1, 0.2]];
+pub(crate) fn blobs<T: Scalar>(extent: Extent) -> Vec<T> {
+    let centres =
+        [[0.3, 0.4, 0.35, 0.2], [0.7, 0.6, 0.6, 0.25], [0.5, 0.15, 0.8, 0.12], [1.0, 1.0, 0.1, 0.2]];
     let [nx, ny, nz] = extent.to_array().map(|n| n as usize);
     let mut voxels = Vec::with_capacity(nx * ny * nz);
     for i in 0..nx * ny * nz {
@@ -33,7 +40,7 @@ pub fn blobs<T: Scalar>(extent: Extent) -> Vec<T> {
 
 /// A volume in cubic bricks, each of which may be missing or uniform.
 #[derive(Clone)]
-pub struct Bricked<T> {
+pub(crate) struct Bricked<T> {
     extent: Extent,
     edge: u64,
     cell: u64,
@@ -46,7 +53,7 @@ pub struct Bricked<T> {
 }
 
 impl<T: Scalar> Bricked<T> {
-    pub fn new(voxels: &[T], extent: Extent, edge: u64, cell: u64) -> Self {
+    pub(crate) fn new(voxels: &[T], extent: Extent, edge: u64, cell: u64) -> Self {
         let tiles = Extent::from(extent.to_array().map(|n| n.div_ceil(edge)));
         let count = (tiles.x * tiles.y * tiles.z) as usize;
         let per_edge = edge / cell;
@@ -70,24 +77,24 @@ impl<T: Scalar> Bricked<T> {
         (t.x + self.tiles.x * (t.y + self.tiles.y * t.z)) as usize
     }
 
-    pub fn tile_count(&self) -> usize {
+    pub(crate) fn tile_count(&self) -> usize {
         self.all.len()
     }
 
-    pub fn evict_all(&mut self, ranges_known: bool) {
+    pub(crate) fn evict_all(&mut self, ranges_known: bool) {
         self.there.fill(false);
         if !ranges_known {
             self.known.fill(false);
         }
     }
 
-    pub fn load(&mut self, tile: TileCoord) {
+    pub(crate) fn load(&mut self, tile: TileCoord) {
         let i = self.index(tile);
         self.there[i] = true;
         self.known[i] = true;
     }
 
-    pub fn make_uniform(&mut self, tile: TileCoord) {
+    pub(crate) fn make_uniform(&mut self, tile: TileCoord) {
         let i = self.index(tile);
         self.uniform[i] = Some(self.all[i][0]);
         self.known[i] = false;

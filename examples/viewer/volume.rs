@@ -1,0 +1,168 @@
+//! Owns opening: which file, of which type, with which values, and the array over it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use vastgrid::render::Preset;
+use vastgrid::source::{BoxedSource, Dataset, Nrrd, RawSpec};
+use vastgrid::{Coord, Extent, HostBackend, Pool, Region, Scalar, SourceError, SparseArray3D, TileSource};
+
+use crate::Failure;
+use crate::args::Args;
+use crate::view::Facts;
+
+/// The volume that is shown where none is named.
+const BUILT_IN: &str = "assets/stent.nrrd";
+
+/// A volume whose type is known at run time only.
+pub(crate) struct Opened {
+    pub(crate) dataset: Dataset,
+    pub(crate) about: About,
+}
+
+/// What does not depend on the type.
+pub(crate) struct About {
+    pub(crate) name: String,
+    spacing: [f64; 3],
+    budget_bytes: u64,
+    preset: Preset,
+}
+
+/// A volume behind a budget.
+pub(crate) struct Scene<T: Scalar> {
+    pub(crate) pool: Pool<HostBackend>,
+    pub(crate) array: SparseArray3D<T>,
+    pub(crate) facts: Facts,
+    pub(crate) name: String,
+}
+
+/// Opens what the arguments name.
+pub(crate) fn open(args: &Args) -> Result<Opened, Failure> {
+    let path = args.file.clone().map_or_else(built_in, Ok)?;
+    let (dataset, found) = match (args.shape, args.scalar) {
+        (Some(extent), Some(scalar)) => {
+            let spec = RawSpec {
+                offset_bytes: args.offset,
+                endian: args.endian.into(),
+                order: args.order,
+                ..RawSpec::new(extent)
+            };
+            (Dataset::open_raw(&path, scalar, spec)?, [1.0; 3])
+        }
+        _ => open_nrrd(&path)?,
+    };
+    let is_file = args.file.is_some();
+    let about = About {
+        name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+        spacing: args.spacing.unwrap_or(found),
+        budget_bytes: args.budget.unwrap_or(if is_file { 256 << 20 } else { 4 << 20 }),
+        preset: if is_file { Preset::Heat } else { Preset::CtAngio },
+    };
+    Ok(Opened { dataset, about })
+}
+
+fn open_nrrd(path: &Path) -> Result<(Dataset, [f64; 3]), Failure> {
+    let mut magic = [0; 4];
+    let named = |error| format!("opening {}: {error}", path.display());
+    let mut file = std::fs::File::open(path).map_err(named)?;
+    // A file shorter than that is no NRRD file either.
+    let is_nrrd = file.read_exact(&mut magic).is_ok() && &magic == b"NRRD";
+    if !is_nrrd && path.is_file() {
+        let what = "is no NRRD file, and a raw one needs --shape and --type";
+        return Err(format!("opening {}: {what}", path.display()).into());
+    }
+    let nrrd = Nrrd::open(path)?;
+    let spacing = nrrd.header().spacing();
+    let mut bar = Bar::new("decompressing");
+    let dataset = nrrd.into_dataset_with(|done, all| bar.show(done, all))?;
+    Ok((dataset, spacing))
+}
+
+/// The built-in volume: cargo runs examples in the package's root, and says where that is.
+fn built_in() -> Result<PathBuf, Failure> {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let places = [Some(PathBuf::new()), root].into_iter().flatten().map(|place| place.join(BUILT_IN));
+    let found = places.into_iter().find(|path| path.is_file());
+    found.ok_or_else(|| {
+        format!("{BUILT_IN} is not here: run this in the root of the package, or name a FILE").into()
+    })
+}
+
+impl<T: Scalar> Scene<T> {
+    /// Puts the volume behind its budget. Reads a sample of its values.
+    pub(crate) fn new(source: BoxedSource<T>, about: About, args: &Args) -> Result<Self, Failure> {
+        let extent = source.extent();
+        let range = sample(&source)?;
+        let facts = Facts { extent, spacing: about.spacing, range, preset: about.preset };
+        let pool = Pool::new(HostBackend::new(), about.budget_bytes)?;
+        let builder = SparseArray3D::builder(&pool, source).tile(Extent::cube(args.tile)).track_ranges();
+        let array = match args.page_bytes {
+            Some(bytes) => builder.page_bytes(bytes).build()?,
+            None => builder.build()?,
+        };
+        Ok(Self { pool, array, facts, name: about.name })
+    }
+}
+
+/// Least and greatest value of some thousand rows all over the volume, at most 256 voxels of each.
+fn sample<T: Scalar>(source: &BoxedSource<T>) -> Result<(f32, f32), SourceError> {
+    const EDGE: u64 = 64;
+    const ROW: u64 = 256;
+    let Extent { x: width, y: height, z: depth } = source.extent();
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    let mut bar = Bar::new("sampling values");
+    let (rows, planes) = (height.min(EDGE), depth.min(EDGE));
+    let mut voxels = vec![T::zeroed(); usize::try_from(width.min(ROW)).unwrap_or(0)];
+    let spread = |i: u64, count: u64, size: u64| {
+        let at = (2 * u128::from(i) + 1) * u128::from(size) / (2 * u128::from(count));
+        u64::try_from(at).unwrap_or(0)
+    };
+    for z in 0..planes {
+        for y in 0..rows {
+            // Rows longer than that are read at another place each time.
+            let x = if width > ROW { spread((y * 7 + z * 13) % EDGE, EDGE, width - ROW) } else { 0 };
+            let start = Coord::new(x, spread(y, rows, height), spread(z, planes, depth));
+            source.read(Region::new(start, Extent::new(width.min(ROW), 1, 1)), &mut voxels)?;
+            for value in voxels.iter().map(|v| v.to_f32()).filter(|v| v.is_finite()) {
+                (low, high) = (low.min(value), high.max(value));
+            }
+        }
+        bar.show(z + 1, planes);
+    }
+    Ok(if low <= high { (low, high) } else { (0.0, 1.0) })
+}
+
+/// A progress bar that appears once something takes longer than a second.
+pub(crate) struct Bar {
+    what: &'static str,
+    begun: Instant,
+    shown: Option<ProgressBar>,
+}
+
+impl Bar {
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, begun: Instant::now(), shown: None }
+    }
+
+    pub(crate) fn show(&mut self, done: u64, all: u64) {
+        if self.shown.is_none() && self.begun.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        let bar = self.shown.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {percent}% {eta}");
+            let bar = ProgressBar::new(all).with_message(self.what);
+            if let Ok(style) = style { bar.with_style(style) } else { bar }
+        });
+        bar.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.shown {
+            bar.finish_and_clear();
+        }
+    }
+}
