@@ -136,7 +136,12 @@ impl<B: Backend> Engine<B> {
         array: &'e Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<Held<'e, B>, Error> {
-        let mut pages: Vec<_> = tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        array.check()?;
+        // Uniform tiles need no memory, so the page around one is not kept for it: it may be just what makes room for the others.
+        let mut missing: Vec<_> = tiles.iter().copied().filter(|&tile| !array.planes.is_resident(tile)).collect();
+        self.note_uniform(array, &mut missing, &mut Report::default());
+        let with_memory = tiles.iter().filter(|&&tile| !array.planes.is_uniform(tile));
+        let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
         self.hold_pages(array, &pages);

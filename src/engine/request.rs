@@ -138,7 +138,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Asks the source which of the missing tiles are uniform: those need no memory. A source that panics when asked is asked again by the load, which reports it.
-    fn note_uniform(&self, array: &ArrayShared<B>, missing: &mut Vec<TileId>, report: &mut Report) {
+    pub(super) fn note_uniform(&self, array: &ArrayShared<B>, missing: &mut Vec<TileId>, report: &mut Report) {
         missing.retain(|&tile| {
             if array.planes.is_uniform(tile) {
                 report.uniform += 1;
