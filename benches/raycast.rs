@@ -49,7 +49,8 @@ impl<'a, V: Volume<i16>> Views<'a, V> {
     fn frames(&mut self) -> f64 {
         let mut shown = 0.0;
         for camera in &self.cameras {
-            let frame = render_with(self.volume, camera, &self.transfer, &self.options, &mut self.cache).unwrap();
+            let frame =
+                render_with(self.volume, camera, &self.transfer, &self.options, &mut self.cache).unwrap();
             assert!(frame.report.wanted.is_empty());
             shown += frame.image.pixels().iter().map(|p| f64::from(p[3])).sum::<f64>();
         }
@@ -100,7 +101,10 @@ fn main() {
                 mine.push(ours.frame_ms());
             }
             let (theirs, mine) = (median(&mut theirs), median(&mut mine));
-            println!("frame, {name}: VTK {theirs:.1} ms, ours {mine:.1} ms, ratio {:.3} (target 0.50)", mine / theirs);
+            println!(
+                "frame, {name}: VTK {theirs:.1} ms, ours {mine:.1} ms, ratio {:.3} (target 0.50)",
+                mine / theirs
+            );
         } else {
             println!("frame, {name}: set VTK_BENCH to measure VTK in the same run");
         }

@@ -62,7 +62,7 @@ struct Known {
 
 type Shard = RwLock<HashMap<TileCoord, Known>>;
 
-/// What is known of empty space. Keep one from picture to picture: as long as transfer function, mode and volume stay the same, nothing of it is
+/// What is known of empty space. Keep one from picture to picture of one volume: as long as transfer function, mode and volume stay the same, nothing of it is
 /// worked out again.
 ///
 /// **Cost**: four bytes for each cell of the bricks that rays have met, and a bit for each voxel of those of them that were resident. It forgets everything when that
@@ -124,7 +124,6 @@ impl SkipCache {
 
     fn shard(&self, tile: TileCoord) -> Option<&Shard> {
         let mixed = tile.x ^ tile.y.rotate_left(21) ^ tile.z.rotate_left(42);
-        #[expect(clippy::cast_possible_truncation, reason = "six bits")]
         self.shards.get((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize % SHARDS)
     }
 
