@@ -103,6 +103,11 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("vastgrid needs Linux on a 64-bit processor");
 
+/// The README's own example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod array;
 pub mod backend;
 mod engine;

@@ -118,7 +118,7 @@ impl<B: Backend> Engine<B> {
                     self.publish(array, &claimed, outcomes, &mut report);
                 }
                 Claim::Others(loading) => {
-                    self.await_others(array, &loading, &mut missing, &mut report, deadline)?
+                    self.await_others(array, &loading, &mut missing, &mut report, deadline)?;
                 }
                 Claim::Blocked(epoch) => {
                     self.await_change(missing_bytes(array, &missing), epoch, deadline)?;

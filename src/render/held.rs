@@ -40,6 +40,7 @@ const MIDDLE: usize = 13;
 const FAR: usize = 27;
 
 impl<'a, T: Scalar> Held<'a, T> {
+    #[expect(clippy::cast_possible_wrap, reason = "below 27")]
     pub(crate) fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
         let around = std::array::from_fn(|i| {
             let there = [
@@ -155,7 +156,7 @@ impl<'a, T: Scalar> Held<'a, T> {
         {
             // Rising offsets are in one brick, as each begins again at 0.
             let run = voxels.get(from..from + N)?.first_chunk::<N>()?;
-            return Some(run.map(|v| v.to_f32()));
+            return Some(run.map(T::to_f32));
         }
         let mut run = [0.0; N];
         for (value, &x) in run.iter_mut().zip(x) {
@@ -169,11 +170,10 @@ impl<'a, T: Scalar> Held<'a, T> {
     fn support<const N: usize>(&self, grid: &Grid, axis: usize, p: i64, before: i64) -> ([Place; N], f32) {
         let last = grid.extent[axis] - 1;
         let (below, fraction) = split(p.max(0).min(last << 32));
-        let mut voxel = i64::from(below) - before;
+        let first = i64::from(below) - before;
         let mut places = [Place { brick: 0, slot: 0, offset: 0 }; N];
-        for place in &mut places {
+        for (voxel, place) in (first..).zip(&mut places) {
             *place = self.place(grid, axis, voxel.max(0).min(last));
-            voxel += 1;
         }
         (places, fraction)
     }

@@ -246,10 +246,10 @@ impl<'a, T: Scalar, V: Volume<T>> Ranges<'a, T, V> {
     /// The range of a cell counted from this brick's first; the last ones belong to the next brick.
     fn of(&self, mut cell: [usize; 3]) -> Range {
         let mut which = 0;
-        for a in 0..3 {
-            if cell[a] == self.grid.cells[a] {
+        for (a, (cell, &cells)) in cell.iter_mut().zip(&self.grid.cells).enumerate() {
+            if *cell == cells {
                 which |= 1 << a;
-                cell[a] = 0;
+                *cell = 0;
             }
         }
         let there = Self::neighbour(self.tile, which);

@@ -31,6 +31,7 @@ fn position(first: [i64; 3], step: [i64; 3], lane: u32) -> [i64; 3] {
 
 /// A brick's voxels, as the kernels want them.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "they are the voxels")]
 pub(crate) struct Voxels<'a, T> {
     /// Between 4 and `i32::MAX` of them.
     voxels: &'a [T],
@@ -198,8 +199,9 @@ pub(crate) fn compiled_for_machine<R>(simd: bool, work: impl FnOnce() -> R) -> R
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "24 bits fit a float exactly"
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the halves are taken as they are, and 24 bits fit a float exactly"
 )]
 pub(crate) fn split(p: i64) -> (i32, f32) {
     ((p >> 32) as i32, ((p as u32) >> 8) as i32 as f32 * FRACTION)

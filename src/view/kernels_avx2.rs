@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "gathers, and calls that need a feature found at run time")]
 
 use std::any::Any;
+#[allow(clippy::wildcard_imports, reason = "fifty intrinsics")]
 use std::arch::x86_64::*;
 
 use super::{Batch, CellKind, Cells, FRACTION, Kernels, LANES, Lanes, Ramp, SCAN, Scanned, Test, Voxels};
