@@ -124,7 +124,6 @@ impl SkipCache {
 
     fn shard(&self, tile: TileCoord) -> Option<&Shard> {
         let mixed = tile.x ^ tile.y.rotate_left(21) ^ tile.z.rotate_left(42);
-        #[expect(clippy::cast_possible_truncation, reason = "six bits")]
         self.shards.get((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as usize % SHARDS)
     }
 
@@ -247,10 +246,10 @@ impl<'a, T: Scalar, V: Volume<T>> Ranges<'a, T, V> {
     /// The range of a cell counted from this brick's first; the last ones belong to the next brick.
     fn of(&self, mut cell: [usize; 3]) -> Range {
         let mut which = 0;
-        for a in 0..3 {
-            if cell[a] == self.grid.cells[a] {
-                which |= 1 << a;
-                cell[a] = 0;
+        for (axis, (cell, cells)) in cell.iter_mut().zip(self.grid.cells).enumerate() {
+            if *cell == cells {
+                which |= 1 << axis;
+                *cell = 0;
             }
         }
         let there = Self::neighbour(self.tile, which);
