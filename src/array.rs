@@ -109,15 +109,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// As [`SparseArray3D::request`], but for [`ResidencyError::OverBudget`].
     pub fn request_fitting(&self, tiles: &[TileCoord]) -> Result<Report, Error> {
         let ids = self.ids(tiles)?;
-        let room = self.engine().unpinned_budget() / self.layout().page_bytes();
-        let mut pages = std::collections::HashSet::new();
-        let fits = |id: &&TileId| {
-            let page = self.layout().page_of(**id);
-            pages.contains(&page) || ((pages.len() as u64) < room && pages.insert(page))
-        };
-        let fitting: Vec<_> = ids.iter().take_while(fits).copied().collect();
-        let report = self.engine().request(self.shared(), &fitting)?;
-        Ok(Report { left_out: (ids.len() - fitting.len()) as u64, ..report })
+        let fitting = self.engine().fitting(self.shared(), &ids);
+        let report = self.engine().request(self.shared(), &ids[..fitting])?;
+        Ok(Report { left_out: (ids.len() - fitting) as u64, ..report })
     }
 
     /// Makes the tiles resident and forbids their eviction until the guard is dropped.
@@ -270,6 +264,7 @@ impl<T: Voxel, B: Backend> fmt::Debug for SparseArray3D<T, B> {
 }
 
 /// Keeps tiles resident until it is dropped. Outlives frames, threads and the array's own handle.
+#[must_use = "tiles stay pinned only while this lives"]
 pub struct Pins<B: Backend> {
     handle: Arc<Handle<B>>,
     pages: Vec<PageId>,
@@ -280,6 +275,17 @@ impl<B: Backend> Pins<B> {
     /// What became of the request.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// The pins, if every tile loaded.
+    ///
+    /// # Errors
+    /// [`Error::Tile`], the first failure; the pins are given up.
+    pub fn complete(self) -> Result<Self, Error> {
+        match self.report.failed.first() {
+            None => Ok(self),
+            Some(f) => Err(Error::Tile { tile: f.tile, error: f.error.clone() }),
+        }
     }
 
     /// Bytes of the budget that it holds.

@@ -288,6 +288,12 @@ pub enum ResidencyError {
         /// Whether the calling thread itself holds one, so that waiting would never end.
         own: bool,
     },
+    /// A source asked for a tile that was being loaded, and the load did not end in time: it may be waiting for this very call.
+    #[error("{tile} is being loaded, perhaps by the source that asks for it")]
+    LoadsItself {
+        /// The tile.
+        tile: TileCoord,
+    },
     /// A region or tile lies outside the array.
     #[error("{region} is not inside the array of {extent}")]
     OutOfBounds {

@@ -8,6 +8,8 @@
 //! Every field of a position is a sum over the axes, so three loads and two additions do what shifts, masks and strides would, and looking a coordinate up checks
 //! its bounds too. (SPGrid, Setaluri et al. 2014, gets the same from packed offsets in address bits.)
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::geometry::Coord;
 use crate::layout::{Layout, TileCoord, TileId};
 
@@ -20,11 +22,14 @@ pub(crate) struct AxisOffsets {
     tables: [Box<[u64]>; 3],
     tiles: [Box<[u64]>; 3],
     layout: Layout,
+    #[cfg_attr(not(feature = "render"), expect(dead_code, reason = "what pictures are told apart by"))]
+    identity: u64,
 }
 
 impl AxisOffsets {
     /// **Cost**: a few operations for each of up to 65 536 positions along each axis.
     pub(crate) fn new(layout: &Layout) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let axes = layout.axes();
         let sides = layout.extent().to_array();
         let shift = layout.tile_voxels_log2();
@@ -35,7 +40,12 @@ impl AxisOffsets {
         };
         let tile_sides = layout.tiles().to_array();
         let tiles = |i: usize| (0..tile_sides[i].min(MOST)).map(|t| axes[i].slot(t)).collect();
-        Self { tables: std::array::from_fn(table), tiles: std::array::from_fn(tiles), layout: layout.clone() }
+        Self {
+            tables: std::array::from_fn(table),
+            tiles: std::array::from_fn(tiles),
+            layout: layout.clone(),
+            identity: NEXT.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     /// As [`Layout::tile_id`], by table.
@@ -47,6 +57,12 @@ impl AxisOffsets {
             (Some(x), Some(y), Some(z)) => Some(TileId(x + y + z)),
             _ => self.layout.tile_id(t),
         }
+    }
+
+    /// A number that no other tables of this process have, and so no other array.
+    #[cfg(feature = "render")]
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The tables, x first. Each is as long as the extent along its axis, up to a limit.

@@ -35,9 +35,9 @@ impl<B: Backend> Clone for Pool<B> {
 /// What a pool is made with: every knob, with its unit and default.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolConfig {
-    /// Bytes of physical pages that all arrays together may hold. Default: 256 MiB.
+    /// Bytes of physical pages that all arrays together may hold; an array whose page is larger cannot be built. Default: 256 MiB.
     pub budget_bytes: u64,
-    /// Threads that load tiles, besides the one that asks. Default: 0, one for each processor.
+    /// Threads that load tiles, besides the one that asks; at most 1024. Default: 0, one for each processor (or as `RAYON_NUM_THREADS` says).
     pub threads: usize,
     /// The most that a call waits for other threads' frames and requests before it gives up with an error. Default: 10 s.
     pub patience: Duration,
@@ -64,7 +64,12 @@ impl<B: Backend> Pool<B> {
     /// [`Error::Backend`]: the loading threads could not be started.
     pub fn with_config(backend: B, config: PoolConfig) -> Result<Self, Error> {
         let PoolConfig { budget_bytes, threads, patience } = config;
-        Ok(Self { engine: Engine::new(backend, EngineConfig { budget_bytes, threads, patience })? })
+        Ok(Self {
+            engine: Engine::new(
+                backend,
+                EngineConfig { budget_bytes, threads: threads.min(1024), patience },
+            )?,
+        })
     }
 
     /// The backend, for its own statistics.
@@ -123,7 +128,7 @@ impl<B: Backend> fmt::Debug for Pool<B> {
 ///
 /// Share it between threads by reference. It ends on the thread that opened it:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// # use vastgrid::{HostBackend, Pool};
 /// let pool = Pool::new(HostBackend::new(), 1 << 20)?;
 /// let frame = pool.frame();

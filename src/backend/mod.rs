@@ -38,7 +38,7 @@ pub struct BackendCaps {
     pub name: &'static str,
     /// The smallest mappable size; offsets, pages and reservations are multiples of it. A power of two.
     pub granularity_bytes: u64,
-    /// The page size that its own measurements favour.
+    /// The page size that its own measurements favour where the data leaves the choice. A figure to go by: arrays take one tile a page unless told otherwise.
     pub preferred_page_bytes: u64,
     /// The most that one reservation may take.
     pub max_reserved_bytes: u64,
@@ -216,7 +216,10 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
 /// A backend whose reservations are addresses of this process.
 ///
 /// # Safety
-/// While a page is mapped at an offset with [`Access::Read`] or [`Access::ReadWrite`], `base_address + offset` up to the page's end is readable plain
-/// memory of this process that nothing but a [`Staging`] of the same range writes to; and a reservation's base address is aligned to its page size and never changes.
+/// * A reservation's base address is aligned to its page size, never changes, and its provenance is exposed; live reservations do not overlap.
+/// * While a page is mapped at an offset with [`Access::Read`] or [`Access::ReadWrite`], `base_address + offset` up to the page's end is readable, initialised memory of this
+///   process. A call that fails leaves that as it was.
+/// * Nothing writes there but a [`Staging`] of the same range, of which there is one at a time, and all its writes happen before [`Backend::poll`] returns `true` or
+///   [`Backend::wait`] returns for its ticket, or before it is dropped.
 #[expect(unsafe_code, reason = "what typed reads of resident memory rely on")]
 pub unsafe trait HostAddressable: Backend {}

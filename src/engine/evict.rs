@@ -136,7 +136,13 @@ impl<B: Backend> Engine<B> {
         array: &'e Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<Held<'e, B>, Error> {
-        let mut pages: Vec<_> = tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        array.check()?;
+        // Uniform tiles need no memory, so the page around one is not kept for it: it may be just what makes room for the others.
+        let mut missing: Vec<_> =
+            tiles.iter().copied().filter(|&tile| !array.planes.is_resident(tile)).collect();
+        self.note_uniform(array, &mut missing, &mut Report::default());
+        let with_memory = tiles.iter().filter(|&&tile| !array.planes.is_uniform(tile));
+        let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
         self.hold_pages(array, &pages);
@@ -184,6 +190,22 @@ impl<B: Backend> Engine<B> {
         }
         drop(guard);
         Ok((pages, report))
+    }
+
+    /// How many of the tiles, from the first on, the budget holds beside what is pinned. Pinned and uniform ones cost nothing.
+    pub(crate) fn fitting(&self, array: &ArrayShared<B>, tiles: &[TileId]) -> usize {
+        let state = self.lock();
+        let room =
+            state.residency.budget().saturating_sub(state.residency.pinned()) / array.layout.page_bytes();
+        let mut pages = std::collections::HashSet::new();
+        let fits = |tile: &&TileId| {
+            let page = array.layout.page_of(**tile);
+            array.planes.is_uniform(**tile)
+                || pages.contains(&page)
+                || state.residency.is_pinned(array.key(page))
+                || ((pages.len() as u64) < room && pages.insert(page))
+        };
+        tiles.iter().take_while(fits).count()
     }
 
     /// Takes one pin of each page back.

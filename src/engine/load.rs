@@ -8,6 +8,7 @@ use crate::backend::{Backend, Staging};
 use crate::error::SourceError;
 use crate::layout::TileId;
 
+use super::waiting::while_loading;
 use super::workers::Shared;
 use super::{ArrayShared, Engine, Outcome};
 
@@ -84,9 +85,11 @@ impl<B: Backend> Shared for Batch<B> {
             let Some(&tile) = self.tiles.get(at) else { return };
             // A piece that was begun is waited for, so the engine is there.
             let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
-            let load = AssertUnwindSafe(|| engine.load_tile(&array, tile));
-            let result = catch_unwind(load)
-                .unwrap_or_else(|_| Err(SourceError::Panicked { message: "while loading a tile".into() }));
+            let load = AssertUnwindSafe(|| while_loading(|| engine.load_tile(&array, tile)));
+            let result = catch_unwind(load).unwrap_or_else(|panic| {
+                std::mem::forget(panic);
+                Err(SourceError::Panicked { message: "while loading a tile".into() })
+            });
             // Before anyone is told: whoever drops the array then gives its addresses back.
             drop((engine, array));
             let mut done = self.lock();

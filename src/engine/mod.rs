@@ -38,7 +38,7 @@ mod waiting;
 mod workers;
 
 pub(crate) use ranges::cell_ranges;
-pub use request::{Report, TileFailure};
+pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, RangeFn, Typed};
 pub(crate) use waiting::OpenFrame;
 

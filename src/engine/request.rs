@@ -11,10 +11,10 @@ use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
-use super::waiting::Deadline;
+use super::waiting::{Deadline, is_loading};
 use super::{ArrayShared, Engine, Loading, Outcome};
 
-/// What became of a request, tile by tile.
+/// What became of a request, tile by tile. Tiles that were asked for twice and had to be loaded count once.
 #[derive(Debug, Default)]
 #[must_use = "tiles may have failed to load"]
 pub struct Report {
@@ -41,14 +41,30 @@ pub struct TileFailure {
     pub error: Arc<SourceError>,
 }
 
+/// A request of which no tile failed: how many of its entries were what. As in [`Report`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loaded {
+    /// Resident already.
+    pub hits: u64,
+    /// Loaded by this request.
+    pub loaded: u64,
+    /// Loaded by another request meanwhile.
+    pub shared: u64,
+    /// Known to hold one value.
+    pub uniform: u64,
+    /// Left out because they do not fit.
+    pub left_out: u64,
+}
+
 impl Report {
-    /// The report, if no tile failed.
+    /// The counts, if no tile failed.
     ///
     /// # Errors
     /// [`Error::Tile`], the first failure.
-    pub fn complete(self) -> Result<Self, Error> {
+    pub fn complete(self) -> Result<Loaded, Error> {
+        let Self { hits, loaded, shared, uniform, left_out, .. } = self;
         match self.failed.first() {
-            None => Ok(self),
+            None => Ok(Loaded { hits, loaded, shared, uniform, left_out }),
             Some(f) => Err(Error::Tile { tile: f.tile, error: f.error.clone() }),
         }
     }
@@ -101,7 +117,9 @@ impl<B: Backend> Engine<B> {
                     // 6. Publish what was loaded, report what was not.
                     self.publish(array, &claimed, outcomes, &mut report);
                 }
-                Claim::Others(loading) => self.await_others(array, &loading, &mut missing, &mut report)?,
+                Claim::Others(loading) => {
+                    self.await_others(array, &loading, &mut missing, &mut report, deadline)?
+                }
                 Claim::Blocked(epoch) => {
                     self.await_change(missing_bytes(array, &missing), epoch, deadline)?;
                 }
@@ -138,7 +156,12 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Asks the source which of the missing tiles are uniform: those need no memory. A source that panics when asked is asked again by the load, which reports it.
-    fn note_uniform(&self, array: &ArrayShared<B>, missing: &mut Vec<TileId>, report: &mut Report) {
+    pub(super) fn note_uniform(
+        &self,
+        array: &ArrayShared<B>,
+        missing: &mut Vec<TileId>,
+        report: &mut Report,
+    ) {
         missing.retain(|&tile| {
             if array.planes.is_uniform(tile) {
                 report.uniform += 1;
@@ -201,16 +224,19 @@ impl<B: Backend> Engine<B> {
 
     /// Waits for tiles that other requests load, and shares their outcome. What they gave up is missing again.
     ///
-    /// There is no deadline: whoever loads has one for everything but the source itself.
+    /// There is no deadline, because whoever loads has one for everything but the source itself, unless this thread is loading too: then the others may be waiting for
+    /// it.
     ///
     /// # Errors
-    /// [`ResidencyError::FramesOpen`]: the others wait for a frame that this thread holds.
+    /// [`ResidencyError::FramesOpen`]: the others wait for a frame that this thread holds. [`ResidencyError::LoadsItself`]: a source asked for a tile whose load did not end in
+    /// time.
     fn await_others(
         &self,
         array: &ArrayShared<B>,
         others: &[(TileId, Arc<Loading>)],
         missing: &mut Vec<TileId>,
         report: &mut Report,
+        deadline: Deadline,
     ) -> Result<(), Error> {
         let pending = others.iter().filter(|(_, loading)| loading.outcome.get().is_none());
         let pending: Vec<_> =
@@ -220,7 +246,14 @@ impl<B: Backend> Engine<B> {
         }
         let mut state = self.lock();
         while others.iter().any(|(_, loading)| loading.outcome.get().is_none()) {
-            state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            if !is_loading() {
+                state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            } else if self.wait_for_change(state, deadline) {
+                state = self.lock();
+            } else {
+                let tile = others.first().map_or_else(TileCoord::default, |(tile, _)| array.coord(*tile));
+                return Err(ResidencyError::LoadsItself { tile }.into());
+            }
         }
         drop(state);
         for (tile, loading) in others {

@@ -117,8 +117,12 @@ impl<T: Voxel, S: TileSource<T>> Typed<T, S> {
 
 /// Calls into a source: a panic there is an error of the tile.
 fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
-    catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|panic| Err(SourceError::Panicked { message: message(panic.as_ref()) }))
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let message = message(panic.as_ref());
+        // What was thrown may panic again when it is dropped.
+        std::mem::forget(panic);
+        Err(SourceError::Panicked { message })
+    })
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

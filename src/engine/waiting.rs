@@ -2,7 +2,7 @@
 //!
 //! Each thread knows which frames it opened itself: a request that would have to wait for one of those is told so instead of waiting for ever.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
@@ -25,6 +25,29 @@ pub(crate) struct OpenFrame<'e, B: Backend> {
     engine: &'e Engine<B>,
     token: FrameToken,
     not_send: std::marker::PhantomData<std::sync::MutexGuard<'static, ()>>,
+}
+
+thread_local! {
+    /// How many loads this thread is in the middle of: a source may ask for tiles itself.
+    static LOADS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs a load, in which this thread is known to be loading.
+pub(super) fn while_loading<R>(load: impl FnOnce() -> R) -> R {
+    struct Depth;
+    impl Drop for Depth {
+        fn drop(&mut self) {
+            LOADS.set(LOADS.get() - 1);
+        }
+    }
+    LOADS.set(LOADS.get() + 1);
+    let _depth = Depth;
+    load()
+}
+
+/// Whether this thread is in the middle of a load, so that what it waits for may be waiting for it.
+pub(super) fn is_loading() -> bool {
+    LOADS.get() > 0
 }
 
 impl<'e, B: Backend> OpenFrame<'e, B> {

@@ -37,6 +37,10 @@ impl<T: Scalar> Volume<T> for View<'_, T> {
     fn cell_range(&self, tile: TileCoord, cell: usize) -> Option<(f32, f32)> {
         Self::cell_range(self, tile, cell)
     }
+
+    fn version(&self) -> u64 {
+        self.identity()
+    }
 }
 
 /// The picture that unlimited memory would give, bit for bit, under any budget that holds the pages of one sample's support.

@@ -62,7 +62,7 @@ struct Known {
 
 type Shard = RwLock<HashMap<TileCoord, Known>>;
 
-/// What is known of empty space. Keep one from picture to picture: as long as transfer function, mode and volume stay the same, nothing of it is
+/// What is known of empty space. Keep one from picture to picture of one volume: as long as transfer function, mode and volume stay the same, nothing of it is
 /// worked out again.
 ///
 /// **Cost**: four bytes for each cell of the bricks that rays have met, and a bit for each voxel of those of them that were resident. It forgets everything when that

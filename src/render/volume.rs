@@ -18,7 +18,7 @@ pub enum Brick<'a, T> {
 
 /// A volume in bricks, some of which are there.
 ///
-/// A brick must not change, nor go from there to missing, while a call that was given the volume runs.
+/// A brick's voxels must not change while a call that was given the volume runs. It may go missing: then it is reported as wanted, like one that never was there.
 pub trait Volume<T: Scalar>: Sync {
     /// Size in voxels.
     fn extent(&self) -> Extent;

@@ -294,6 +294,11 @@ impl Residency {
         self.held.contains_key(&key)
     }
 
+    /// Whether a pin holds the page's memory.
+    pub(crate) fn is_pinned(&self, key: PageKey) -> bool {
+        self.held.get(&key).is_some_and(|h| h.pins > 0)
+    }
+
     fn entry(&mut self, key: PageKey, bytes: u64) -> &mut Hold {
         let in_order = self.recency.remove(key).is_some();
         let hold = self.held.entry(key).or_default();

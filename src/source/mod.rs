@@ -46,7 +46,8 @@ pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 
 /// Where the tiles of an array come from.
 ///
-/// Called from several threads at once, from the loading pool or from the thread that made the request. A source may itself read another array.
+/// Called from several threads at once, from the loading pool or from the thread that made the request. A source may itself read another array, as long as that does not
+/// lead back to the tile being loaded ([`ResidencyError::LoadsItself`](crate::ResidencyError::LoadsItself) after the pool's patience).
 /// A panic in a source becomes a [`SourceError::Panicked`] of that tile.
 pub trait TileSource<T: Voxel>: Send + Sync {
     /// Size of the volume in voxels. Constant.

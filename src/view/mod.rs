@@ -96,6 +96,9 @@ impl<'f, T: Voxel> View<'f, T> {
 
     /// The voxel at `[x, y, z]`, or `None` where its tile is not there or the position is outside the array.
     ///
+    /// A tile that nobody asked for since the frame began may become invisible in the middle of it, and visible again: its memory stays, but another request wants
+    /// it next. To be sure of tiles, ask for them within the frame, or pin them.
+    ///
     /// **Cost**: about a nanosecond plus the cache misses of the voxel and of its bit; no system call.
     #[must_use]
     #[inline(always)]
@@ -109,6 +112,12 @@ impl<'f, T: Voxel> View<'f, T> {
         } else {
             self.uniform(slot)
         }
+    }
+
+    /// A number that no other array of this process has.
+    #[cfg(feature = "render")]
+    pub(crate) fn identity(&self) -> u64 {
+        self.offsets.identity()
     }
 
     /// A reader that remembers the tile it read last: for loops that stay near.

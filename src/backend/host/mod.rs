@@ -185,6 +185,7 @@ impl Backend for HostBackend {
         offset_bytes: u64,
         page: HostPage,
     ) -> Result<(), Refused<HostPage>> {
+        let _mapping = reservation.inner.mapping();
         if let Err(error) = self.check_map(reservation, offset_bytes, &page) {
             return Err(Refused { error, page });
         }
@@ -210,6 +211,7 @@ impl Backend for HostBackend {
 
     fn unmap(&self, reservation: &HostReservation, offset_bytes: u64) -> Result<HostPage, BackendError> {
         self.check_owner("unmap", reservation)?;
+        let _mapping = reservation.inner.mapping();
         let held = reservation.inner.books().unmap(offset_bytes)?;
         if !held.settled {
             self.memory.unmap(held.page.id());

@@ -81,6 +81,8 @@ pub(super) struct Inner {
     pub(super) mode: Mode,
     pub(super) memory: Arc<Memory>,
     books: Mutex<Books<Held>>,
+    /// Held for a whole `map` or `unmap`: between its check and its entry in the books nobody else may map or unmap.
+    mapping: Mutex<()>,
     _taken: Taken,
 }
 
@@ -98,10 +100,23 @@ impl Inner {
         if mode == Mode::Pooled {
             memory.count_pooled(page_bytes, true);
         }
-        Ok(Self { range, page_bytes, mode, memory, books: Mutex::new(Books::new(spec)), _taken: taken })
+        Ok(Self {
+            range,
+            page_bytes,
+            mode,
+            memory,
+            books: Mutex::new(Books::new(spec)),
+            mapping: Mutex::new(()),
+            _taken: taken,
+        })
     }
 
     /// Nothing panics while the lock is held, and every step leaves the books true.
+    /// The right to map and unmap.
+    pub(super) fn mapping(&self) -> MutexGuard<'_, ()> {
+        self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn books(&self) -> MutexGuard<'_, Books<Held>> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
