@@ -12,6 +12,8 @@ use crate::voxel::Scalar;
 pub(crate) struct Grid {
     pub(crate) extent: [i64; 3],
     pub(crate) brick: [i64; 3],
+    /// Voxels of a brick between neighbours along each axis.
+    pub(crate) stride: [i64; 3],
     /// Voxels to bricks. Larger than any position where there is one brick.
     brick_shift: [u32; 3],
     pub(crate) cell_shift: [u32; 3],
@@ -36,6 +38,7 @@ impl Grid {
         let mut grid = Self {
             extent: extent.to_array().map(u64::cast_signed),
             brick: brick.to_array().map(u64::cast_signed),
+            stride: [0; 3],
             brick_shift: [ALL; 3],
             cell_shift: [0; 3],
             cells: [0; 3],
@@ -57,6 +60,7 @@ impl Grid {
         }
         let voxels = brick.checked_volume().and_then(|v| usize::try_from(v).ok());
         grid.brick_voxels = voxels.ok_or_else(|| bad("a brick is too large"))?;
+        grid.stride = [1, grid.brick[0], grid.brick[0] * grid.brick[1]];
         let cells = grid.cells.into_iter().try_fold(1usize, usize::checked_mul);
         cells.filter(|&c| c <= 1 << 32).ok_or_else(|| bad("a brick has too many cells"))?;
         Ok(grid)

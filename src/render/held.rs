@@ -40,14 +40,9 @@ const MIDDLE: usize = 13;
 const FAR: usize = 27;
 
 impl<'a, T: Scalar> Held<'a, T> {
-    #[expect(clippy::cast_possible_wrap, reason = "below 27")]
     pub(crate) fn new<V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3], cells: Arc<Cells>) -> Self {
         let around = std::array::from_fn(|i| {
-            let there = [
-                tile[0] + (i % 3) as i64 - 1,
-                tile[1] + (i / 3 % 3) as i64 - 1,
-                tile[2] + (i / 9) as i64 - 1,
-            ];
+            let there = std::array::from_fn(|a| tile[a] + [-1, 0, 1][i / [1, 3, 9][a] % 3]);
             look_up(volume, grid, there)
         });
         let [sx, sy] =
@@ -128,11 +123,9 @@ impl<'a, T: Scalar> Held<'a, T> {
     /// A gradient anywhere near the brick; `None` where part of its support is missing.
     #[inline(always)]
     pub(crate) fn gradient<V: Volume<T>>(&self, volume: &V, grid: &Grid, p: [i64; 3]) -> Option<[f32; 3]> {
-        let ((x, fx), (y, fy), (z, fz)) = (
-            self.support::<4>(grid, 0, p[0], 1),
-            self.support::<4>(grid, 1, p[1], 1),
-            self.support::<4>(grid, 2, p[2], 1),
-        );
+        let (x, fx) = self.support::<4>(grid, 0, p[0], 1);
+        let (y, fy) = self.support::<4>(grid, 1, p[1], 1);
+        let (z, fz) = self.support::<4>(grid, 2, p[2], 1);
         let mut voxels = [[[0.0; 4]; 4]; 4];
         for (iy, iz) in ROWS_OF_A_GRADIENT {
             voxels[iz][iy] = self.run::<4, V>(volume, grid, &x, y[iy], z[iz])?;
@@ -156,7 +149,7 @@ impl<'a, T: Scalar> Held<'a, T> {
         {
             // Rising offsets are in one brick, as each begins again at 0.
             let run = voxels.get(from..from + N)?.first_chunk::<N>()?;
-            return Some(run.map(T::to_f32));
+            return Some(run.map(Scalar::to_f32));
         }
         let mut run = [0.0; N];
         for (value, &x) in run.iter_mut().zip(x) {
@@ -170,9 +163,8 @@ impl<'a, T: Scalar> Held<'a, T> {
     fn support<const N: usize>(&self, grid: &Grid, axis: usize, p: i64, before: i64) -> ([Place; N], f32) {
         let last = grid.extent[axis] - 1;
         let (below, fraction) = split(p.max(0).min(last << 32));
-        let first = i64::from(below) - before;
-        let mut places = [Place { brick: 0, slot: 0, offset: 0 }; N];
-        for (voxel, place) in (first..).zip(&mut places) {
+        let mut places = [Place { voxel: 0, slot: 0, offset: 0 }; N];
+        for (place, voxel) in places.iter_mut().zip(i64::from(below) - before..) {
             *place = self.place(grid, axis, voxel.max(0).min(last));
         }
         (places, fraction)
@@ -181,27 +173,25 @@ impl<'a, T: Scalar> Held<'a, T> {
     #[inline(always)]
     fn place(&self, grid: &Grid, axis: usize, voxel: i64) -> Place {
         let weight = [1, 3, 9][axis];
-        let stride = [1, grid.brick[0], grid.brick[0] * grid.brick[1]][axis];
-        let brick = grid.brick_of(axis, voxel);
+        let edge = grid.brick[axis];
+        let local = voxel - self.origin[axis];
         // 0 for the brick before, 1 for this one, 2 for the next.
-        let near = (brick - self.tile[axis] + 1).cast_unsigned();
-        let within = voxel - brick * grid.brick[axis];
+        let near = usize::from(local >= 0) + usize::from(local >= edge);
+        let within = local - [-edge, 0, edge][near];
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "within a brick that fits memory"
         )]
-        let (slot, offset) =
-            (if near < 3 { near as usize * weight } else { FAR }, (within * stride) as usize);
-        Place { brick, slot, offset }
+        let offset = (within * grid.stride[axis]) as usize;
+        Place { voxel, slot: if (0..edge).contains(&within) { near * weight } else { FAR }, offset }
     }
 
     #[inline(always)]
     fn voxel<V: Volume<T>>(&self, volume: &V, grid: &Grid, x: Place, y: Place, z: Place) -> Option<f32> {
         let slot = x.slot + y.slot + z.slot;
-        let brick = match self.around.get(slot) {
-            Some(&brick) => brick,
-            None => look_up(volume, grid, [x.brick, y.brick, z.brick]),
+        let Some(&brick) = self.around.get(slot) else {
+            return far(volume, grid, [x.voxel, y.voxel, z.voxel]);
         };
         match brick {
             Brick::Resident(voxels) => voxels.get(x.offset + y.offset + z.offset).map(|v| v.to_f32()),
@@ -214,11 +204,26 @@ impl<'a, T: Scalar> Held<'a, T> {
 /// Where a voxel is along one axis.
 #[derive(Clone, Copy)]
 struct Place {
-    brick: i64,
+    voxel: i64,
     /// This axis' part of the index into the bricks around; `FAR` where it is beyond them.
     slot: usize,
     /// This axis' part of the offset into the brick.
     offset: usize,
+}
+
+/// A voxel that is in none of the bricks around: bricks are shorter than a support there.
+#[cold]
+fn far<T: Scalar, V: Volume<T>>(volume: &V, grid: &Grid, voxel: [i64; 3]) -> Option<f32> {
+    let tile = std::array::from_fn(|a| grid.brick_of(a, voxel[a]));
+    let origin = grid.origin(tile);
+    match look_up(volume, grid, tile) {
+        Brick::Resident(voxels) => {
+            let offset: i64 = (0..3).map(|a| (voxel[a] - origin[a]) * grid.stride[a]).sum();
+            usize::try_from(offset).ok().and_then(|i| voxels.get(i)).map(|v| v.to_f32())
+        }
+        Brick::Uniform(value) => Some(value.to_f32()),
+        Brick::Missing => None,
+    }
 }
 
 fn look_up<'a, T: Scalar, V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3]) -> Brick<'a, T> {

@@ -246,9 +246,9 @@ impl<'a, T: Scalar, V: Volume<T>> Ranges<'a, T, V> {
     /// The range of a cell counted from this brick's first; the last ones belong to the next brick.
     fn of(&self, mut cell: [usize; 3]) -> Range {
         let mut which = 0;
-        for (a, (cell, &cells)) in cell.iter_mut().zip(&self.grid.cells).enumerate() {
+        for (axis, (cell, cells)) in cell.iter_mut().zip(self.grid.cells).enumerate() {
             if *cell == cells {
-                which |= 1 << a;
+                which |= 1 << axis;
                 *cell = 0;
             }
         }

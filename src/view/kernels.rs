@@ -31,10 +31,9 @@ fn position(first: [i64; 3], step: [i64; 3], lane: u32) -> [i64; 3] {
 
 /// A brick's voxels, as the kernels want them.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_field_names, reason = "they are the voxels")]
 pub(crate) struct Voxels<'a, T> {
-    /// Between 4 and `i32::MAX` of them.
-    voxels: &'a [T],
+    /// Between 4 and `i32::MAX` voxels.
+    all: &'a [T],
     stride_y: i32,
     stride_z: i32,
 }
@@ -45,7 +44,7 @@ impl<'a, T> Voxels<'a, T> {
         let count = i32::try_from(voxels.len()).ok()?;
         let fits = count >= 4 && stride_y <= voxels.len() && stride_z <= voxels.len();
         let (stride_y, stride_z) = (i32::try_from(stride_y).ok()?, i32::try_from(stride_z).ok()?);
-        fits.then_some(Self { voxels, stride_y, stride_z })
+        fits.then_some(Self { all: voxels, stride_y, stride_z })
     }
 }
 
@@ -199,12 +198,11 @@ pub(crate) fn compiled_for_machine<R>(simd: bool, work: impl FnOnce() -> R) -> R
 #[inline(always)]
 #[expect(
     clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
-    reason = "the halves are taken as they are, and 24 bits fit a float exactly"
+    reason = "the halves of a number; 24 bits fit a float exactly"
 )]
 pub(crate) fn split(p: i64) -> (i32, f32) {
-    ((p >> 32) as i32, ((p as u32) >> 8) as i32 as f32 * FRACTION)
+    ((p >> 32) as i32, ((p as u32) >> 8).cast_signed() as f32 * FRACTION)
 }
 
 /// 2^-24.
@@ -253,7 +251,7 @@ impl<T: Scalar> Voxels<'_, T> {
         let rows =
             y.wrapping_mul(i64::from(self.stride_y)).wrapping_add(z.wrapping_mul(i64::from(self.stride_z)));
         let offset = usize::try_from(x.wrapping_add(rows)).ok();
-        offset.and_then(|i| self.voxels.get(i)).map_or(0.0, |v| v.to_f32())
+        offset.and_then(|i| self.all.get(i)).map_or(0.0, |v| v.to_f32())
     }
 }
 

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "gathers, and calls that need a feature found at run time")]
 
 use std::any::Any;
-#[allow(clippy::wildcard_imports, reason = "fifty intrinsics")]
+#[expect(clippy::wildcard_imports, reason = "forty instructions, each named for what it is")]
 use std::arch::x86_64::*;
 
 use super::{Batch, CellKind, Cells, FRACTION, Kernels, LANES, Lanes, Ramp, SCAN, Scanned, Test, Voxels};
@@ -226,7 +226,7 @@ macro_rules! kernels_of {
                 let [fx, fy, fz] = p.fraction;
                 let (down, back) = (_mm256_set1_epi32(v.stride_y), _mm256_set1_epi32(v.stride_z));
                 let row = |at| {
-                    let [a, b] = $pairs(v.voxels, at);
+                    let [a, b] = $pairs(v.all, at);
                     lerp(a, b, fx)
                 };
                 let slice = |at| lerp(row(at), row(_mm256_add_epi32(at, down)), fy);
@@ -249,10 +249,10 @@ macro_rules! kernels_of {
                     _mm256_add_epi32(p.offset, _mm256_set1_epi32(by))
                 };
                 // The two voxels of a row around the sample, and the two around those.
-                let inner = |y, z| $pairs(v.voxels, at(y, z));
+                let inner = |y, z| $pairs(v.all, at(y, z));
                 let all = |y, z| {
-                    let [before, here] = $pairs(v.voxels, _mm256_sub_epi32(at(y, z), _mm256_set1_epi32(1)));
-                    let [next, after] = $pairs(v.voxels, _mm256_add_epi32(at(y, z), _mm256_set1_epi32(1)));
+                    let [before, here] = $pairs(v.all, _mm256_sub_epi32(at(y, z), _mm256_set1_epi32(1)));
+                    let [next, after] = $pairs(v.all, _mm256_add_epi32(at(y, z), _mm256_set1_epi32(1)));
                     [before, here, next, after]
                 };
                 let (r11, r21, r12, r22) = (all(0, 0), all(1, 0), all(0, 1), all(1, 1));
