@@ -178,13 +178,16 @@ impl<'a, T: Scalar> Held<'a, T> {
         // 0 for the brick before, 1 for this one, 2 for the next.
         let near = usize::from(local >= 0) + usize::from(local >= edge);
         let within = local - [-edge, 0, edge][near];
+        if !(0..edge).contains(&within) {
+            return Place { voxel, slot: FAR, offset: 0 };
+        }
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "within a brick that fits memory"
         )]
         let offset = (within * grid.stride[axis]) as usize;
-        Place { voxel, slot: if (0..edge).contains(&within) { near * weight } else { FAR }, offset }
+        Place { voxel, slot: near * weight, offset }
     }
 
     #[inline(always)]

@@ -38,7 +38,7 @@ pub trait Volume<T: Scalar>: Sync {
     /// **Shape**: cells count x fastest, then y, then z, over `ceil(brick / cell)` cells along each axis.
     fn cell_range(&self, tile: TileCoord, cell: usize) -> Option<(f32, f32)>;
 
-    /// A number that changes whenever a known range does, so that what was kept from it is dropped.
+    /// A number that changes whenever a voxel that was there, or a known range, does: what was kept from either (see [`SkipCache`](super::SkipCache)) is dropped then.
     fn version(&self) -> u64 {
         0
     }
