@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "gathers, and calls that need a feature found at run time")]
 
 use std::any::Any;
-#[expect(clippy::wildcard_imports, reason = "forty instructions, each named for what it is")]
+#[allow(clippy::wildcard_imports, reason = "forty instructions, each named for what it is")]
 use std::arch::x86_64::*;
 
 use super::{Batch, CellKind, Cells, FRACTION, Kernels, LANES, Lanes, Ramp, SCAN, Scanned, Test, Voxels};

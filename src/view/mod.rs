@@ -3,9 +3,9 @@
 //! A read is: which tile (shifts), is its bit set (one load), where in the reservation (shifts and adds), load.
 #![expect(unsafe_code, reason = "reads of memory whose tile's bit was seen set, within a frame")]
 
+use crate::sync::{AtomicU64, Ordering};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::geometry::{Coord, Extent};
 use crate::layout::{Layout, TileCoord, TileId};
