@@ -210,12 +210,6 @@ pub(crate) fn stamp(page: &AtomicU64, time: u64) {
     }
 }
 
-/// As [`stamp`], for who holds the right to stamp and has the latest time of all: one plain store.
-#[inline(always)]
-pub(crate) fn stamp_latest(page: &AtomicU64, time: u64) {
-    page.store(time, Ordering::Relaxed);
-}
-
 /// The fence between stamping a batch and testing its bits for good; on the evictor's side [`FrameClock::barrier`] is its counterpart.
 #[inline]
 pub(crate) fn settle() {

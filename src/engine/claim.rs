@@ -48,7 +48,6 @@ impl<B: Backend> Engine<B> {
         array.check()?;
         let mut guard = self.lock();
         let state = &mut *guard;
-        let stamping = self.lock_stamping();
         let time = self.clock.tick();
         let sorted = state.sort_out(array, missing, time, report);
         if missing.is_empty() {
@@ -65,7 +64,6 @@ impl<B: Backend> Engine<B> {
         for &tile in requested.iter().filter(|&&tile| array.planes.is_resident(tile)) {
             stamp(array.planes.stamp(array.layout.page_of(tile)), time);
         }
-        drop(stamping);
         let mut pages: Vec<_> = sorted.free.iter().map(|&tile| array.layout.page_of(tile)).collect();
         pages.dedup();
         let bytes = array.layout.page_bytes();
@@ -168,12 +166,9 @@ impl<B: Backend> Engine<B> {
                 publish(array.planes.resident_word(tile), 1 << (tile.0 & 63));
             }
         }
-        {
-            let _stamping = self.lock_stamping();
-            let time = self.clock.tick();
-            for &page in &claimed.pages {
-                stamp(array.planes.stamp(page), time);
-            }
+        let time = self.clock.tick();
+        for &page in &claimed.pages {
+            stamp(array.planes.stamp(page), time);
         }
         state.release(array, &claimed.pages);
         for (&tile, outcome) in claimed.tiles.iter().zip(outcomes) {

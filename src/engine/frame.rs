@@ -173,7 +173,7 @@ mod tests {
 #[cfg(all(test, vastgrid_loom))]
 mod loom_tests {
     use super::*;
-    use crate::planes::{hide, is_visible, publish, settle, stamp, stamp_latest};
+    use crate::planes::{hide, is_visible, publish, settle, stamp};
     use loom::sync::Arc;
     use loom::thread;
 
@@ -245,7 +245,7 @@ mod loom_tests {
             let requester = {
                 let (clock, tile) = (clock.clone(), tile.clone());
                 thread::spawn(move || {
-                    stamp_latest(&tile.stamp, clock.tick());
+                    stamp(&tile.stamp, clock.tick());
                     settle();
                     is_visible(&tile.bit, 0)
                 })
@@ -267,7 +267,7 @@ mod loom_tests {
                 thread::spawn(move || {
                     // Open until the test ends.
                     let frame = clock.open(0);
-                    stamp_latest(&tile.stamp, clock.tick());
+                    stamp(&tile.stamp, clock.tick());
                     settle();
                     (is_visible(&tile.bit, 0), frame)
                 })

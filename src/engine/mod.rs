@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Two locks: `state` (what is where; short) and `vmm` (mapping calls; one thread at a time). Neither is ever held while the other is taken, across a
-//! call of a source, or while anything is waited for. A third, `stamping`, orders the stamps of concurrent batches of hits: a microsecond each, and nothing is taken under it.
+//! call of a source, or while anything is waited for.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
@@ -121,8 +121,6 @@ pub(crate) struct Engine<B: Backend> {
     state: Mutex<State<B>>,
     changed: Condvar,
     vmm: Mutex<Vmm<B>>,
-    /// The right to stamp pages: stamps are stored in the order of their times. Held for one pass over a batch, and nothing is locked under it.
-    stamping: Mutex<()>,
     workers: Workers,
     patience: Duration,
 }
@@ -156,7 +154,6 @@ impl<B: Backend> Engine<B> {
             state: Mutex::new(state),
             changed: Condvar::new(),
             vmm: Mutex::new(Vmm { idle: HashMap::new() }),
-            stamping: Mutex::new(()),
             workers: Workers::new(config.threads)?,
             patience: config.patience,
         }))
@@ -215,10 +212,6 @@ impl<B: Backend> Engine<B> {
     /// The state. A panic while it was held is a bug of this crate, but no reason to bring other threads down.
     fn lock(&self) -> MutexGuard<'_, State<B>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_stamping(&self) -> MutexGuard<'_, ()> {
-        self.stamping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_vmm(&self) -> MutexGuard<'_, Vmm<B>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
 use crate::layout::{PageId, TileCoord, TileId};
-use crate::planes::{settle, stamp_latest};
+use crate::planes::{settle, stamp};
 use crate::residency::NoRoom;
 use crate::stats::count;
 
@@ -140,24 +140,15 @@ impl<B: Backend> Engine<B> {
 
     /// Stamps the tiles that are resident and returns those that are not. A tile that is seen resident here is not evicted before others are.
     fn look_up(&self, array: &ArrayShared<B>, tiles: &[TileId], report: &mut Report) -> Vec<TileId> {
+        let time = self.clock.tick();
         let planes = &array.planes;
-        {
-            let _stamping = self.lock_stamping();
-            let time = self.clock.tick();
-            for &tile in tiles {
-                if planes.is_resident(tile) {
-                    stamp_latest(planes.stamp(array.layout.page_of(tile)), time);
-                }
+        for &tile in tiles {
+            if planes.is_resident(tile) {
+                stamp(planes.stamp(array.layout.page_of(tile)), time);
             }
         }
         settle();
-        // One branch for all where all are there, as they mostly are.
-        let there = tiles.iter().map(|&tile| usize::from(planes.is_resident(tile))).sum::<usize>();
-        let missing: Vec<_> = if there == tiles.len() {
-            Vec::new()
-        } else {
-            tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect()
-        };
+        let missing: Vec<_> = tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect();
         let hits = tiles.len() - missing.len();
         report.hits = hits as u64;
         count(&self.counters.hits, hits);
