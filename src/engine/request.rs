@@ -70,6 +70,9 @@ impl Report {
     }
 }
 
+/// How long a shortage may last that nothing explains.
+const PASSING: std::time::Duration = std::time::Duration::from_millis(20);
+
 impl<B: Backend> Engine<B> {
     /// Makes `tiles` of the array resident. When it returns, each of them was resident (or uniform) at one moment and is the last to be evicted, or is reported.
     ///
@@ -296,7 +299,10 @@ impl<B: Backend> Engine<B> {
         let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
         // What an open frame asked for can go when the frame ends, unless that is this thread's own.
         let (spared_by_frames, own) = (framed && spared_bytes > 0, self.has_own_frame());
-        let hopeful = busy_bytes > 0 || spared_by_frames && !own;
+        // Nothing explains the shortage: a page is on its way from one state to another, or is held by someone who wants the same one. That passes soon or never.
+        let unexplained = busy_bytes + spared_bytes == 0 && pinned_bytes + needed_bytes <= budget_bytes;
+        let passing = unexplained && self.waited(deadline) < PASSING;
+        let hopeful = busy_bytes > 0 || passing || spared_by_frames && !own;
         if hopeful && self.wait_for_change(self.lock(), deadline) {
             return Ok(());
         }

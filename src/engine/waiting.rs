@@ -120,6 +120,11 @@ impl<B: Backend> Engine<B> {
         Ok(())
     }
 
+    /// How long the call has waited that has this deadline.
+    pub(super) fn waited(&self, deadline: Deadline) -> Duration {
+        self.patience.saturating_sub(deadline.0.saturating_duration_since(Instant::now()))
+    }
+
     /// Waits for any change of the state, or the deadline: then `false`.
     pub(super) fn wait_for_change(
         &self,
