@@ -14,7 +14,7 @@ use crate::backend::ZeroedWords;
 use crate::error::BackendError;
 use crate::geometry::Extent;
 use crate::layout::{Layout, PageId, TileId};
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering};
 use crate::voxel::Voxel;
 
 /// Words of a group of 64 tiles: resident, uniform, special, and one to spare, so that a group never crosses a cache line.
@@ -189,31 +189,10 @@ pub(crate) fn publish(word: &AtomicU64, mask: u64) {
     word.fetch_or(mask, Ordering::Release);
 }
 
-/// Makes tiles invisible; a [`FrameClock::barrier`] must follow before their memory may go.
-#[inline]
-pub(crate) fn hide(word: &AtomicU64, mask: u64) {
-    word.fetch_and(!mask, Ordering::Release);
-}
-
 /// Whether the bit is set; if so, the data published with it may be read.
 #[inline(always)]
 pub(crate) fn is_visible(word: &AtomicU64, bit: u64) -> bool {
     word.load(Ordering::Acquire) >> (bit & 63) & 1 == 1
-}
-
-/// Stamps a page as used: after [`settle`] either the evictor sees the stamp or the stamper sees the bit hidden. A stamp never goes back: a late stamper must
-/// not make a page look older than an open frame that asked for it.
-#[inline(always)]
-pub(crate) fn stamp(page: &AtomicU64, time: u64) {
-    if page.load(Ordering::Relaxed) < time {
-        page.fetch_max(time, Ordering::Relaxed);
-    }
-}
-
-/// The fence between stamping a batch and testing its bits for good; on the evictor's side [`FrameClock::barrier`] is its counterpart.
-#[inline]
-pub(crate) fn settle() {
-    fence(Ordering::SeqCst);
 }
 
 #[cfg(all(test, not(vastgrid_loom)))]

@@ -273,7 +273,6 @@ fn what_a_frame_showed_does_not_change_while_others_evict<B: HostAddressable>(ba
     let is_right =
         |tile: TileCoord, voxels: &[u16]| *voxels == *right[tiles.iter().position(|&t| t == tile).unwrap()];
     let (seen, kept, evicted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let lost = AtomicU64::new(0);
     let readers = AtomicU64::new(3);
     on_threads(6, |i| {
         let mut random = Random::new(i);
@@ -307,8 +306,7 @@ fn what_a_frame_showed_does_not_change_while_others_evict<B: HostAddressable>(ba
                     assert!(is_right(*tile, voxels), "{tile} changed under an open frame");
                 }
                 for &tile in asked.iter().filter(|_| granted) {
-                    // Known fault, see CHANGELOG.md: once in some ten thousand looks a tile goes out of sight although it was asked for. Its memory stays.
-                    lost.fetch_add(u64::from(!view.is_readable(tile)), Ordering::Relaxed);
+                    assert!(view.is_readable(tile), "{tile} was granted in this frame and is gone");
                     kept.fetch_add(1, Ordering::Relaxed);
                 }
                 thread::yield_now();
@@ -318,8 +316,6 @@ fn what_a_frame_showed_does_not_change_while_others_evict<B: HostAddressable>(ba
         readers.fetch_sub(1, Ordering::Relaxed);
     });
     let (seen, kept, evicted) = (seen.into_inner(), kept.into_inner(), evicted.into_inner());
-    let lost = lost.into_inner();
-    assert!(lost * 50 <= kept, "{lost} of {kept} looks found a tile gone that was asked for in the frame");
     assert!(seen > 100 && kept > 100 && evicted > 20, "too little happened: {seen} {kept} {evicted}");
 }
 

@@ -78,9 +78,8 @@ impl<B: Backend> Engine<B> {
         }
         state.residency.confirm(&claimed.plan);
         state.forget(&claimed.plan.victims);
-        drop(state);
+        self.notify(state);
         count(&self.counters.commits, claimed.plan.commits.len());
-        self.notify();
         Ok(claimed)
     }
 
@@ -103,8 +102,7 @@ impl<B: Backend> Engine<B> {
             state.unretire(&plan.victims);
             state.residency.abandon_failed(&plan);
         }
-        drop(state);
-        self.notify();
+        self.notify(state);
         result
     }
 

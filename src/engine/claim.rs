@@ -5,11 +5,12 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::layout::{PageId, TileId};
-use crate::planes::{hide, publish, stamp};
+use crate::planes::publish;
 use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 
-use super::frame::Epoch;
+use super::frame::{Epoch, Stamping};
 use super::request::Report;
+use super::waiting::Change;
 use super::{ArrayShared, Engine, Loading, Outcome, State};
 
 /// What a request does next.
@@ -20,9 +21,9 @@ pub(super) enum Claim {
     /// Everything still missing is being loaded by others.
     Others(Vec<(TileId, Arc<Loading>)>),
     /// Others are mapping or unmapping the pages of what is missing, once the frames up to this epoch have ended.
-    Blocked(Epoch),
+    Blocked { epoch: Epoch, seen: Change },
     /// There is no memory for it now. `framed`: frames were open when that was found.
-    NoRoom { why: NoRoom, framed: bool },
+    NoRoom { why: NoRoom, framed: bool, seen: Change },
 }
 
 /// Tiles that this request loads, the pages that it holds for them, and the plan that gives these memory.
@@ -37,33 +38,36 @@ pub(super) struct Claimed {
 impl<B: Backend> Engine<B> {
     /// Claims as many of the missing tiles as nobody else works on, and takes them (and those that are there after all) off the list.
     ///
-    /// The victims of the plan are retired: their bits are hidden, their memory is still there.
+    /// The victims of the plan are retired: their bits are hidden, their memory is still there. `held`: pages that the caller holds once, in order.
     pub(super) fn claim(
         &self,
         array: &Arc<ArrayShared<B>>,
         requested: &[TileId],
+        held: &[PageId],
         missing: &mut Vec<TileId>,
         report: &mut Report,
     ) -> Result<Claim, Error> {
         array.check()?;
         let mut guard = self.lock();
         let state = &mut *guard;
-        let time = self.clock.tick();
-        let sorted = state.sort_out(array, missing, time, report);
+        let stamping = self.clock.stamping();
+        let sorted = state.sort_out(array, missing, &stamping, report);
         if missing.is_empty() {
             return Ok(Claim::Others(Vec::new()));
         }
         if sorted.free.is_empty() {
             if sorted.others.is_empty() {
-                return Ok(Claim::Blocked(sorted.blocked_by));
+                return Ok(Claim::Blocked { epoch: sorted.blocked_by, seen: state.changes });
             }
             missing.retain(|tile| sorted.others.binary_search_by_key(tile, |(other, _)| *other).is_err());
             return Ok(Claim::Others(sorted.others));
         }
         // The pages of this request's own hits are as good as held: stamp them with a time of their own.
         for &tile in requested.iter().filter(|&&tile| array.planes.is_resident(tile)) {
-            stamp(array.planes.stamp(array.layout.page_of(tile)), time);
+            stamping.stamp(array.planes.stamp(array.layout.page_of(tile)));
         }
+        let time = stamping.time();
+        drop(stamping);
         let mut pages: Vec<_> = sorted.free.iter().map(|&tile| array.layout.page_of(tile)).collect();
         pages.dedup();
         let bytes = array.layout.page_bytes();
@@ -88,14 +92,15 @@ impl<B: Backend> Engine<B> {
             }
             Err(why) => {
                 state.release(array, &pages);
-                // What this request held itself was in nobody's way but its own.
-                let why = NoRoom { busy_bytes: state.residency.busy(), ..why };
-                Ok(Claim::NoRoom { why, framed })
+                // What nobody but this request holds was in nobody's way but its own.
+                let own = |key: PageKey| key.array == array.id && held.binary_search(&key.page).is_ok();
+                let why = NoRoom { busy_bytes: state.residency.busy(own), ..why };
+                Ok(Claim::NoRoom { why, framed, seen: state.changes })
             }
         }
     }
 
-    /// Makes a plan for `needs` and hides the bits of its victims. A victim that was asked for in that very moment is spared, and the plan made anew.
+    /// Makes a plan for `needs` and hides the bits of its victims. Where one of them is asked for in that very moment, the plan is made anew.
     fn plan_and_retire(
         &self,
         state: &mut State<B>,
@@ -126,24 +131,24 @@ impl<B: Backend> Engine<B> {
         self.clock.oldest().map_or(u64::MAX, |frame| frame.0)
     }
 
-    /// Hides the victims' bits. `None`: one of them was asked for meanwhile, or a frame was opened that had asked for it; all are visible again and the plan is
-    /// abandoned.
+    /// Hides the victims' bits. `None`: one of them was asked for meanwhile, or a frame was opened that had asked for it; nothing was hidden and the plan is abandoned.
     pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
-        for victim in &plan.victims {
-            state.each_resident_word(victim.key, |array, tile, mask| {
-                hide(array.planes.resident_word(tile), mask);
-            });
-        }
-        let retired = self.clock.barrier();
-        // Looked at after the barrier: whoever stamped a victim had its frame open before, so a frame missed above is seen here.
+        let stamping = self.clock.stamping();
+        // Whoever stamped a victim under this right had its frame open before, so it is seen here.
         let in_frame = self.oldest_frame();
         let asked_for =
             |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
         if plan.victims.iter().any(asked_for) {
-            state.unretire(&plan.victims);
             state.residency.abandon(plan);
             return None;
         }
+        for victim in &plan.victims {
+            state.each_resident_word(victim.key, |array, tile, mask| {
+                stamping.hide(array.planes.resident_word(tile), mask);
+            });
+        }
+        drop(stamping);
+        let retired = self.clock.barrier();
         state.evicting.extend(plan.victims.iter().map(|v| (v.key, retired)));
         Some(retired)
     }
@@ -166,10 +171,11 @@ impl<B: Backend> Engine<B> {
                 publish(array.planes.resident_word(tile), 1 << (tile.0 & 63));
             }
         }
-        let time = self.clock.tick();
+        let stamping = self.clock.stamping();
         for &page in &claimed.pages {
-            stamp(array.planes.stamp(page), time);
+            stamping.stamp(array.planes.stamp(page));
         }
+        drop(stamping);
         state.release(array, &claimed.pages);
         for (&tile, outcome) in claimed.tiles.iter().zip(outcomes) {
             if let Some(loading) = state.loading.remove(&(array.id, tile)) {
@@ -177,7 +183,9 @@ impl<B: Backend> Engine<B> {
                 let _ = loading.outcome.set(Some(outcome));
             }
         }
-        state.take_empty(array, &claimed.pages)
+        let empty = state.take_empty(array, &claimed.pages);
+        self.notify(guard);
+        empty
     }
 
     /// Ends a claim whose plan was not carried out: everything is as before, and whoever waits for the tiles may try for itself.
@@ -194,8 +202,7 @@ impl<B: Backend> Engine<B> {
                 let _ = loading.outcome.set(None);
             }
         }
-        drop(state);
-        self.notify();
+        self.notify(state);
     }
 }
 
@@ -215,7 +222,7 @@ impl<B: Backend> State<B> {
         &self,
         array: &Arc<ArrayShared<B>>,
         missing: &mut Vec<TileId>,
-        time: u64,
+        stamping: &Stamping<'_>,
         report: &mut Report,
     ) -> Sorted {
         let mut sorted = Sorted { free: Vec::new(), others: Vec::new(), blocked_by: Epoch(0) };
@@ -225,7 +232,7 @@ impl<B: Backend> State<B> {
             let key = array.key(page);
             let evicting = self.evicting.get(&key);
             if evicting.is_none() && table.is_some_and(|t| t.is_resident(tile)) {
-                stamp(array.planes.stamp(page), time);
+                stamping.stamp(array.planes.stamp(page));
                 report.hits += 1;
                 return false;
             }
@@ -262,7 +269,7 @@ impl<B: Backend> State<B> {
         let empty: Vec<_> = pages.iter().copied().filter(empty).collect();
         for &page in &empty {
             self.evicting.insert(array.key(page), Epoch(0));
-            self.residency.take_out(array.key(page));
+            self.residency.take_out(array.key(page), array.layout.page_bytes());
         }
         empty
     }

@@ -27,11 +27,10 @@ impl<B: Backend> Drop for Held<'_, B> {
         let mut state = self.engine.lock();
         state.release(self.array, &self.pages);
         let empty = state.take_empty(self.array, &self.pages);
-        drop(state);
+        self.engine.notify(state);
         if !empty.is_empty() {
             self.engine.decommit_empty(self.array, &empty);
         }
-        self.engine.notify();
     }
 }
 
@@ -59,9 +58,10 @@ impl<B: Backend> Engine<B> {
                 // What an open frame asked for stays in sight until it ends.
                 state.residency.abandon(&plan);
                 let (budget, pinned_bytes) = (state.residency.budget(), state.residency.pinned());
+                let seen = state.changes;
                 drop(guard);
                 let why = NoRoom { needed_bytes: spared_bytes, pinned_bytes, busy_bytes: 0, spared_bytes };
-                self.await_room(why, true, budget, deadline)?;
+                self.await_room(why, true, budget, seen, deadline)?;
                 continue;
             }
             if let Some(retired) = self.retire(state, &plan) {
@@ -105,13 +105,13 @@ impl<B: Backend> Engine<B> {
                     if result.is_err() && state.residency.budget() == bytes {
                         state.residency.set_budget(before);
                     }
-                    drop(state);
-                    self.notify();
+                    self.notify(state);
                     return result;
                 }
                 Err(why) => {
+                    let seen = state.changes;
                     drop(guard);
-                    self.await_room(why, in_frame != u64::MAX, bytes, deadline)?;
+                    self.await_room(why, in_frame != u64::MAX, bytes, seen, deadline)?;
                 }
             }
         }
@@ -158,15 +158,10 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Lets held pages go. Returns the bytes that come free by that.
-    pub(super) fn let_go(&self, array: &ArrayShared<B>, pages: &[PageId]) -> u64 {
-        if pages.is_empty() {
-            return 0;
+    pub(super) fn let_go(&self, array: &ArrayShared<B>, pages: &[PageId]) {
+        if !pages.is_empty() {
+            self.lock().release(array, pages);
         }
-        let mut state = self.lock();
-        let before = state.residency.loading();
-        state.release(array, pages);
-        before - state.residency.loading()
     }
 
     /// Pins the pages of `tiles` and makes the tiles resident. Returns the pages: each is to be unpinned once.
@@ -215,8 +210,7 @@ impl<B: Backend> Engine<B> {
             let evictable = state.is_evictable(array, page);
             state.residency.unpin(array.key(page), evictable, array.stamp_of(page));
         }
-        drop(state);
-        self.notify();
+        self.notify(state);
     }
 
     /// Pages that a failed batch committed and that no tile lives in go to the waiting ones. They are in `evicting` and out of the order.
@@ -245,32 +239,33 @@ impl<B: Backend> Engine<B> {
                     table.clear_page(page);
                 }
             } else {
-                // It stays as it is: mapped, empty, and first in line to be recycled.
-                state.residency.hold(key, bytes);
-                state.residency.unhold(key, true, 0);
+                state.residency.not_unmapped(key, bytes);
             }
         }
+        self.notify(guard);
     }
 
     /// Takes an array out that nobody can reach any more, and gives all its memory back. Its addresses go back when the caller drops it.
     pub(crate) fn remove_array(&self, array: &ArrayShared<B>) {
+        let bytes = array.layout.page_bytes();
         let pages = loop {
             let mut guard = self.lock();
             let state = &mut *guard;
             let busy = |keys: &HashMap<PageKey, Epoch>| keys.keys().any(|key| key.array == array.id);
             if busy(&state.evicting) || busy(&state.committing) {
                 // Others are taking its pages; that ends.
-                let _ = self.wait_for_change(guard, self.deadline());
+                let seen = state.changes;
+                drop(guard);
+                let _ = self.wait_for_change(seen, false, self.deadline());
                 continue;
             }
             let Some((_, table)) = state.arrays.remove(&array.id) else { return };
             let pages: Vec<_> = table.mapped().collect();
             for &page in &pages {
-                state.residency.take_out(array.key(page));
+                state.residency.take_out(array.key(page), bytes);
             }
             break pages;
         };
-        let bytes = array.layout.page_bytes();
         {
             let _vmm = self.lock_vmm();
             for &page in &pages {
@@ -284,7 +279,6 @@ impl<B: Backend> Engine<B> {
         for _ in &pages {
             state.residency.unmapped(bytes, false);
         }
-        drop(state);
-        self.notify();
+        self.notify(state);
     }
 }

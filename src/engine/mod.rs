@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Two locks: `state` (what is where; short) and `vmm` (mapping calls; one thread at a time). Neither is ever held while the other is taken, across a
-//! call of a source, or while anything is waited for.
+//! call of a source, or while anything is waited for. A third right, `stamping` of the frame clock, is taken for one pass over a batch; nothing is taken under it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
@@ -43,6 +43,7 @@ pub(crate) use typed::{BytesSource, RangeFn, Typed};
 pub(crate) use waiting::OpenFrame;
 
 use frame::{Epoch, FrameClock};
+use waiting::Change;
 use workers::Workers;
 
 /// What the engine keeps of one array. Shared by everyone who works on it.
@@ -103,6 +104,7 @@ struct State<B: Backend> {
     committing: HashMap<PageKey, Epoch>,
     /// Pages that some batch is taking memory from, once the frames up to an epoch have ended.
     evicting: HashMap<PageKey, Epoch>,
+    changes: Change,
 }
 
 /// Physical pages that wait to be mapped, by size. Its lock is the right to make mapping calls.
@@ -145,6 +147,7 @@ impl<B: Backend> Engine<B> {
             loading: HashMap::new(),
             committing: HashMap::new(),
             evicting: HashMap::new(),
+            changes: Change::default(),
         };
         Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, StdOrdering::Relaxed),

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
 use crate::layout::{PageId, TileCoord, TileId};
-use crate::planes::{settle, stamp};
 use crate::residency::NoRoom;
 use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
-use super::waiting::{Deadline, is_loading};
+use super::waiting::{Change, Deadline, is_loading};
 use super::{ArrayShared, Engine, Loading, Outcome};
 
 /// What became of a request, tile by tile. Tiles that were asked for twice and had to be loaded count once.
@@ -70,9 +69,6 @@ impl Report {
     }
 }
 
-/// How long a shortage may last that nothing explains.
-const PASSING: std::time::Duration = std::time::Duration::from_millis(20);
-
 impl<B: Backend> Engine<B> {
     /// Makes `tiles` of the array resident. When it returns, each of them was resident (or uniform) at one moment and is the last to be evicted, or is reported.
     ///
@@ -110,7 +106,7 @@ impl<B: Backend> Engine<B> {
         let deadline = self.deadline();
         while !missing.is_empty() {
             // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
-            match self.claim(array, tiles, &mut missing, &mut report)? {
+            match self.claim(array, tiles, held, &mut missing, &mut report)? {
                 Claim::Claimed(claimed) => {
                     Self::announce(array, &claimed.tiles);
                     // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
@@ -123,13 +119,12 @@ impl<B: Backend> Engine<B> {
                 Claim::Others(loading) => {
                     self.await_others(array, &loading, &mut missing, &mut report, deadline)?;
                 }
-                Claim::Blocked(epoch) => {
-                    self.await_change(missing_bytes(array, &missing), epoch, deadline)?;
+                Claim::Blocked { epoch, seen } => {
+                    self.await_change(missing_bytes(array, &missing), epoch, seen, deadline)?;
                 }
-                Claim::NoRoom { why, framed } => {
-                    let why =
-                        NoRoom { busy_bytes: why.busy_bytes.saturating_sub(self.let_go(array, held)), ..why };
-                    let waited = self.await_room(why, framed, self.budget(), deadline);
+                Claim::NoRoom { why, framed, seen } => {
+                    self.let_go(array, held);
+                    let waited = self.await_room(why, framed, self.budget(), seen, deadline);
                     self.hold_pages(array, held);
                     waited?;
                     if !held.is_empty() {
@@ -143,15 +138,17 @@ impl<B: Backend> Engine<B> {
 
     /// Stamps the tiles that are resident and returns those that are not. A tile that is seen resident here is not evicted before others are.
     fn look_up(&self, array: &ArrayShared<B>, tiles: &[TileId], report: &mut Report) -> Vec<TileId> {
-        let time = self.clock.tick();
-        let planes = &array.planes;
+        let (planes, layout) = (&array.planes, &array.layout);
+        let stamping = self.clock.stamping();
+        let mut missing = Vec::new();
         for &tile in tiles {
             if planes.is_resident(tile) {
-                stamp(planes.stamp(array.layout.page_of(tile)), time);
+                stamping.stamp(planes.stamp(layout.page_of(tile)));
+            } else {
+                missing.push(tile);
             }
         }
-        settle();
-        let missing: Vec<_> = tiles.iter().copied().filter(|&tile| !planes.is_resident(tile)).collect();
+        drop(stamping);
         let hits = tiles.len() - missing.len();
         report.hits = hits as u64;
         count(&self.counters.hits, hits);
@@ -222,7 +219,6 @@ impl<B: Backend> Engine<B> {
         if !empty.is_empty() {
             self.decommit_empty(array, &empty);
         }
-        self.notify();
     }
 
     /// Waits for tiles that other requests load, and shares their outcome. What they gave up is missing again.
@@ -251,12 +247,15 @@ impl<B: Backend> Engine<B> {
         while others.iter().any(|(_, loading)| loading.outcome.get().is_none()) {
             if !is_loading() {
                 state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
-            } else if self.wait_for_change(state, deadline) {
-                state = self.lock();
-            } else {
+                continue;
+            }
+            let seen = state.changes;
+            drop(state);
+            if !self.wait_for_change(seen, false, deadline) {
                 let tile = others.first().map_or_else(TileCoord::default, |(tile, _)| array.coord(*tile));
                 return Err(ResidencyError::LoadsItself { tile }.into());
             }
+            state = self.lock();
         }
         drop(state);
         for (tile, loading) in others {
@@ -273,11 +272,17 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits until another request's mapping calls, which wait for the frames up to `epoch`, are through.
-    fn await_change(&self, needed_bytes: u64, epoch: Epoch, deadline: Deadline) -> Result<(), Error> {
+    fn await_change(
+        &self,
+        needed_bytes: u64,
+        epoch: Epoch,
+        seen: Change,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
         if self.own_frame_until(epoch) {
             return Err(self.own_frame_in_the_way(needed_bytes));
         }
-        if self.wait_for_change(self.lock(), deadline) {
+        if self.wait_for_change(seen, false, deadline) {
             return Ok(());
         }
         let (frames, budget_bytes) = (self.clock.open_frames(), self.budget());
@@ -294,16 +299,14 @@ impl<B: Backend> Engine<B> {
         why: NoRoom,
         framed: bool,
         budget_bytes: u64,
+        seen: Change,
         deadline: Deadline,
     ) -> Result<(), Error> {
         let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
         // What an open frame asked for can go when the frame ends, unless that is this thread's own.
         let (spared_by_frames, own) = (framed && spared_bytes > 0, self.has_own_frame());
-        // Nothing explains the shortage: a page is on its way from one state to another, or is held by someone who wants the same one. That passes soon or never.
-        let unexplained = busy_bytes + spared_bytes == 0 && pinned_bytes + needed_bytes <= budget_bytes;
-        let passing = unexplained && self.waited(deadline) < PASSING;
-        let hopeful = busy_bytes > 0 || passing || spared_by_frames && !own;
-        if hopeful && self.wait_for_change(self.lock(), deadline) {
+        let hopeful = busy_bytes > 0 || spared_by_frames && !own;
+        if hopeful && self.wait_for_change(seen, framed, deadline) {
             return Ok(());
         }
         if spared_by_frames {

@@ -3,6 +3,7 @@
 //! Each thread knows which frames it opened itself: a request that would have to wait for one of those is told so instead of waiting for ever.
 
 use std::cell::{Cell, RefCell};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
@@ -85,6 +86,10 @@ fn own_frame(pool: u64, epoch: Epoch) -> bool {
     OWN.with_borrow(|own| own.iter().any(|&(p, opened)| p == pool && opened <= epoch))
 }
 
+/// How many changes of the state there have been that others may wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change(u64);
+
 /// The most that a call waits, from now on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
@@ -120,24 +125,14 @@ impl<B: Backend> Engine<B> {
         Ok(())
     }
 
-    /// How long the call has waited that has this deadline.
-    pub(super) fn waited(&self, deadline: Deadline) -> Duration {
-        self.patience.saturating_sub(deadline.0.saturating_duration_since(Instant::now()))
-    }
-
-    /// Waits for any change of the state, or the deadline: then `false`.
-    pub(super) fn wait_for_change(
-        &self,
-        state: std::sync::MutexGuard<'_, State<B>>,
-        deadline: Deadline,
-    ) -> bool {
+    /// Waits for a change of the state after `seen`, or the deadline: then `false`. A frame's end changes no state: who may be waiting for one looks again soon.
+    pub(super) fn wait_for_change(&self, seen: Change, framed: bool, deadline: Deadline) -> bool {
+        let state = self.lock();
+        if state.changes != seen {
+            return true;
+        }
         let Some(left) = deadline.0.checked_duration_since(Instant::now()) else { return false };
-        // A frame's end changes no state, so look again soon where frames may be what is in the way.
-        let nap = if self.clock.oldest().is_some() {
-            left.min(LOOK_AGAIN)
-        } else {
-            left.min(Duration::from_millis(50))
-        };
+        let nap = left.min(if framed { LOOK_AGAIN } else { Duration::from_millis(50) });
         drop(self.changed.wait_timeout(state, nap));
         true
     }
@@ -152,7 +147,10 @@ impl<B: Backend> Engine<B> {
         own_frame(self.id, Epoch(u64::MAX))
     }
 
-    pub(super) fn notify(&self) {
+    /// Tells whoever waits that the state has changed.
+    pub(super) fn notify(&self, mut state: MutexGuard<'_, State<B>>) {
+        state.changes.0 += 1;
+        drop(state);
         self.changed.notify_all();
     }
 }

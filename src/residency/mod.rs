@@ -79,14 +79,12 @@ impl Residency {
         self.held.values().filter(|h| h.mapped && h.pins > 0).map(|h| h.bytes).sum()
     }
 
-    /// Bytes that batches under way hold or are about to have: what may come free without anyone's pin being dropped.
-    pub(crate) fn busy(&self) -> u64 {
-        self.loading() + self.evicting + self.reserved
-    }
-
-    /// Bytes of pages with memory that batches under way hold.
-    pub(crate) fn loading(&self) -> u64 {
-        self.held.values().filter(|h| h.mapped && h.pins == 0).map(|h| h.bytes).sum()
+    /// Bytes that batches under way hold or are about to have: what may come free without anyone's pin being dropped. Each of the pages `own` is held once by who asks: what
+    /// nobody else holds of those does not count.
+    pub(crate) fn busy(&self, own: impl Fn(PageKey) -> bool) -> u64 {
+        let others = |key: PageKey, hold: &Hold| hold.loads > u32::from(own(key));
+        let held = self.held.iter().filter(|&(&key, h)| h.mapped && h.pins == 0 && others(key, h));
+        held.map(|(_, h)| h.bytes).sum::<u64>() + self.evicting + self.reserved
     }
 
     /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims in order of last use. `stamp_of` tells when a page was really last
@@ -251,17 +249,25 @@ impl Residency {
         *self.idle.entry(bytes).or_default() += 1;
     }
 
-    /// Takes a page out of the order, so that no plan picks it.
-    pub(crate) fn take_out(&mut self, key: PageKey) {
+    /// Takes a page out of the order, so that no plan picks it, to be unmapped outside any plan: [`Residency::unmapped`] or [`Residency::not_unmapped`] must follow.
+    pub(crate) fn take_out(&mut self, key: PageKey, bytes: u64) {
         self.recency.remove(key);
+        self.evicting += bytes;
     }
 
-    /// A committed page that was taken out lost its memory outside any plan: to the waiting pages, or to the system.
+    /// A page that was taken out lost its memory: to the waiting pages, or to the system.
     pub(crate) fn unmapped(&mut self, bytes: u64, now_idle: bool) {
+        self.evicting -= bytes;
         self.mapped -= bytes;
         if now_idle {
             self.add_idle(bytes);
         }
+    }
+
+    /// A page that was taken out could not be unmapped: it is first in line to be recycled.
+    pub(crate) fn not_unmapped(&mut self, key: PageKey, bytes: u64) {
+        self.evicting -= bytes;
+        self.recency.restore(&[Victim { key, bytes, stamp: 0 }]);
     }
 
     /// The plan that destroys all waiting pages.
@@ -328,7 +334,7 @@ impl Residency {
         NoRoom {
             needed_bytes,
             pinned_bytes: self.pinned(),
-            busy_bytes: self.busy(),
+            busy_bytes: self.busy(|_| false),
             spared_bytes: spared.iter().map(|v| v.bytes).sum(),
         }
     }
