@@ -1,8 +1,8 @@
 //! How fast do tiles of a file four times the budget come in, against an LRU of recycled buffers, zarrs and TensorStore?
 //!
 //! Workload V1G: 1024 x 512 x 512 f32 (1 GiB) in 1024 tiles of 64^3 (1 MiB), a budget of 256 MiB, every tile read is summed. Trace `perm`: every tile once, in random
-//! order; `walk`: 4096 reads that wander over 931 tiles. Cold: the file's pages are dropped before each round. `ahead` n: two more threads ask for the next n tiles
-//! while the first sums.
+//! order; `walk`: 4096 reads that wander over 931 tiles. Cold: the file's pages are dropped before each round. `ahead` n x m: n more threads ask for the next m
+//! tiles each, while the first sums.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -105,8 +105,27 @@ fn sum_of(array: &SparseArray3D<f32>, tile: TileCoord) -> f64 {
     }
 }
 
-/// One round over the trace. With `ahead`, the next tiles are pinned by a second thread while these are summed.
-fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
+/// Threads that ask for what comes next, and for how many tiles each at a time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ahead {
+    threads: usize,
+    tiles: usize,
+}
+
+impl std::fmt::Display for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} x {} ahead", self.threads, self.tiles)
+    }
+}
+
+const NOTHING: Ahead = Ahead { threads: 0, tiles: 0 };
+/// Eight tiles, so that eight reads may be in flight.
+const EIGHT: Ahead = Ahead { threads: 4, tiles: 2 };
+/// Where reads are short it pays to map and unmap more pages at a time.
+const MANY: Ahead = Ahead { threads: 2, tiles: 16 };
+
+/// One round over the trace. With `ahead`, the next tiles are pinned by other threads while these are summed.
+fn round(path: &Path, trace: &[u32], ahead: Ahead) -> f64 {
     let threads = std::env::var("THREADS").map_or(0, |t| t.parse().unwrap());
     let pool = Pool::with_config(
         HostBackend::new(),
@@ -119,7 +138,7 @@ fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
         .build()
         .unwrap();
     let tiles: Vec<_> = trace.iter().map(|&t| coord(t)).collect();
-    if ahead == 0 {
+    if ahead == NOTHING {
         return tiles
             .iter()
             .map(|&tile| {
@@ -128,14 +147,14 @@ fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
             })
             .sum();
     }
-    // Two threads ask, each for half as many tiles at a time, so that one's reads are under way while the other's come to an end.
-    let batches: Vec<_> = tiles.chunks(ahead / 2).collect();
-    let channels: [_; 2] = std::array::from_fn(|_| std::sync::mpsc::sync_channel(0));
+    // The threads ask in turn, so that some reads are under way while others come to an end.
+    let batches: Vec<_> = tiles.chunks(ahead.tiles).collect();
+    let channels = (0..ahead.threads).map(|_| std::sync::mpsc::sync_channel(0));
     std::thread::scope(|s| {
-        let receivers = channels.into_iter().enumerate().map(|(first, (send, receive))| {
+        let receivers = channels.enumerate().map(|(first, (send, receive))| {
             let (batches, array) = (&batches, &array);
             s.spawn(move || {
-                for batch in batches.iter().skip(first).step_by(2) {
+                for batch in batches.iter().skip(first).step_by(ahead.threads) {
                     if send.send(array.pin(batch).unwrap()).is_err() {
                         return;
                     }
@@ -145,7 +164,7 @@ fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
         });
         let receivers: Vec<_> = receivers.collect();
         let sum_batch = |(i, batch): (usize, &&[TileCoord])| {
-            let pins = receivers[i % 2].recv().unwrap();
+            let pins = receivers[i % ahead.threads].recv().unwrap();
             assert!(pins.report().failed.is_empty());
             batch.iter().map(|&tile| sum_of(&array, tile)).sum::<f64>()
         };
@@ -154,7 +173,7 @@ fn round(path: &Path, trace: &[u32], ahead: usize) -> f64 {
 }
 
 /// Microseconds a tile, median of the rounds.
-fn ours(path: &Path, trace: &[u32], ahead: usize, cold: bool) -> f64 {
+fn ours(path: &Path, trace: &[u32], ahead: Ahead, cold: bool) -> f64 {
     let mut times: Vec<_> = (0..ROUNDS)
         .map(|_| {
             if cold {
@@ -207,21 +226,22 @@ fn main() {
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status_mib("VmHWM");
     let mut rows = Vec::new();
-    for (name, trace, cold) in [
-        ("d_perm_cold", &perm, true),
-        ("d_perm_warm", &perm, false),
-        ("d_walk_cold", &walk, true),
-        ("d_walk_warm", &walk, false),
+    for (name, trace, cold, most) in [
+        ("d_perm_cold", &perm, true, EIGHT),
+        ("d_perm_warm", &perm, false, EIGHT),
+        ("d_walk_cold", &walk, true, MANY),
+        ("d_walk_warm", &walk, false, MANY),
     ] {
-        for ahead in [0, 8] {
+        for ahead in [NOTHING, most] {
             let us = ours(&path, trace, ahead, cold);
-            println!("vastgrid, {ahead} ahead      {name:<12} {us:8.1} us a tile");
+            println!("vastgrid, {ahead} {name:<12} {us:8.1} us a tile");
             rows.push((name, ahead, us));
         }
     }
     println!(
-        "vastgrid peak RSS {} MiB, of which {before} MiB before the first tile (budget {} MiB)",
+        "vastgrid peak RSS {} MiB, of which {before} MiB before the first tile and {} MiB of program text (budget {} MiB)",
         status_mib("VmHWM"),
+        status_mib("RssFile"),
         BUDGET >> 20
     );
 
@@ -237,9 +257,11 @@ fn main() {
     if peers.is_empty() {
         println!("set PEERBENCH and TENSORSTORE_BENCH to measure the peers in the same run");
     }
-    for (name, trace, cold, target_ahead) in
-        [("d_perm_cold", &perm, true, 8), ("d_walk_warm", &walk, false, 8), ("d_walk_warm", &walk, false, 0)]
-    {
+    for (name, trace, cold, target_ahead) in [
+        ("d_perm_cold", &perm, true, EIGHT),
+        ("d_walk_warm", &walk, false, MANY),
+        ("d_walk_warm", &walk, false, NOTHING),
+    ] {
         for (case, figures) in &peers {
             if let Some((_, us)) = figures.iter().find(|(n, _)| n == name) {
                 println!("{case:<24} {name:<12} {us:8.1} us a tile");
@@ -257,7 +279,7 @@ fn main() {
         let mean = f64::midpoint(first, again);
         if best.is_finite() {
             println!(
-                "{name}, {target_ahead} ahead: ours {mean:.1} us, the best peer {best:.1} us, ratio {:.3} (target 1.00)",
+                "{name}, {target_ahead}: ours {mean:.1} us, the best peer {best:.1} us, ratio {:.3} (target 1.00)",
                 mean / best
             );
         }
