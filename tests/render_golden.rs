@@ -105,13 +105,23 @@ fn all_ways_agree<T: Scalar>() {
             let expected = render(&dense, camera, &transfer(), &plain).unwrap();
             assert_eq!(expected.report.skipped, 0);
             for (edge, cell) in [(16, 4), (32, 8), (4, 2), (1, 1)] {
-                let bricked = Bricked::new(&voxels, EXTENT, edge, cell);
-                for (skip_empty, simd) in [(true, true), (true, false)] {
-                    let options = Options { skip_empty, simd, ..plain.clone() };
-                    let got = render(&bricked, camera, &transfer(), &options).unwrap();
-                    let what = format!("{mode:?} {camera:?} bricks of {edge} skip {skip_empty} simd {simd}");
-                    assert!(bits(&got.image) == bits(&expected.image), "{what}");
-                    assert!(got.report.wanted.is_empty() && got.report.rays_incomplete == 0, "{what}");
+                let scattered = Bricked::new(&voxels, EXTENT, edge, cell);
+                let in_line = Bricked::in_line(&voxels, EXTENT, edge, cell);
+                for (name, bricked, simd) in [
+                    ("scattered", &scattered, true),
+                    ("in line", &in_line, true),
+                    ("in line", &in_line, false),
+                ] {
+                    let options = Options { skip_empty: true, simd, ..plain.clone() };
+                    let mut cache = SkipCache::new();
+                    // What the first picture learns of empty space is used in the second.
+                    for again in [false, true] {
+                        let got = render_with(bricked, camera, &transfer(), &options, &mut cache).unwrap();
+                        let what =
+                            format!("{mode:?} {camera:?} bricks of {edge} {name} simd {simd} again {again}");
+                        assert!(bits(&got.image) == bits(&expected.image), "{what}");
+                        assert!(got.report.wanted.is_empty() && got.report.rays_incomplete == 0, "{what}");
+                    }
                 }
             }
         }
@@ -136,6 +146,43 @@ fn bricks_skipping_and_vectors_do_not_show_f32() {
 #[test]
 fn bricks_skipping_and_vectors_do_not_show_f64() {
     all_ways_agree::<f64>();
+}
+
+#[test]
+fn beams_of_rays_do_not_show() {
+    // Thin things that a beam could miss: single voxels, and a sheet.
+    let mut voxels = vec![0u8; 45 * 38 * 51];
+    let mut random = Random(3);
+    for _ in 0..40 {
+        voxels[random.below(45 * 38 * 51)] = 255;
+    }
+    voxels[45 * 38 * 20..][..45 * 38].fill(140);
+    let in_line = Bricked::in_line(&voxels, EXTENT, 8, 4);
+    let dense = DenseVolume::new(&voxels, EXTENT).unwrap();
+    let near = Camera { eye: [22.0, -20.0, 30.0], ..cameras()[1] };
+    let wide =
+        Camera { projection: vastgrid::render::Projection::Perspective { fov_degrees: 120.0 }, ..near };
+    let mut cameras = cameras();
+    cameras.extend([near, wide, near.orthographic()]);
+    for camera in cameras {
+        for (width, height, spacing) in
+            [(160, 130, [1.0; 3]), (40, 300, [1.0, 1.0, 2.5]), (301, 77, [0.7, 1.0, 1.0])]
+        {
+            let options = Options { width, height, spacing, ..small(Mode::Dvr { shading: None }) };
+            let plain = Options { skip_empty: false, ..options.clone() };
+            let expected = bits(&render(&dense, &camera, &transfer(), &plain).unwrap().image);
+            let (mut cache, mut dense_cache) = (SkipCache::new(), SkipCache::new());
+            let mut rays = Vec::new();
+            for _ in 0..2 {
+                let got = render_with(&in_line, &camera, &transfer(), &options, &mut cache).unwrap();
+                assert!(bits(&got.image) == expected, "{camera:?} {width} x {height}");
+                rays.push(got.report.rays);
+                let got = render_with(&dense, &camera, &transfer(), &options, &mut dense_cache).unwrap();
+                assert!(bits(&got.image) == expected, "{camera:?} {width} x {height}, dense");
+            }
+            assert!(rays[1] <= rays[0], "{rays:?}");
+        }
+    }
 }
 
 #[test]

@@ -241,6 +241,18 @@ pub(crate) struct Axes {
 }
 
 impl Axes {
+    /// How far a place is from the eye.
+    pub(crate) fn distance(&self, place: [f64; 3]) -> f64 {
+        self.eye.distance(place.into())
+    }
+
+    /// How far apart the rays of neighbouring pixels are at most, as far from the eye: directions are at least 1 long before they are made that, which only
+    /// brings them closer.
+    pub(crate) fn apart(&self, distance: f64, height: u32) -> f64 {
+        let pixel = 2.0 * self.half_height / f64::from(height);
+        if self.parallel { pixel } else { pixel * distance }
+    }
+
     #[inline(always)]
     pub(crate) fn ray(&self, px: f64, py: f64, width: u32, height: u32) -> Ray {
         let (w, h) = (f64::from(width), f64::from(height));

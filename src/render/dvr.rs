@@ -97,7 +97,7 @@ impl Dvr {
         Took::All
     }
 
-    /// The gradients of the samples that are still seen, and which those are: up to the first that lacks a tile, or that makes the ray opaque.
+    /// The gradients of the samples, and for which they are there: up to the first that lacks a tile; what comes after one that makes the ray opaque needs none.
     #[inline(always)]
     fn gradients<T: Scalar, V: Volume<T>>(
         &self,
@@ -106,6 +106,9 @@ impl Dvr {
         passed: u32,
         probe: &mut Probe<'_, '_, T, V>,
     ) -> (u32, [Batch; 3]) {
+        if let Some(all) = probe.gradients_at_once(passed) {
+            return (passed, all);
+        }
         let (mut left, mut seen, mut alpha) = (passed, 0, state[3]);
         while left != 0 && alpha < self.stop_at_alpha {
             let lane = left.trailing_zeros() as usize & (LANES - 1);

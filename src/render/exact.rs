@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::camera::Camera;
 use super::error::RenderError;
 use super::grid::Grid;
-use super::held::Table;
+use super::held::Tables;
 use super::image::Image;
 use super::interactive::BAND_ROWS;
 use super::march::{Halt, Method, Scene, march};
@@ -180,24 +180,32 @@ fn turn<T: Scalar, V: Volume<T>, M: Method>(
     cache.begin(volume, &grid, method.weigh(), method.lasting_threshold());
     let kernels = Kernels::select(options.simd);
     let scene = Scene { volume, grid, cache, skip_empty: options.skip_empty, waits: true, kernels };
+    let tables = Tables::new();
     let band = (options.width * BAND_ROWS) as usize;
     let tally = rays
         .par_chunks_mut(band)
         .zip(0u32..options.height.div_ceil(BAND_ROWS))
-        .map_init(Table::new, |table, (rays, index)| {
-            let mut tally = Tally::default();
-            let pixels = (index * BAND_ROWS..).flat_map(|y| (0..options.width).map(move |x| (x, y)));
-            for (ray, (x, y)) in rays.iter_mut().zip(pixels).filter(|(ray, _)| ray.k != DONE) {
-                let halt = prepared.path(x, y).map_or(Halt::Ended, |path| {
-                    tally.begin_ray();
-                    march(&scene, method, table, &path, &mut ray.k, &mut ray.state, &mut tally)
-                });
-                if halt == Halt::Ended {
-                    ray.k = DONE;
+        .map_init(
+            || tables.take(),
+            |table, (rays, index)| {
+                let table = &mut table.table;
+                let mut tally = Tally::default();
+                let pixels = (index * BAND_ROWS..).flat_map(|y| (0..options.width).map(move |x| (x, y)));
+                for (ray, (x, y)) in rays.iter_mut().zip(pixels).filter(|(ray, _)| ray.k != DONE) {
+                    let halt = prepared.path(x, y).map_or(Halt::Ended, |path| {
+                        tally.begin_ray();
+                        let mut left = ray.k..path.samples;
+                        let halt = march(&scene, method, table, &path, &mut left, &mut ray.state, &mut tally);
+                        ray.k = left.start;
+                        halt
+                    });
+                    if halt != Halt::Waits {
+                        ray.k = DONE;
+                    }
                 }
-            }
-            tally
-        })
+                tally
+            },
+        )
         .reduce(Tally::default, Tally::and);
     Ok(tally)
 }

@@ -7,15 +7,14 @@ use super::grid::Grid;
 use super::held::Held;
 use super::occupancy::{NOTHING, Weigh};
 use super::volume::Volume;
+use crate::view::kernels::bits::Bits;
 use crate::voxel::Scalar;
 
 /// A bit per voxel of a brick.
 #[derive(Debug)]
 pub(crate) struct Fine {
-    /// x in rows of whole words, then y, then z: the voxels inside the volume.
-    pub(crate) bits: Vec<u32>,
-    pub(crate) words: usize,
-    pub(crate) rows: usize,
+    /// Of the voxels inside the volume.
+    pub(crate) bits: Bits,
     /// How many of the bricks that it depends on were missing.
     pub(crate) missing: usize,
 }
@@ -35,19 +34,20 @@ pub(crate) struct Question<'a> {
 }
 
 impl Fine {
+    /// `None` where the brick is too large for the kernels.
+    ///
     /// **Cost**: one pass over the brick and, for the cells that matter, one look at the table per voxel.
     pub(crate) fn new<T: Scalar, V: Volume<T>>(
         held: &Held<'_, T>,
         volume: &V,
         grid: &Grid,
         question: Question<'_>,
-    ) -> Self {
+    ) -> Option<Self> {
         let [nx, ny, nz] = held.last.map(|n| usize::try_from(n).unwrap_or(0) + 1);
         let words = nx.div_ceil(32);
-        let mut fine =
-            Self { bits: vec![0; words * ny * nz], words, rows: ny, missing: held.missing_after() };
+        let mut bits = vec![0; words * ny * nz];
         let mut below = Slice::new(held, volume, grid, [nx, ny], 0);
-        for (z, slice) in fine.bits.chunks_exact_mut(words * ny).enumerate() {
+        for (z, slice) in bits.chunks_exact_mut(words * ny).enumerate() {
             let above = Slice::new(held, volume, grid, [nx, ny], z + 1);
             for (y, row) in slice.chunks_exact_mut(words).enumerate() {
                 let from = y * (nx + 1);
@@ -70,7 +70,7 @@ impl Fine {
             }
             below = above;
         }
-        fine
+        Some(Self { bits: Bits::new(bits, [nx, ny, nz])?, missing: held.missing_after() })
     }
 }
 

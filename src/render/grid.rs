@@ -16,6 +16,9 @@ pub(crate) struct Grid {
     pub(crate) stride: [i64; 3],
     /// Voxels to bricks. Larger than any position where there is one brick.
     brick_shift: [u32; 3],
+    /// Fixed-point positions to bricks.
+    fixed_shift: [u32; 3],
+    last_brick: [i64; 3],
     pub(crate) cell_shift: [u32; 3],
     /// Cells of a brick.
     pub(crate) cells: [usize; 3],
@@ -24,6 +27,9 @@ pub(crate) struct Grid {
 }
 
 const ALL: u32 = 62;
+
+/// log2 of a position further than any: the end of what has none.
+const FAR: u32 = 62;
 
 impl Grid {
     pub(crate) fn new<T: Scalar, V: Volume<T>>(volume: &V) -> Result<Self, RenderError> {
@@ -40,6 +46,8 @@ impl Grid {
             brick: brick.to_array().map(u64::cast_signed),
             stride: [0; 3],
             brick_shift: [ALL; 3],
+            fixed_shift: [FAR; 3],
+            last_brick: [0; 3],
             cell_shift: [0; 3],
             cells: [0; 3],
             brick_voxels: 0,
@@ -54,6 +62,8 @@ impl Grid {
                     return Err(bad("a brick's side must be a power of two, and a multiple of the cell's"));
                 }
                 grid.brick_shift[a] = b.trailing_zeros();
+                grid.fixed_shift[a] = 32 + b.trailing_zeros();
+                grid.last_brick[a] = ((n - 1) >> b.trailing_zeros()).cast_signed();
             }
             grid.cell_shift[a] = c.trailing_zeros();
             grid.cells[a] = usize::try_from(b.div_ceil(c)).map_err(|_| bad("too many cells"))?;
@@ -86,6 +96,24 @@ impl Grid {
     #[inline(always)]
     pub(crate) fn voxel_below(&self, p: [i64; 3]) -> [i64; 3] {
         let along = |a: usize| (p[a] >> 32).max(0).min(self.extent[a] - 1);
+        [along(0), along(1), along(2)]
+    }
+
+    /// The brick that holds the voxel below a fixed-point position, as far as the volume goes.
+    #[inline(always)]
+    pub(crate) fn brick_below(&self, p: [i64; 3]) -> [i64; 3] {
+        let along = |a: usize| (p[a] >> self.fixed_shift[a]).max(0).min(self.last_brick[a]);
+        [along(0), along(1), along(2)]
+    }
+
+    /// Where a ray in that direction leaves a brick, along each axis, in fixed point. The outermost bricks have no outer end on the lower side, and no matter whether they have
+    /// one on the upper, as no position is that far from the volume.
+    #[inline(always)]
+    pub(crate) fn ends(&self, brick: [i64; 3], direction: [i64; 3]) -> [i64; 3] {
+        let along = |a: usize| {
+            let end = (brick[a] + i64::from(direction[a] > 0)) << self.fixed_shift[a];
+            if end == 0 { -(1 << FAR) } else { end }
+        };
         [along(0), along(1), along(2)]
     }
 
@@ -160,6 +188,10 @@ mod tests {
         assert_eq!(grid.origin([2, 0, 0]), [32, 0, 0]);
         assert!(grid.has([6, 0, 0]) && !grid.has([7, 0, 0]) && !grid.has([0, 1, 0]) && !grid.has([0, 0, -1]));
         assert_eq!(grid.voxel_below([-5, 40 << 32, 2 << 32]), [0, 32, 2]);
+        assert_eq!(grid.brick_below([33 << 32, 40 << 32, -5]), [2, 0, 0]);
+        assert_eq!(grid.brick_below([999 << 32, -1, 0]), [6, 0, 0]);
+        assert_eq!(grid.ends([2, 0, 0], [1, 1, -1]), [48 << 32, 1 << 62, -1 << 62]);
+        assert_eq!(grid.ends([2, 0, 0], [-1, 0, 1]), [32 << 32, -1 << 62, 1 << 62]);
         let tiles: Vec<_> = grid.bricks_between([-1, 0, 0], [16, 40, 9]).tiles().collect();
         assert_eq!(tiles, [TileCoord::new(0, 0, 0), TileCoord::new(1, 0, 0)]);
     }

@@ -1,29 +1,36 @@
 //! Owns what a thread holds of the bricks its rays are in: [`Held`], one brick with its 26 neighbours, and a small table of them. A brick is looked
 //! up once for all rays of a block of pixels; reads near its rim go to the neighbours through the same table. Knows nothing of rays.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fine::{Fine, range_of};
 use super::grid::{Grid, tile_coord};
 use super::occupancy::{Cells, NOTHING};
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{self, ROWS_OF_A_GRADIENT, Voxels, differences, split, trilerp};
+use crate::view::kernels::{Around, ROWS_OF_A_GRADIENT, Voxels, differences, split, trilerp};
 use crate::voxel::Scalar;
 
-/// A brick and what lies around it.
+/// A brick and what lies around it. What every ray that comes by looks at lies side by side.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Held<'a, T> {
+    /// Its first voxel in fixed point.
+    pub(crate) low: [i64; 3],
+    /// Which voxels matter, where that does not depend on the ray.
+    pub(crate) fine: Option<Arc<Fine>>,
+    /// The importance of its most important cell.
+    pub(crate) most: f32,
+    /// Its last voxel inside the volume, relative to its first.
+    pub(crate) last: [i32; 3],
+    pub(crate) content: Content<'a, T>,
+    /// All of them as flat memory, where they are there and lie like that.
+    pub(crate) flat: Option<Around<'a, T>>,
     pub(crate) tile: [i64; 3],
     /// Its first voxel.
     pub(crate) origin: [i64; 3],
-    pub(crate) content: Content<'a, T>,
     pub(crate) cells: Arc<Cells>,
     /// x fastest, the brick itself in the middle.
     around: [Brick<'a, T>; 27],
-    /// Which voxels matter, where that does not depend on the ray.
-    pub(crate) fine: Option<Arc<Fine>>,
-    /// Its last voxel inside the volume, relative to its first.
-    pub(crate) last: [i32; 3],
 }
 
 /// A brick as the kernels take it.
@@ -57,22 +64,17 @@ impl<'a, T: Scalar> Held<'a, T> {
             let voxels = grid.brick[a].min(grid.extent[a] - origin[a]);
             i32::try_from(voxels - 1).unwrap_or(i32::MAX)
         };
-        Self { tile, origin, content, cells, around, fine: None, last: [last(0), last(1), last(2)] }
-    }
-
-    /// Which samples matter, as the kernels take it; `None` where there are too many cells for them.
-    #[inline(always)]
-    pub(crate) fn which_matter(&self, grid: &Grid, threshold: f32) -> Option<kernels::Cells<'_>> {
-        match &self.fine {
-            Some(fine) => kernels::Cells::fine(&fine.bits, fine.words, fine.rows, self.last),
-            None => kernels::Cells::coarse(
-                &self.cells.importance,
-                threshold,
-                grid.cell_shift,
-                grid.cells,
-                self.last,
-            ),
-        }
+        let flat = if let Content::Voxels(Some(_)) = content {
+            let slices =
+                around.map(|brick| if let Brick::Resident(voxels) = brick { Some(voxels) } else { None });
+            let beyond = [0, 1, 2].map(|a| grid.extent[a] - 1 - origin[a]);
+            Around::new(&slices, grid.brick, origin.map(|o| -o), beyond)
+        } else {
+            None
+        };
+        let last = [last(0), last(1), last(2)];
+        let (low, most) = (origin.map(|o| o << 32), cells.most);
+        Self { tile, origin, low, most, content, cells, around, flat, fine: None, last }
     }
 
     /// Whether the support of a gradient lies in the brick.
@@ -242,14 +244,18 @@ fn look_up<'a, T: Scalar, V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 
 /// The bricks that a thread met last.
 #[derive(Debug)]
 pub(crate) struct Table<'a, T> {
-    slots: Vec<Option<Box<Held<'a, T>>>>,
+    /// Tiles side by side with their bricks, so that finding one touches little memory.
+    slots: Vec<Slot<'a, T>>,
 }
+
+/// A tile, and its brick if that was looked up.
+type Slot<'a, T> = ([i64; 3], Option<Box<Held<'a, T>>>);
 
 impl<'a, T: Scalar> Table<'a, T> {
     const EDGE: i64 = 8;
 
-    pub(crate) fn new() -> Self {
-        Self { slots: (0..Self::EDGE.pow(3)).map(|_| None).collect() }
+    fn new() -> Self {
+        Self { slots: (0..Self::EDGE.pow(3)).map(|_| ([0; 3], None)).collect() }
     }
 
     /// The brick, from the table or looked up now.
@@ -257,10 +263,42 @@ impl<'a, T: Scalar> Table<'a, T> {
     pub(crate) fn get(&mut self, tile: [i64; 3], look_up: impl FnOnce() -> Held<'a, T>) -> &Held<'a, T> {
         let [x, y, z] = tile.map(|t| t & (Self::EDGE - 1));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than EDGE cubed")]
-        let slot = &mut self.slots[(x + Self::EDGE * (y + Self::EDGE * z)) as usize];
-        if slot.as_ref().is_none_or(|held| held.tile != tile) {
-            *slot = None;
+        let (of, slot) = &mut self.slots[(x + Self::EDGE * (y + Self::EDGE * z)) as usize];
+        // Not `!=`, which compares them through memory.
+        if (of[0] ^ tile[0]) | (of[1] ^ tile[1]) | (of[2] ^ tile[2]) != 0 {
+            (*of, *slot) = (tile, None);
         }
         slot.get_or_insert_with(|| Box::new(look_up()))
+    }
+}
+
+/// The tables of a picture's threads: each takes one for a while, and so finds again what another one looked up.
+#[derive(Debug)]
+pub(crate) struct Tables<'a, T> {
+    unused: Mutex<Vec<Table<'a, T>>>,
+}
+
+/// A table in use.
+#[derive(Debug)]
+pub(crate) struct InUse<'r, 'a, T> {
+    tables: &'r Tables<'a, T>,
+    pub(crate) table: Table<'a, T>,
+}
+
+impl<'a, T: Scalar> Tables<'a, T> {
+    pub(crate) fn new() -> Self {
+        Self { unused: Mutex::new(Vec::new()) }
+    }
+
+    pub(crate) fn take(&self) -> InUse<'_, 'a, T> {
+        let unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        InUse { tables: self, table: unused.unwrap_or_else(Table::new) }
+    }
+}
+
+impl<T> Drop for InUse<'_, '_, T> {
+    fn drop(&mut self) {
+        let table = Table { slots: std::mem::take(&mut self.table.slots) };
+        self.tables.unused.lock().unwrap_or_else(PoisonError::into_inner).push(table);
     }
 }

@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
+use super::beam::Beams;
 use super::camera::Camera;
 use super::error::RenderError;
 use super::grid::Grid;
-use super::held::Table;
+use super::held::{Table, Tables};
 use super::image::Image;
-use super::march::{Method, Scene, march};
+use super::march::{Halt, Method, Scene, march};
 use super::occupancy::SkipCache;
 use super::options::Options;
 use super::prepare::{AnyMethod, Prepared};
@@ -37,13 +38,13 @@ pub struct Rendered {
 pub struct Report {
     /// The tiles that rays lacked, the one that most rays lacked first, then the nearest.
     pub wanted: Vec<WantedTile>,
-    /// Rays that met the volume.
+    /// Rays that were followed: those that met the volume, but for those of which it was known that they meet nothing that matters.
     pub rays: u64,
     /// Those of them that lacked a tile.
     pub rays_incomplete: u64,
     /// Samples taken.
     pub samples: u64,
-    /// Samples leapt over because they could not matter.
+    /// Samples of those rays that were leapt over because they could not matter.
     pub skipped: u64,
 }
 
@@ -92,21 +93,29 @@ fn picture<T: Scalar, V: Volume<T>, M: Method>(
     cache.begin(volume, &grid, method.weigh(), method.lasting_threshold());
     let kernels = Kernels::select(options.simd);
     let scene = Scene { volume, grid, cache, skip_empty: options.skip_empty, waits: false, kernels };
+    let tables = Tables::new();
+    let beams = prepared.beams(scene.cache, kernels.look);
     let mut image = Image::new(options.width, options.height, [0.0; 4])?;
     let band = (options.width * BAND_ROWS) as usize;
     let tally = image
         .pixels_mut()
         .par_chunks_mut(band)
         .zip(0u32..options.height.div_ceil(BAND_ROWS))
-        .map_init(Table::new, |table, (pixels, index)| {
-            let mut band = Band { scene: &scene, prepared, method, table, tally: Tally::default() };
-            compiled_for_machine(
-                options.simd,
-                #[inline(always)]
-                || band.render(pixels, index * BAND_ROWS),
-            );
-            band.tally
-        })
+        .map_init(
+            || tables.take(),
+            |table, (pixels, index)| {
+                let table = &mut table.table;
+                let beams = beams.as_ref();
+                let mut band =
+                    Band { scene: &scene, prepared, method, beams, table, tally: Tally::default() };
+                compiled_for_machine(
+                    options.simd,
+                    #[inline(always)]
+                    || band.render(pixels, index * BAND_ROWS),
+                );
+                band.tally
+            },
+        )
         .reduce(Tally::default, Tally::and);
     let report = Report {
         wanted: tally.wanted(),
@@ -123,33 +132,59 @@ struct Band<'r, 'a, T, V, M> {
     scene: &'r Scene<'a, T, V>,
     prepared: &'r Prepared,
     method: &'r M,
+    beams: Option<&'r Beams<'r>>,
     table: &'r mut Table<'a, T>,
     tally: Tally,
 }
 
 impl<T: Scalar, V: Volume<T>, M: Method> Band<'_, '_, T, V, M> {
-    /// Renders into `pixels`, whole rows from row `top` on, block by block.
+    /// Renders into `pixels`, whole rows from row `top` on, block by block, and each block beam by beam.
     #[inline(always)]
     fn render(&mut self, pixels: &mut [[f32; 4]], top: u32) {
-        let width = self.prepared.options.width;
-        for left in (0..width).step_by(BLOCK_COLUMNS as usize) {
-            let columns = left as usize..(left + BLOCK_COLUMNS).min(width) as usize;
-            for (y, row) in (top..).zip(pixels.chunks_exact_mut(width as usize)) {
-                for (x, pixel) in (left..).zip(&mut row[columns.clone()]) {
-                    *pixel = self.pixel(x, y);
+        let Options { width, height, .. } = self.prepared.options;
+        let rows = BAND_ROWS.min(height - top);
+        let edge = self.beams.map_or(BLOCK_COLUMNS, |beams| beams.edge);
+        let mut spans = Vec::new();
+        for block in (0..width).step_by(BLOCK_COLUMNS as usize) {
+            let columns = width.min(block + BLOCK_COLUMNS);
+            for up in (0..rows).step_by(edge as usize) {
+                for left in (block..columns).step_by(edge as usize) {
+                    let spans =
+                        self.beams.and_then(|beams| self.prepared.spans(beams, [left, top + up], &mut spans));
+                    for y in up..rows.min(up + edge) {
+                        for x in left..columns.min(left + edge) {
+                            pixels[(y * width + x) as usize] = self.pixel(x, top + y, spans);
+                        }
+                    }
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn pixel(&mut self, x: u32, y: u32) -> [f32; 4] {
+    fn pixel(&mut self, x: u32, y: u32, spans: Option<&[[f64; 2]]>) -> [f32; 4] {
+        if let Some([]) = spans {
+            return self.prepared.over_background([0.0; 4], false);
+        }
         let Some(path) = self.prepared.path(x, y) else {
             return self.prepared.over_background([0.0; 4], false);
         };
         self.tally.begin_ray();
-        let (mut k, mut state) = (0, self.method.begin());
-        march(self.scene, self.method, self.table, &path, &mut k, &mut state, &mut self.tally);
+        let (mut left, mut state) = (0..path.samples, self.method.begin());
+        let mut halt = Halt::Through;
+        for span in spans.unwrap_or(&[[0.0, f64::INFINITY]]) {
+            let [from, until] = self.prepared.samples_in(&path, *span);
+            self.tally.skipped += u64::from(from.min(path.samples).saturating_sub(left.start));
+            left = from.max(left.start)..until;
+            let (scene, method, table) = (self.scene, self.method, &mut *self.table);
+            halt = march(scene, method, table, &path, &mut left, &mut state, &mut self.tally);
+            if halt != Halt::Through {
+                break;
+            }
+        }
+        if halt == Halt::Through {
+            self.tally.skipped += u64::from(path.samples.saturating_sub(left.start));
+        }
         self.prepared.over_background(self.method.colour(&state), self.tally.lacking())
     }
 }

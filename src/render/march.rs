@@ -9,6 +9,8 @@
 //! What does not matter changes nothing, so it does not matter either how samples are grouped. Knows nothing of what they are for: that is the
 //! [`Method`]'s.
 
+use std::ops::Range;
+
 use super::fine::Question;
 use super::grid::{BrickBox, Grid, tile_coord};
 use super::held::{Content, Held, Table};
@@ -16,7 +18,7 @@ use super::occupancy::{SkipCache, Weigh};
 use super::path::Path;
 use super::tally::Tally;
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{Batch, Cells, Kernels, LANES, Lanes, SCAN, Scanned, Test};
+use crate::view::kernels::{Batch, Cells, Coarse, Kernels, LANES, Lanes, SCAN, Scanned, Stride, Test};
 use crate::voxel::Scalar;
 
 /// What a ray makes of its samples.
@@ -71,6 +73,8 @@ pub(crate) enum Took {
 /// Why a ray stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Halt {
+    /// It has come as far as it was to go.
+    Through,
     /// It is complete.
     Ended,
     /// It waits for tiles.
@@ -111,22 +115,26 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
         self.first + self.lanes[lane & (LANES - 1)]
     }
 
-    /// The gradients at some lanes' samples, per voxel times two, and for which of them they are there: those before the first that lacks a tile.
-    /// Where rays do not wait all are, missing ones as zero.
+    /// The gradients at some lanes' samples, per voxel times two: all at once, where nothing of them can be missing.
     #[inline(always)]
+    pub(crate) fn gradients_at_once(&self, lanes: u32) -> Option<[Batch; 3]> {
+        let Content::Voxels(Some(voxels)) = &self.held.content else { return None };
+        let kernels = &self.scene.kernels;
+        let at = relative(self.path.at(self.first), self.held.low);
+        // What is between two samples of the inside is inside.
+        let inner = |lane: u32| self.held.has_gradient(self.path.at(self.sample(lane as usize)));
+        if inner(lanes.trailing_zeros()) && inner(lanes.ilog2()) {
+            return Some((kernels.gradient)(voxels, at, self.path.step, self.lanes));
+        }
+        let (across, around) = kernels.across.as_ref().zip(self.held.flat.as_ref())?;
+        Some((across.gradient)(around, at, self.path.step, self.lanes))
+    }
+
+    /// The same one by one, and for which of them they are there: those before the first that lacks a tile. Where rays do not wait all are, missing ones as zero.
+    #[inline(never)]
     pub(crate) fn gradients(&mut self, lanes: u32) -> (u32, [Batch; 3]) {
         let mut found = [[0.0; LANES]; 3];
         let mut alone = lanes;
-        if let Content::Voxels(Some(voxels)) = &self.held.content
-            && lanes & lanes.wrapping_sub(1) != 0
-        {
-            let at = relative(self.path.at(self.first), self.held.origin);
-            found = (self.scene.kernels.gradient)(voxels, at, self.path.step, self.lanes);
-            for lane in 0..LANES {
-                let inner = lanes >> lane & 1 == 1 && self.held.has_gradient(self.path.at(self.sample(lane)));
-                alone &= !(u32::from(inner) << lane);
-            }
-        }
         while alone != 0 {
             let lane = alone.trailing_zeros() as usize & (LANES - 1);
             let k = self.sample(lane);
@@ -161,35 +169,32 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
     }
 }
 
-/// Follows a ray from sample `*k` on.
+/// Follows a ray through the samples that are left.
 ///
-/// When it waits, `*k` is the sample that lacks something, and its box of tiles is in the tally.
+/// When it waits, the first one left is the sample that lacks something, and its box of tiles is in the tally.
 #[inline(always)]
 pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
     scene: &Scene<'a, T, V>,
     method: &M,
     table: &mut Table<'a, T>,
     path: &Path,
-    k: &mut u32,
+    left: &mut Range<u32>,
     state: &mut M::State,
     tally: &mut Tally,
 ) -> Halt {
-    let grid = &scene.grid;
-    while *k < path.samples {
+    let (k, until) = (&mut left.start, left.end);
+    let (grid, stride) = (&scene.grid, (scene.kernels.look.stride)(path.step));
+    while *k < until {
         let p = path.at(*k);
-        let [x, y, z] = grid.voxel_below(p);
-        let tile = [grid.brick_of(0, x), grid.brick_of(1, y), grid.brick_of(2, z)];
+        let tile = grid.brick_below(p);
+        let leave = k.saturating_add(path.run(p, grid.ends(tile, path.step))).min(until);
         let held = table.get(tile, || look_up(scene, method, tile));
-        let low = held.origin.map(|o| o << 32);
-        let high =
-            [low[0] + (grid.brick[0] << 32), low[1] + (grid.brick[1] << 32), low[2] + (grid.brick[2] << 32)];
-        let leave = k.saturating_add(path.run(p, low, high)).min(path.samples);
-        if scene.skip_empty && held.cells.most <= method.threshold(state) {
+        if scene.skip_empty && held.most <= method.threshold(state) {
             tally.skipped += u64::from(leave - *k);
             *k = leave;
             continue;
         }
-        let mut visit = Visit { scene, method, held, path, tally };
+        let mut visit = Visit { scene, method, held, path, stride: &stride, tally };
         if let Some(halt) = visit.brick(k, leave, state) {
             if halt == Halt::Waits {
                 tally.wait(needed(scene, method.reach(), path, *k));
@@ -197,7 +202,7 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
             return halt;
         }
     }
-    Halt::Ended
+    Halt::Through
 }
 
 /// A brick that this thread meets for the first time, or again.
@@ -213,9 +218,9 @@ fn look_up<'a, T: Scalar, V: Volume<T>, M: Method>(
     if let Some(threshold) = method.lasting_threshold()
         && scene.skip_empty
         && matches!(held.content, Content::Voxels(Some(_)))
-        && held.cells.most > threshold
+        && held.most > threshold
     {
-        held.fine = Some(scene.cache.fine(volume, grid, Question { weigh, threshold }, &held));
+        held.fine = scene.cache.fine(volume, grid, Question { weigh, threshold }, &held);
     }
     held
 }
@@ -226,6 +231,7 @@ struct Visit<'r, 'a, T, V, M> {
     method: &'r M,
     held: &'r Held<'a, T>,
     path: &'r Path,
+    stride: &'r Stride,
     tally: &'r mut Tally,
 }
 
@@ -234,25 +240,38 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
     #[inline(always)]
     fn brick(&mut self, k: &mut u32, leave: u32, state: &mut M::State) -> Option<Halt> {
         while *k < leave {
-            let (begin, count) = (*k, (leave - *k).min(SCAN));
-            let Scanned { matter: mut left, inner } = self.scan(begin, count, state);
-            self.tally.skipped += u64::from(count - left.count_ones());
-            if left != 0 && matches!(self.held.content, Content::Missing) {
+            let Scanned { begin: nothing, matter: mut left, inner } = self.scan(*k, leave - *k, state);
+            let begin = *k + nothing;
+            let count = (leave - begin).min(SCAN);
+            self.tally.skipped += u64::from(nothing + count - left.count_ones());
+            if left == 0 {
+                *k = leave;
+                return None;
+            }
+            if matches!(self.held.content, Content::Missing) {
                 *k = begin + left.trailing_zeros();
                 return self.missing(k, leave);
             }
+            let across = self.scene.kernels.across.as_ref().zip(self.held.flat.as_ref());
             while left != 0 {
                 *k = begin + left.trailing_zeros();
-                // As many as there are before one of the other kind, but no more than eight.
                 let is_inner = inner >> left.trailing_zeros() & 1 == 1;
                 let other = left & if is_inner { !inner } else { inner };
-                let kind = left & (other & other.wrapping_neg()).wrapping_sub(1);
-                let (lanes, used) = first_lanes(kind);
-                let at = self.path.at(begin);
-                let (halt, taken) = if is_inner {
-                    (self.inner(begin, at, &lanes, used, k, state), used)
-                } else {
-                    self.rim(begin, &lanes, used, k, state)
+                // As many as there are before one of the other kind, but no more than eight; of both kinds where there is a kernel for that.
+                let same = left & (other & other.wrapping_neg()).wrapping_sub(1);
+                let (lanes, used) = first_lanes(if across.is_some() { left } else { same });
+                let all_inner = is_inner && lanes.iter().all(|&lane| lane < other.trailing_zeros());
+                let (halt, taken) = match across {
+                    Some((kernels, around)) if !all_inner => {
+                        let (at, test) =
+                            (relative(self.path.at(begin), self.held.low), self.method.test(state));
+                        let mut values = [0.0; LANES];
+                        let passed =
+                            (kernels.trilinear)(around, at, self.path.step, &lanes, test, &mut values);
+                        (self.take(begin, &lanes, used, &values, passed, k, state), used)
+                    }
+                    _ if is_inner => (self.inner(begin, self.path.at(begin), &lanes, used, k, state), used),
+                    _ => self.rim(begin, &lanes, used, k, state),
                 };
                 if halt.is_some() {
                     return halt;
@@ -268,21 +287,21 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
 
     /// Which of the samples from `k` on matter, and which have their support in the brick.
     #[inline(always)]
-    fn scan(&self, k: u32, count: u32, state: &M::State) -> Scanned {
-        let (grid, held) = (&self.scene.grid, self.held);
-        let cells = if self.scene.skip_empty {
-            held.which_matter(grid, self.method.threshold(state))
+    fn scan(&self, k: u32, samples: u32, state: &M::State) -> Scanned {
+        let (scene, held) = (self.scene, self.held);
+        let (at, scan) = (relative(self.path.at(k), held.low), scene.kernels.look.scan);
+        if let (Some(fine), true) = (&held.fine, scene.skip_empty) {
+            return scan(Cells::Fine(&fine.bits), at, self.stride, samples);
+        }
+        let (grid, threshold) = (&scene.grid, self.method.threshold(state));
+        let cells = if scene.skip_empty {
+            Coarse::new(&held.cells.importance, threshold, grid.cell_shift, grid.cells, held.last)
         } else {
-            Cells::coarse(&[f32::INFINITY], 0.0, [31; 3], [1; 3], held.last)
+            Coarse::new(&[f32::INFINITY], 0.0, [31; 3], [1; 3], held.last)
         };
         let mut found = match &cells {
-            Some(cells) => (self.scene.kernels.scan)(
-                cells,
-                relative(self.path.at(k), held.origin),
-                self.path.step,
-                count,
-            ),
-            None => Scanned { matter: u64::MAX >> (SCAN - count), inner: 0 },
+            Some(cells) => scan(Cells::Coarse(cells), at, self.stride, samples),
+            None => Scanned { begin: 0, matter: u64::MAX >> SCAN.saturating_sub(samples), inner: 0 },
         };
         if matches!(held.content, Content::Voxels(None)) {
             found.inner = 0;
@@ -305,7 +324,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
         let mut values = [0.0; LANES];
         let passed = match &self.held.content {
             Content::Voxels(Some(voxels)) => {
-                let at = relative(at, self.held.origin);
+                let at = relative(at, self.held.low);
                 (self.scene.kernels.trilinear)(voxels, at, self.path.step, lanes, test, &mut values)
             }
             Content::Uniform(value) => {
@@ -400,8 +419,8 @@ fn first_lanes(mut set: u64) -> (Lanes, u32) {
 
 /// A position relative to a brick.
 #[inline(always)]
-fn relative(p: [i64; 3], origin: [i64; 3]) -> [i64; 3] {
-    [p[0] - (origin[0] << 32), p[1] - (origin[1] << 32), p[2] - (origin[2] << 32)]
+fn relative(p: [i64; 3], low: [i64; 3]) -> [i64; 3] {
+    [p[0] - low[0], p[1] - low[1], p[2] - low[2]]
 }
 
 /// Notes the tiles that the support of a sample lacks.

@@ -22,6 +22,7 @@
 //! ```
 
 mod arrays;
+mod beam;
 mod camera;
 mod dvr;
 mod error;

@@ -10,7 +10,7 @@
 //! Where one of those ranges is unknown the cell is infinitely important: it is sampled, and its brick asked for.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::fine::{Fine, Question, range_of};
@@ -19,6 +19,7 @@ use super::held::Held;
 use super::table::Table;
 use super::volume::{Brick, Volume};
 use crate::layout::TileCoord;
+use crate::view::kernels::bits::{BLOCK, Blocks};
 use crate::voxel::Scalar;
 
 /// How much the values of a cell could matter.
@@ -74,7 +75,15 @@ pub struct SkipCache {
     shards: Vec<Shard>,
     /// Numbers and words kept.
     kept: AtomicUsize,
+    /// How often something was learnt of a brick.
+    learnt: AtomicU64,
+    /// What is known of all bricks together, and what of `learnt` and `picture` it is of.
+    blocks: Option<Blocks>,
+    blocks_of: (u64, u64),
 }
+
+/// Pictures after which [`SkipCache::blocks`] takes in what little was learnt since.
+const SOON: u64 = 8;
 
 const SHARDS: usize = 64;
 const MAX_KEPT: usize = (256 << 20) / 4;
@@ -90,6 +99,8 @@ impl SkipCache {
     pub fn clear(&mut self) {
         self.shards.clear();
         self.kept.store(0, Ordering::Relaxed);
+        self.learnt.store(0, Ordering::Relaxed);
+        (self.blocks, self.blocks_of) = (None, (0, 0));
     }
 
     /// How many bricks it knows about.
@@ -120,6 +131,45 @@ impl SkipCache {
         }
         self.shards.resize_with(SHARDS, Shard::default);
         self.picture += 1;
+        let (learnt, (before, picture)) = (*self.learnt.get_mut(), self.blocks_of);
+        // Worked out again when it is worth it: its cost grows with what is known.
+        let soon = learnt > before && self.picture > picture + SOON;
+        if let Some(threshold) = threshold
+            && (soon || learnt > before + before / 8)
+        {
+            self.blocks = self.all_blocks(grid, threshold);
+            self.blocks_of = (learnt, self.picture);
+        }
+    }
+
+    /// Where anything in the volume may matter to a beam of rays, as far as that was known when the picture began.
+    pub(crate) fn blocks(&self) -> Option<&Blocks> {
+        self.blocks.as_ref()
+    }
+
+    fn all_blocks(&self, grid: &Grid, threshold: f32) -> Option<Blocks> {
+        let side = |n: i64| usize::try_from(n).ok();
+        let whole = |n: [i64; 3]| Some([side(n[0])?, side(n[1])?, side(n[2])?]);
+        let (sides, brick) = (whole(grid.extent)?, whole(grid.brick)?);
+        if !(0..3).all(|a| brick[a] >= sides[a] || brick[a].is_multiple_of(1 << BLOCK)) {
+            return None;
+        }
+        let mut blocks = Blocks::none(sides)?;
+        for tile in grid.bricks_between([0; 3], grid.extent.map(|n| n - 1)).tiles() {
+            let origin = whole(grid.origin([tile.x, tile.y, tile.z].map(u64::cast_signed)))?;
+            let empty = |cells: &Cells| cells.unsettled_in.is_none() && cells.most <= threshold;
+            let known = self.known(tile, |known| match (&known.fine, &known.cells) {
+                (Some(fine), _) => Some(Some(Arc::clone(fine))),
+                (None, Some(cells)) if empty(cells) => Some(None),
+                _ => None,
+            });
+            match &known {
+                Some(None) => {}
+                Some(Some(fine)) if let Some(around) = &fine.bits.around => blocks.add(origin, around),
+                _ => blocks.add_unknown(origin, brick),
+            }
+        }
+        Some(blocks)
     }
 
     fn shard(&self, tile: TileCoord) -> Option<&Shard> {
@@ -154,6 +204,7 @@ impl SkipCache {
             return cells;
         }
         let cells = Arc::new(work_out(volume, grid, weigh, tile, self.picture));
+        self.learnt.fetch_add(u64::from(cells.unsettled_in.is_none()), Ordering::Relaxed);
         self.keep(key, cells.importance.len(), |known| known.cells = Some(Arc::clone(&cells)));
         cells
     }
@@ -165,16 +216,17 @@ impl SkipCache {
         grid: &Grid,
         question: Question<'_>,
         held: &Held<'_, T>,
-    ) -> Arc<Fine> {
+    ) -> Option<Arc<Fine>> {
         let key = tile_coord(held.tile);
         if let Some(fine) = self.known(key, |known| known.fine.clone())
             && (fine.missing == 0 || fine.missing <= held.missing_after())
         {
-            return fine;
+            return Some(fine);
         }
-        let fine = Arc::new(Fine::new(held, volume, grid, question));
-        self.keep(key, fine.bits.len(), |known| known.fine = Some(Arc::clone(&fine)));
-        fine
+        let fine = Arc::new(Fine::new(held, volume, grid, question)?);
+        self.learnt.fetch_add(1, Ordering::Relaxed);
+        self.keep(key, fine.bits.voxels.len(), |known| known.fine = Some(Arc::clone(&fine)));
+        Some(fine)
     }
 }
 

@@ -7,7 +7,7 @@
 //!   |--.--|--.--|--.--|                     a sample's support: the voxels below and above it
 //! ```
 
-use super::camera::Ray;
+use super::camera::{Axes, Ray};
 use super::error::RenderError;
 use super::options::Options;
 use crate::geometry::Extent;
@@ -52,6 +52,22 @@ impl Course {
         Ok(Self { low: centred(low), high: centred(high), per_world: spacing.map(|s| 1.0 / s), step })
     }
 
+    /// The same with so many voxels more on every side.
+    pub(crate) fn wider(&self, voxels: f64) -> Self {
+        Self { low: self.low.map(|v| v - voxels), high: self.high.map(|v| v + voxels), ..*self }
+    }
+
+    /// How far apart the rays of neighbouring pixels may be anywhere in the box, in voxels.
+    pub(crate) fn voxels_apart(&self, axes: &Axes, height: u32) -> f64 {
+        let corner = |i: usize| -> [f64; 3] {
+            std::array::from_fn(|a| {
+                (if i >> a & 1 == 1 { self.high[a] } else { self.low[a] } + 0.5) / self.per_world[a]
+            })
+        };
+        let furthest = (0..8).map(|i| axes.distance(corner(i))).fold(0.0, f64::max);
+        axes.apart(furthest, height) * self.per_world.into_iter().fold(0.0, f64::max)
+    }
+
     /// The samples of a ray, or `None` where there are none. They lie in the middle of equal steps from where the ray enters the box.
     #[expect(
         clippy::cast_possible_truncation,
@@ -86,7 +102,8 @@ impl Course {
         let start = |a: usize| fixed(origin[a] + first * direction[a]);
         let step = |a: usize| fixed(self.step * direction[a]);
         let samples = samples.min(f64::from(MAX_SAMPLES)) as u32;
-        Some(Path::new([start(0), start(1), start(2)], [step(0), step(1), step(2)], samples, *ray))
+        let (start, step) = ([start(0), start(1), start(2)], [step(0), step(1), step(2)]);
+        Some(Path { first, ..Path::new(start, step, samples, *ray) })
     }
 }
 
@@ -96,10 +113,12 @@ pub(crate) struct Path {
     start: [i64; 3],
     /// From one sample to the next.
     pub(crate) step: [i64; 3],
-    /// 1 / |step|, or infinity.
+    /// 1 / step, or NaN.
     inverse: [f64; 3],
     /// How many there are.
     pub(crate) samples: u32,
+    /// How far along the ray the first one is, in the world.
+    pub(crate) first: f64,
     /// The ray that they lie on.
     pub(crate) ray: Ray,
 }
@@ -108,8 +127,8 @@ impl Path {
     #[expect(clippy::cast_precision_loss, reason = "an estimate that errs on the safe side, see `run`")]
     #[inline(always)]
     fn new(start: [i64; 3], step: [i64; 3], samples: u32, ray: Ray) -> Self {
-        let inverse = step.map(|s| if s == 0 { f64::INFINITY } else { 1.0 / s.unsigned_abs() as f64 });
-        Self { start, step, inverse, samples, ray }
+        let inverse = step.map(|s| if s == 0 { f64::NAN } else { 1.0 / s as f64 });
+        Self { start, step, inverse, samples, first: 0.0, ray }
     }
 
     /// Where sample `k` is.
@@ -125,17 +144,16 @@ impl Path {
         std::array::from_fn(|a| from[a].wrapping_add(self.step[a].wrapping_mul(part) >> bits))
     }
 
-    /// How many samples from one at `p` on stay in the half-open box, `p` being in it: one at least, and never too many. (One too few may be
-    /// told where a sample lies exactly on a face.)
+    /// How many samples from one at `p` on lie before the ray's ends along each axis, as `p` does: one at least, and never too many. (One too few may be
+    /// told where a sample lies exactly on an end.)
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
     #[expect(clippy::cast_precision_loss, reason = "an estimate that is made to err downwards")]
-    pub(crate) fn run(&self, p: [i64; 3], low: [i64; 3], high: [i64; 3]) -> u32 {
+    pub(crate) fn run(&self, p: [i64; 3], ends: [i64; 3]) -> u32 {
         let mut least = f64::INFINITY;
         for a in 0..3 {
-            let room = if self.step[a] > 0 { high[a] - p[a] } else { p[a] - low[a] };
-            // 0 * infinity is NaN, which `<` refuses: a ray along the face stays.
-            let steps = room as f64 * self.inverse[a];
+            // NaN, which `<` refuses, where the ray goes along the face.
+            let steps = (ends[a] - p[a]) as f64 * self.inverse[a];
             least = if steps < least { steps } else { least };
         }
         (least * DOWNWARDS) as u32 + u32::from(least < f64::from(u32::MAX))
@@ -176,7 +194,7 @@ mod tests {
             }
             let at = std::array::from_fn(|a| low[a] + random((high[a] - low[a]).unsigned_abs()));
             let path = Path::new(at, step, u32::MAX, Ray { origin: [0.0; 3], direction: [0.0; 3] });
-            let run = path.run(at, low, high);
+            let run = path.run(at, [0, 1, 2].map(|a| if step[a] > 0 { high[a] } else { low[a] }));
             assert!(run >= 1 && inside(path.at(run - 1)), "{at:?} {step:?} {run}");
             assert!(run == u32::MAX || !inside(path.at(run + 1)), "{at:?} {step:?} {run}");
         }

@@ -1,16 +1,19 @@
 //! Owns what is worked out once for a picture: [`Prepared`], from camera, transfer function and options, all found good. Knows nothing of bricks.
 
+use super::beam::{Beams, samples_in};
 use super::camera::{Axes, Camera};
 use super::dvr::Dvr;
 use super::error::RenderError;
 use super::iso::Iso;
 use super::light::Light;
 use super::mip::Mip;
+use super::occupancy::SkipCache;
 use super::options::{Mode, Options};
 use super::path::{Course, Path};
 use super::table::Table;
 use super::transfer::TransferFunction;
 use crate::geometry::Extent;
+use crate::view::kernels::Look;
 
 /// A picture that can be rendered.
 #[derive(Clone, Debug)]
@@ -58,6 +61,28 @@ impl Prepared {
     pub(crate) fn path(&self, x: u32, y: u32) -> Option<Path> {
         let (px, py) = (f64::from(x) + 0.5, f64::from(y) + 0.5);
         self.course.path(&self.axes.ray(px, py, self.options.width, self.options.height))
+    }
+
+    /// How rays may be bundled, with what the cache knows now.
+    pub(crate) fn beams<'a>(&self, cache: &'a SkipCache, look: Look) -> Option<Beams<'a>> {
+        Beams::new(cache, look, &self.axes, &self.course, &self.options)
+    }
+
+    /// Where anything may matter to the rays of a beam whose first pixel is given.
+    #[inline(always)]
+    pub(crate) fn spans<'s>(
+        &self,
+        beams: &Beams<'_>,
+        pixel: [u32; 2],
+        spans: &'s mut Vec<[f64; 2]>,
+    ) -> Option<&'s [[f64; 2]]> {
+        beams.spans(&self.axes, &self.options, pixel, spans)
+    }
+
+    /// The samples of a ray in a span of distances.
+    #[inline(always)]
+    pub(crate) fn samples_in(&self, path: &Path, span: [f64; 2]) -> [u32; 2] {
+        samples_in(path, self.course.step, span)
     }
 
     /// Lays a ray's colour over what is behind it.

@@ -45,7 +45,9 @@ pub(crate) struct Bricked<T> {
     edge: u64,
     cell: u64,
     tiles: Extent,
-    all: Vec<Vec<T>>,
+    /// Bricks one after the other, and which comes where.
+    all: Vec<T>,
+    places: Vec<usize>,
     ranges: Vec<Vec<(f32, f32)>>,
     there: Vec<bool>,
     known: Vec<bool>,
@@ -53,24 +55,42 @@ pub(crate) struct Bricked<T> {
 }
 
 impl<T: Scalar> Bricked<T> {
+    /// Bricks in no order.
     pub(crate) fn new(voxels: &[T], extent: Extent, edge: u64, cell: u64) -> Self {
+        let mut bricked = Self::in_line(voxels, extent, edge, cell);
+        let (count, volume) = (bricked.places.len(), edge.pow(3) as usize);
+        let mut random = Random(7);
+        for i in (1..count).rev() {
+            bricked.places.swap(i, random.below(i + 1));
+        }
+        let in_line = bricked.all.clone();
+        for (i, &place) in bricked.places.iter().enumerate() {
+            bricked.all[place * volume..][..volume].copy_from_slice(&in_line[i * volume..][..volume]);
+        }
+        bricked
+    }
+
+    /// Bricks that follow each other in memory as they do in the volume, so that all of it is flat memory.
+    pub(crate) fn in_line(voxels: &[T], extent: Extent, edge: u64, cell: u64) -> Self {
         let tiles = Extent::from(extent.to_array().map(|n| n.div_ceil(edge)));
         let count = (tiles.x * tiles.y * tiles.z) as usize;
         let per_edge = edge / cell;
         let empty = (f32::INFINITY, f32::NEG_INFINITY);
-        let mut all = vec![vec![T::from_f64(77.0); edge.pow(3) as usize]; count];
+        let volume = edge.pow(3) as usize;
+        let mut all = vec![T::from_f64(77.0); volume * count];
         let mut ranges = vec![vec![empty; per_edge.pow(3) as usize]; count];
         for (i, &v) in (0u64..).zip(voxels) {
             let (x, y, z) = (i % extent.x, i / extent.x % extent.y, i / extent.x / extent.y);
             let tile = (x / edge + tiles.x * (y / edge + tiles.y * (z / edge))) as usize;
             let [x, y, z] = [x % edge, y % edge, z % edge];
-            all[tile][(x + edge * (y + edge * z)) as usize] = v;
+            all[volume * tile + (x + edge * (y + edge * z)) as usize] = v;
             let cell = (x / cell + per_edge * (y / cell + per_edge * (z / cell))) as usize;
             let range = &mut ranges[tile][cell];
             *range = (range.0.min(v.to_f32()), range.1.max(v.to_f32()));
         }
         let (there, known) = (vec![true; count], vec![true; count]);
-        Self { extent, edge, cell, tiles, all, ranges, there, known, uniform: vec![None; count] }
+        let (places, uniform) = ((0..count).collect(), vec![None; count]);
+        Self { extent, edge, cell, tiles, all, places, ranges, there, known, uniform }
     }
 
     fn index(&self, t: TileCoord) -> usize {
@@ -78,7 +98,12 @@ impl<T: Scalar> Bricked<T> {
     }
 
     pub(crate) fn tile_count(&self) -> usize {
-        self.all.len()
+        self.places.len()
+    }
+
+    fn voxels(&self, tile: usize) -> &[T] {
+        let volume = self.edge.pow(3) as usize;
+        &self.all[self.places[tile] * volume..][..volume]
     }
 
     pub(crate) fn evict_all(&mut self, ranges_known: bool) {
@@ -96,7 +121,7 @@ impl<T: Scalar> Bricked<T> {
 
     pub(crate) fn make_uniform(&mut self, tile: TileCoord) {
         let i = self.index(tile);
-        self.uniform[i] = Some(self.all[i][0]);
+        self.uniform[i] = Some(self.voxels(i)[0]);
         self.known[i] = false;
     }
 }
@@ -112,7 +137,7 @@ impl<T: Scalar> Volume<T> for Bricked<T> {
         let i = self.index(tile);
         match self.uniform[i] {
             Some(value) => Brick::Uniform(value),
-            None if self.there[i] => Brick::Resident(&self.all[i]),
+            None if self.there[i] => Brick::Resident(self.voxels(i)),
             None => Brick::Missing,
         }
     }

@@ -1,41 +1,15 @@
-//! Owns the inner loops of the ray caster: eight samples of a ray at a time out of one brick, portable and with AVX2. Both give the same bits.
-//! Knows nothing of rays, volumes or residency.
-//!
-//! Positions are voxels in 32.32 fixed point relative to the brick, so that sample `k` is the same wherever its batch began. No input makes a read
-//! leave the slice: offsets are clamped to it, so a wrong position gives a wrong value and nothing worse.
+//! Owns samples and gradients out of one brick, portable.
 
-#[cfg(target_arch = "x86_64")]
-#[path = "kernels_avx2.rs"]
-mod avx2;
-
+use super::{Batch, LANES, Lanes, position, split};
 use crate::voxel::Scalar;
-
-/// Samples in a batch.
-pub(crate) const LANES: usize = 8;
-
-/// One value per sample.
-pub(crate) type Batch = [f32; LANES];
-
-/// Which samples make up a batch, counted from where it begins. Unused ones repeat any other.
-pub(crate) type Lanes = [u32; LANES];
-
-/// Samples that a scan looks at.
-pub(crate) const SCAN: u32 = 64;
-
-/// The place of a sample: `first` plus `lane` steps.
-#[inline(always)]
-fn position(first: [i64; 3], step: [i64; 3], lane: u32) -> [i64; 3] {
-    let along = |a: usize| first[a].wrapping_add(step[a].wrapping_mul(i64::from(lane)));
-    [along(0), along(1), along(2)]
-}
 
 /// A brick's voxels, as the kernels want them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Voxels<'a, T> {
     /// Between 4 and `i32::MAX` voxels.
-    all: &'a [T],
-    stride_y: i32,
-    stride_z: i32,
+    pub(super) all: &'a [T],
+    pub(super) stride_y: i32,
+    pub(super) stride_z: i32,
 }
 
 impl<'a, T> Voxels<'a, T> {
@@ -52,17 +26,6 @@ impl<'a, T> Voxels<'a, T> {
 pub(crate) type Trilinear<T> = fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
 /// Central differences along x, y, z, interpolated trilinearly.
 pub(crate) type Gradient<T> = fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
-/// Looks at the first so many samples, [`SCAN`] at most.
-pub(crate) type Scan = fn(&Cells<'_>, [i64; 3], [i64; 3], u32) -> Scanned;
-
-/// What a scan found, one bit per sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scanned {
-    /// Samples that matter.
-    pub(crate) matter: u64,
-    /// Samples whose support lies in the brick.
-    pub(crate) inner: u64,
-}
 
 /// Which samples matter.
 #[derive(Clone, Copy, Debug)]
@@ -93,52 +56,6 @@ impl Test<'_> {
     }
 }
 
-/// What is known of which samples of a brick matter.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cells<'a> {
-    kind: CellKind<'a>,
-    /// log2 of a cell's sides in voxels.
-    shift: [u32; 3],
-    /// Cells (or words) between neighbours along y and z.
-    stride: [i32; 2],
-    /// The last voxel of the brick that is inside the volume: positions beyond it belong to its cell.
-    last: [i32; 3],
-}
-
-#[derive(Clone, Copy, Debug)]
-enum CellKind<'a> {
-    /// A number per cell that is compared with the threshold.
-    Importance(&'a [f32], f32),
-    /// A bit per voxel, rows padded to words.
-    Bits(&'a [u32]),
-}
-
-impl<'a> Cells<'a> {
-    /// Cells that matter where they are more important than the threshold; `None` where there are too many of them for the kernels, or none.
-    #[inline(always)]
-    pub(crate) fn coarse(
-        importance: &'a [f32],
-        threshold: f32,
-        shift: [u32; 3],
-        cells: [usize; 3],
-        last: [i32; 3],
-    ) -> Option<Self> {
-        let count = i32::try_from(importance.len()).ok()?;
-        let stride = [i32::try_from(cells[0]).ok()?, i32::try_from(cells[0].checked_mul(cells[1])?).ok()?];
-        let [x, y, z] = shift;
-        let shift = [x.min(31), y.min(31), z.min(31)];
-        (count > 0).then_some(Self { kind: CellKind::Importance(importance, threshold), shift, stride, last })
-    }
-
-    /// A bit per voxel: x in rows of whole words, then `rows` of those per slice.
-    #[inline(always)]
-    pub(crate) fn fine(bits: &'a [u32], words: usize, rows: usize, last: [i32; 3]) -> Option<Self> {
-        let count = i32::try_from(bits.len()).ok()?;
-        let stride = [i32::try_from(words).ok()?, i32::try_from(words.checked_mul(rows)?).ok()?];
-        (count > 0).then_some(Self { kind: CellKind::Bits(bits), shift: [0; 3], stride, last })
-    }
-}
-
 /// A table over a range of values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ramp<'a> {
@@ -162,51 +79,6 @@ impl Ramp<'_> {
         (if x < self.last { x } else { self.last }) as usize
     }
 }
-
-/// The kernels for one voxel type.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernels<T> {
-    pub(crate) trilinear: Trilinear<T>,
-    pub(crate) gradient: Gradient<T>,
-    pub(crate) scan: Scan,
-}
-
-impl<T: Scalar> Kernels<T> {
-    /// The fastest that this machine has, or the portable ones where `simd` is false.
-    pub(crate) fn select(simd: bool) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if simd && let Some(kernels) = avx2::kernels::<T>() {
-            return kernels;
-        }
-        let _ = simd;
-        Self { trilinear: trilinear::<T>, gradient: gradient::<T>, scan }
-    }
-}
-
-/// Calls `work`, compiled once more for the machine's vector and bit instructions where it has them: what is inlined into the closure benefits.
-#[inline(always)]
-pub(crate) fn compiled_for_machine<R>(simd: bool, work: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    if simd && avx2::available() {
-        return avx2::run(work);
-    }
-    let _ = simd;
-    work()
-}
-
-/// Splits 32.32 into the voxel and the 24 highest bits of the fraction.
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the halves of a number; 24 bits fit a float exactly"
-)]
-pub(crate) fn split(p: i64) -> (i32, f32) {
-    ((p >> 32) as i32, ((p as u32) >> 8).cast_signed() as f32 * FRACTION)
-}
-
-/// 2^-24.
-pub(crate) const FRACTION: f32 = 1.0 / 16_777_216.0;
 
 #[inline(always)]
 pub(crate) fn lerp(a: f32, b: f32, f: f32) -> f32 {
@@ -255,7 +127,7 @@ impl<T: Scalar> Voxels<'_, T> {
     }
 }
 
-fn trilinear<T: Scalar>(
+pub(super) fn trilinear<T: Scalar>(
     v: &Voxels<'_, T>,
     first: [i64; 3],
     step: [i64; 3],
@@ -271,12 +143,17 @@ fn trilinear<T: Scalar>(
     test.mask(out)
 }
 
-fn gradient<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3], lanes: &Lanes) -> [Batch; 3] {
+pub(super) fn gradient<T: Scalar>(
+    v: &Voxels<'_, T>,
+    first: [i64; 3],
+    step: [i64; 3],
+    lanes: &Lanes,
+) -> [Batch; 3] {
     let mut out = [[0.0; LANES]; 3];
     for (n, &lane) in lanes.iter().enumerate() {
         let [(x, fx), (y, fy), (z, fz)] = position(first, step, lane).map(split);
         let mut rows = [[[0.0; 4]; 4]; 4];
-        for ((row, plane), (dy, dz)) in ROWS_OF_A_GRADIENT.into_iter().zip(ROWS_OF_A_GRADIENT.map(near)) {
+        for ((row, plane), (dy, dz)) in ROWS_OF_A_GRADIENT.into_iter().zip(ROWS_OF_A_GRADIENT.map(row_at)) {
             rows[plane][row] = [-1, 0, 1, 2].map(|dx| v.at([x, y, z], [dx, dy, dz]));
         }
         for (axis, value) in out.iter_mut().zip(differences(&rows, [fx, fy, fz])) {
@@ -287,34 +164,13 @@ fn gradient<T: Scalar>(v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3], lanes
 }
 
 #[expect(clippy::cast_possible_wrap, reason = "0 to 3")]
-fn near((y, z): (usize, usize)) -> (i64, i64) {
+fn row_at((y, z): (usize, usize)) -> (i64, i64) {
     (y as i64 - 1, z as i64 - 1)
-}
-
-fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {
-    let mut found = Scanned { matter: 0, inner: 0 };
-    for lane in 0..count.min(SCAN) {
-        let voxel = position(first, step, lane).map(|p| split(p).0);
-        let [x, y, z] = [0, 1, 2].map(|a| voxel[a].max(0).min(cells.last[a]) >> cells.shift[a]);
-        let rows = y.wrapping_mul(cells.stride[0]).wrapping_add(z.wrapping_mul(cells.stride[1]));
-        let at = |x: i32| usize::try_from(x.wrapping_add(rows)).ok();
-        let matters = match cells.kind {
-            CellKind::Importance(all, threshold) => {
-                at(x).and_then(|i| all.get(i)).is_none_or(|&importance| importance > threshold)
-            }
-            CellKind::Bits(all) => {
-                at(x >> 5).and_then(|i| all.get(i)).is_none_or(|word| word >> (x & 31) & 1 == 1)
-            }
-        };
-        let inner = [0, 1, 2].iter().all(|&a| (0..cells.last[a]).contains(&voxel[a]));
-        found.matter |= u64::from(matters) << lane;
-        found.inner |= u64::from(inner) << lane;
-    }
-    found
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Kernels;
     use super::*;
 
     /// A brick of noise, and a batch that crosses it.
@@ -424,28 +280,5 @@ mod tests {
         }
         assert_eq!(Test::Above(1.1).mask(&odd), 0b0111_0000);
         assert_eq!(Test::Seen(ramp).mask(&odd) & 0b10, 0);
-    }
-
-    #[test]
-    fn scans_agree_and_stay_in_the_brick() {
-        let importance: Vec<f32> = (0..4 * 3 * 2u8).map(|i| f32::from(i * 7 % 5)).collect();
-        let words: Vec<u32> = (0..2 * 6 * 16u32).map(|i| i.wrapping_mul(0x9e37_79b9)).collect();
-        let last = [40, 5, 15];
-        let coarse = Cells::coarse(&importance, 2.0, [4, 1, 3], [3, 3, 2], last).unwrap();
-        let fine = Cells::fine(&words, 2, 6, last).unwrap();
-        for cells in [coarse, fine] {
-            for i in 0..500i64 {
-                let first = [i * 323_456_789 - (3 << 32), i * 77_777_777, (i << 27) - (1 << 32)];
-                let step = [(1 << 30) - (i << 24), (1 << 28) - (i << 21), i << 20];
-                let scan = |simd, count| (Kernels::<u8>::select(simd).scan)(&cells, first, step, count);
-                for count in [1, 7, 8, 9, 63, 64] {
-                    let (got, all, asked) = (scan(true, count), scan(true, 64), u64::MAX >> (64 - count));
-                    assert_eq!(got, scan(false, count), "{i} {count}");
-                    assert_eq!((got.matter, got.inner), (all.matter & asked, all.inner & asked));
-                }
-            }
-        }
-        assert!(Cells::coarse(&[], 0.0, [0; 3], [0; 3], [0; 3]).is_none());
-        assert!(Cells::fine(&[], 1, 1, [0; 3]).is_none());
     }
 }

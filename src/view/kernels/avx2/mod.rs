@@ -6,8 +6,15 @@ use std::any::Any;
 #[allow(clippy::wildcard_imports, reason = "forty instructions, each named for what it is")]
 use std::arch::x86_64::*;
 
-use super::{Batch, CellKind, Cells, FRACTION, Kernels, LANES, Lanes, Ramp, SCAN, Scanned, Test, Voxels};
+use super::around::Around;
+use super::{Across, Batch, FRACTION, Kernels, LANES, Lanes, Look, Ramp, Test, Voxels};
 use crate::voxel::Scalar;
+
+mod across;
+mod scan;
+
+use across::{Along, follow, word_of, words_of};
+use scan::{groups_near, scan, stride};
 
 /// Whether the machine has all that is used here.
 pub(super) fn available() -> bool {
@@ -193,8 +200,46 @@ fn pairs_f32(voxels: &[f32], offset: __m256i) -> [__m256; 2] {
     [first, second]
 }
 
+/// Interpolated central differences. `$all` gives the four voxels along x of a row, `$inner` the middle two; rows by y and z around the sample's.
+macro_rules! gradient_of {
+    ($all:ident, $inner:ident, $fx:ident, $fy:ident, $fz:ident) => {{
+        let (r11, r21, r12, r22) = ($all!(0, 0), $all!(1, 0), $all!(0, 1), $all!(1, 1));
+        let (a0, b0) = (lerp(r11[0], r12[0], $fz), lerp(r21[0], r22[0], $fz));
+        let (a1, b1) = (lerp(r11[1], r12[1], $fz), lerp(r21[1], r22[1], $fz));
+        let (a2, b2) = (lerp(r11[2], r12[2], $fz), lerp(r21[2], r22[2], $fz));
+        let (a3, b3) = (lerp(r11[3], r12[3], $fz), lerp(r21[3], r22[3], $fz));
+        let x = lerp(
+            _mm256_sub_ps(lerp(a2, b2, $fy), lerp(a0, b0, $fy)),
+            _mm256_sub_ps(lerp(a3, b3, $fy), lerp(a1, b1, $fy)),
+            $fx,
+        );
+        let ([p1, p2], [q1, q2]) = ($inner!(-1, 0), $inner!(-1, 1));
+        let ([s1, s2], [t1, t2]) = ($inner!(2, 0), $inner!(2, 1));
+        let y = lerp(
+            slope([lerp(p1, q1, $fz), a1, b1, lerp(s1, t1, $fz)], $fy),
+            slope([lerp(p2, q2, $fz), a2, b2, lerp(s2, t2, $fz)], $fy),
+            $fx,
+        );
+        let ([c1, c2], [d1, d2]) = ($inner!(0, -1), $inner!(1, -1));
+        let ([e1, e2], [f1, f2]) = ($inner!(0, 2), $inner!(1, 2));
+        let z = lerp(
+            lerp(slope([c1, r11[1], r12[1], e1], $fz), slope([d1, r21[1], r22[1], f1], $fz), $fy),
+            lerp(slope([c2, r11[2], r12[2], e2], $fz), slope([d2, r21[2], r22[2], f2], $fz), $fy),
+            $fx,
+        );
+        [store(x), store(y), store(z)]
+    }};
+}
+
+/// The interpolated difference of four values in a row.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn slope([before, here, next, after]: [__m256; 4], f: __m256) -> __m256 {
+    lerp(_mm256_sub_ps(next, before), _mm256_sub_ps(after, here), f)
+}
+
 macro_rules! kernels_of {
-    ($t:ty, $name:ident, $module:ident, $pairs:ident) => {
+    ($t:ty, $name:ident, $module:ident, $pairs:ident, $first:ident) => {
         const $name: Kernels<$t> = Kernels {
             trilinear: |v, first, step, lanes, test, out| {
                 // SAFETY: `kernels`, which alone hands this out, found AVX2 on this machine.
@@ -204,10 +249,30 @@ macro_rules! kernels_of {
                 // SAFETY: as above.
                 unsafe { $module::gradient(v, first, step, lanes) }
             },
-            scan: |cells, first, step, count| {
-                // SAFETY: as above.
-                unsafe { scan(cells, first, step, count) }
+            look: Look {
+                scan: |cells, first, stride, samples| {
+                    // SAFETY: as above.
+                    unsafe { scan(cells, first, stride, samples) }
+                },
+                stride: |step| {
+                    // SAFETY: as above.
+                    unsafe { stride(step) }
+                },
+                near: |blocks, first, stride| {
+                    // SAFETY: as above.
+                    unsafe { groups_near(blocks, first, stride) }
+                },
             },
+            across: Some(Across {
+                trilinear: |v, first, step, lanes, test, out| {
+                    // SAFETY: as above.
+                    unsafe { $module::trilinear_across(v, first, step, lanes, test, out) }
+                },
+                gradient: |v, first, step, lanes| {
+                    // SAFETY: as above.
+                    unsafe { $module::gradient_across(v, first, step, lanes) }
+                },
+            }),
         };
 
         mod $module {
@@ -244,57 +309,148 @@ macro_rules! kernels_of {
             ) -> [Batch; 3] {
                 let p = positions(first, step, lanes, v.stride_y, v.stride_z);
                 let [fx, fy, fz] = p.fraction;
-                let at = |y: i32, z: i32| {
-                    let by = y.wrapping_mul(v.stride_y).wrapping_add(z.wrapping_mul(v.stride_z));
-                    _mm256_add_epi32(p.offset, _mm256_set1_epi32(by))
-                };
-                // The two voxels of a row around the sample, and the two around those.
-                let inner = |y, z| $pairs(v.all, at(y, z));
-                let all = |y, z| {
-                    let [before, here] = $pairs(v.all, _mm256_sub_epi32(at(y, z), _mm256_set1_epi32(1)));
-                    let [next, after] = $pairs(v.all, _mm256_add_epi32(at(y, z), _mm256_set1_epi32(1)));
-                    [before, here, next, after]
-                };
-                let (r11, r21, r12, r22) = (all(0, 0), all(1, 0), all(0, 1), all(1, 1));
-                let at_z = |i: usize| (lerp(r11[i], r12[i], fz), lerp(r21[i], r22[i], fz));
-                let [(a0, b0), (a1, b1), (a2, b2), (a3, b3)] = [at_z(0), at_z(1), at_z(2), at_z(3)];
-                let value = |a, b| lerp(a, b, fy);
-                let x = lerp(
-                    _mm256_sub_ps(value(a2, b2), value(a0, b0)),
-                    _mm256_sub_ps(value(a3, b3), value(a1, b1)),
-                    fx,
-                );
-                let ([p1, p2], [q1, q2]) = (inner(-1, 0), inner(-1, 1));
-                let ([s1, s2], [t1, t2]) = (inner(2, 0), inner(2, 1));
-                let along_y = |before, here, next, after| {
-                    lerp(_mm256_sub_ps(next, before), _mm256_sub_ps(after, here), fy)
-                };
-                let y = lerp(
-                    along_y(lerp(p1, q1, fz), a1, b1, lerp(s1, t1, fz)),
-                    along_y(lerp(p2, q2, fz), a2, b2, lerp(s2, t2, fz)),
-                    fx,
-                );
-                let along_z = |before, here, next, after| {
-                    lerp(_mm256_sub_ps(next, before), _mm256_sub_ps(after, here), fz)
-                };
-                let ([c1, c2], [d1, d2]) = (inner(0, -1), inner(1, -1));
-                let ([e1, e2], [f1, f2]) = (inner(0, 2), inner(1, 2));
-                let z = lerp(
-                    lerp(along_z(c1, r11[1], r12[1], e1), along_z(d1, r21[1], r22[1], f1), fy),
-                    lerp(along_z(c2, r11[2], r12[2], e2), along_z(d2, r21[2], r22[2], f2), fy),
-                    fx,
-                );
-                [store(x), store(y), store(z)]
+                macro_rules! at {
+                    ($x:expr, $y:expr, $z:expr) => {{
+                        let (y, z): (i32, i32) = ($y, $z);
+                        let rows = y.wrapping_mul(v.stride_y).wrapping_add(z.wrapping_mul(v.stride_z));
+                        _mm256_add_epi32(p.offset, _mm256_set1_epi32(rows.wrapping_add($x)))
+                    }};
+                }
+                macro_rules! inner {
+                    ($y:expr, $z:expr) => {
+                        $pairs(v.all, at!(0, $y, $z))
+                    };
+                }
+                macro_rules! all {
+                    ($y:expr, $z:expr) => {{
+                        let [before, here] = $pairs(v.all, at!(-1, $y, $z));
+                        let [next, after] = $pairs(v.all, at!(1, $y, $z));
+                        [before, here, next, after]
+                    }};
+                }
+                gradient_of!(all, inner, fx, fy, fz)
+            }
+
+            #[target_feature(enable = "avx2")]
+            pub(super) fn trilinear_across(
+                v: &Around<'_, $t>,
+                first: [i64; 3],
+                step: [i64; 3],
+                lanes: &Lanes,
+                test: Test<'_>,
+                out: &mut Batch,
+            ) -> u32 {
+                let lanes = widened(lanes);
+                let x = Along::new(first[0], step[0], lanes, v.axes[0]);
+                let y = Along::new(first[1], step[1], lanes, v.axes[1]);
+                let z = Along::new(first[2], step[2], lanes, v.axes[2]);
+                let ([x0, x1], [y0, y1]) =
+                    ([x.place::<0>(), x.place::<1>()], [y.place::<0>(), y.place::<1>()]);
+                let [z0, z1] = [z.place::<0>(), z.place::<1>()];
+                let (fx, fy, fz) = (x.fraction, y.fraction, z.fraction);
+                let joined = follow(x0, x1);
+                macro_rules! row {
+                    ($y:expr, $z:expr) => {{
+                        let [a, b] = pair(v, _mm256_add_epi32($y, $z), [x0, x1], joined);
+                        lerp(a, b, fx)
+                    }};
+                }
+                let near = lerp(row!(y0, z0), row!(y1, z0), fy);
+                let values = lerp(near, lerp(row!(y0, z1), row!(y1, z1), fy), fz);
+                *out = store(values);
+                mask(values, test)
+            }
+
+            #[target_feature(enable = "avx2")]
+            pub(super) fn gradient_across(
+                v: &Around<'_, $t>,
+                first: [i64; 3],
+                step: [i64; 3],
+                lanes: &Lanes,
+            ) -> [Batch; 3] {
+                let lanes = widened(lanes);
+                let x = Along::new(first[0], step[0], lanes, v.axes[0]);
+                let y = Along::new(first[1], step[1], lanes, v.axes[1]);
+                let z = Along::new(first[2], step[2], lanes, v.axes[2]);
+                let [x0, x1, x2, x3] = [x.place::<-1>(), x.place::<0>(), x.place::<1>(), x.place::<2>()];
+                let rows_y = [y.place::<-1>(), y.place::<0>(), y.place::<1>(), y.place::<2>()];
+                let rows_z = [z.place::<-1>(), z.place::<0>(), z.place::<1>(), z.place::<2>()];
+                let (fx, fy, fz) = (x.fraction, y.fraction, z.fraction);
+                let joined = follow(x0, x1) && follow(x1, x2) && follow(x2, x3);
+                macro_rules! row {
+                    ($y:expr, $z:expr) => {
+                        _mm256_add_epi32(rows_y[($y + 1) as usize], rows_z[($z + 1) as usize])
+                    };
+                }
+                macro_rules! inner {
+                    ($y:expr, $z:expr) => {
+                        pair(v, row!($y, $z), [x1, x2], joined)
+                    };
+                }
+                macro_rules! all {
+                    ($y:expr, $z:expr) => {{
+                        let [before, here] = pair(v, row!($y, $z), [x0, x1], joined);
+                        let [next, after] = pair(v, row!($y, $z), [x2, x3], joined);
+                        [before, here, next, after]
+                    }};
+                }
+                gradient_of!(all, inner, fx, fy, fz)
+            }
+
+            /// The voxels at two places of a row, sums of [`Along::place`]s; `joined` if each second one follows the first.
+            #[target_feature(enable = "avx2")]
+            #[inline]
+            fn pair(v: &Around<'_, $t>, row: __m256i, [a, b]: [__m256i; 2], joined: bool) -> [__m256; 2] {
+                let (a, b) = (_mm256_add_epi32(row, a), _mm256_add_epi32(row, b));
+                if joined && size_of::<$t>() == 2 {
+                    // SAFETY: the callers above add up one place of each axis, and both voxels are there.
+                    let both = unsafe { words_of(v, a) };
+                    return [$first(both), $first(_mm256_srli_epi32::<16>(both))];
+                }
+                // SAFETY: the callers above add up one place of each axis.
+                let (a, b) = unsafe { (word_of(v, a), word_of(v, b)) };
+                [$first(a), $first(b)]
             }
         }
     };
 }
 
-kernels_of!(u8, U8, of_u8, pairs_u8);
-kernels_of!(i8, I8, of_i8, pairs_i8);
-kernels_of!(u16, U16, of_u16, pairs_u16);
-kernels_of!(i16, I16, of_i16, pairs_i16);
-kernels_of!(f32, F32, of_f32, pairs_f32);
+/// The first voxel in each word, as a number.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first_u8(word: __m256i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_and_si256(word, _mm256_set1_epi32(0xff)))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first_i8(word: __m256i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(word)))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first_u16(word: __m256i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_and_si256(word, _mm256_set1_epi32(0xffff)))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first_i16(word: __m256i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(word)))
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn first_f32(word: __m256i) -> __m256 {
+    _mm256_castsi256_ps(word)
+}
+
+kernels_of!(u8, U8, of_u8, pairs_u8, first_u8);
+kernels_of!(i8, I8, of_i8, pairs_i8, first_i8);
+kernels_of!(u16, U16, of_u16, pairs_u16, first_u16);
+kernels_of!(i16, I16, of_i16, pairs_i16, first_i16);
+kernels_of!(f32, F32, of_f32, pairs_f32, first_f32);
 
 #[target_feature(enable = "avx2")]
 #[inline]
@@ -321,103 +477,12 @@ fn seen(v: __m256, ramp: Ramp<'_>) -> __m256 {
     _mm256_and_ps(seen, number)
 }
 
-/// The voxels along one axis, of eight samples at a time.
-#[derive(Clone, Copy)]
-struct Walk {
-    places: [__m256i; 2],
-    /// Eight steps.
-    by: __m256i,
-    last: __m256i,
-    /// The voxel before the last: the last one whose support is in the brick.
-    inner: __m256i,
-}
-
-impl Walk {
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn new(first: i64, step: i64, lanes: [__m256i; 2], last: i32) -> Self {
-        Self {
-            places: places(first, step, lanes),
-            by: _mm256_set1_epi64x(step.wrapping_mul(8)),
-            last: _mm256_set1_epi32(last),
-            inner: _mm256_set1_epi32(last.saturating_sub(1)),
-        }
-    }
-
-    /// The voxels of these samples as far as the brick goes, and which are not inner; then on to the next eight.
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn next<const CLAMPED: bool>(&mut self) -> (__m256i, __m256i) {
-        let (voxel, _) = halves(self.places);
-        let [a, b] = self.places;
-        self.places = [_mm256_add_epi64(a, self.by), _mm256_add_epi64(b, self.by)];
-        let above = _mm256_cmpgt_epi32(voxel, self.inner);
-        if CLAMPED {
-            let zero = _mm256_setzero_si256();
-            let clamped = _mm256_min_epi32(_mm256_max_epi32(voxel, zero), self.last);
-            (clamped, _mm256_or_si256(above, _mm256_cmpgt_epi32(zero, voxel)))
-        } else {
-            (voxel, above)
-        }
-    }
-}
-
-#[target_feature(enable = "avx2")]
-fn scan(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {
-    // Where both ends are in the brick everything between them is.
-    let end = super::position(first, step, count.min(SCAN).saturating_sub(1));
-    let inside = |p: i64, a: usize| (0..=i64::from(cells.last[a])).contains(&(p >> 32));
-    if (0..3).all(|a| inside(first[a], a) && inside(end[a], a)) {
-        scan_in::<false>(cells, first, step, count)
-    } else {
-        scan_in::<true>(cells, first, step, count)
-    }
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn scan_in<const CLAMPED: bool>(cells: &Cells<'_>, first: [i64; 3], step: [i64; 3], count: u32) -> Scanned {
-    let lanes = widened(&[0, 1, 2, 3, 4, 5, 6, 7]);
-    let walk = |a: usize| Walk::new(first[a], step[a], lanes, cells.last[a]);
-    let (mut walk_x, mut walk_y, mut walk_z) = (walk(0), walk(1), walk(2));
-    let (down, back) = (_mm256_set1_epi32(cells.stride[0]), _mm256_set1_epi32(cells.stride[1]));
-    let shift = |a: usize| _mm_cvtsi32_si128(cells.shift[a].cast_signed());
-    let (shift_x, shift_y, shift_z) = (shift(0), shift(1), shift(2));
-    let count = count.min(SCAN);
-    let (mut matter, mut rims) = (0u64, 0u64);
-    for done in (0..count).step_by(LANES) {
-        let ((x, rim_x), (y, rim_y), (z, rim_z)) =
-            (walk_x.next::<CLAMPED>(), walk_y.next::<CLAMPED>(), walk_z.next::<CLAMPED>());
-        let matters = match cells.kind {
-            CellKind::Importance(all, threshold) => {
-                let (x, y) = (_mm256_srl_epi32(x, shift_x), _mm256_srl_epi32(y, shift_y));
-                let slice = _mm256_mullo_epi32(_mm256_srl_epi32(z, shift_z), back);
-                let rows = _mm256_add_epi32(_mm256_mullo_epi32(y, down), slice);
-                let importance = numbers(all, _mm256_add_epi32(x, rows));
-                _mm256_cmp_ps::<_CMP_GT_OQ>(importance, _mm256_set1_ps(threshold))
-            }
-            CellKind::Bits(all) => {
-                let rows = _mm256_add_epi32(_mm256_mullo_epi32(y, down), _mm256_mullo_epi32(z, back));
-                let word = words_at(all, _mm256_add_epi32(_mm256_srli_epi32::<5>(x), rows));
-                // The voxel's bit becomes the sign, which is what `movemask` reads.
-                let left = _mm256_andnot_si256(x, _mm256_set1_epi32(31));
-                _mm256_castsi256_ps(_mm256_sllv_epi32(word, left))
-            }
-        };
-        let rim = _mm256_or_si256(_mm256_or_si256(rim_x, rim_y), rim_z);
-        matter |= u64::from(_mm256_movemask_ps(matters).cast_unsigned()) << done;
-        rims |= u64::from(_mm256_movemask_ps(_mm256_castsi256_ps(rim)).cast_unsigned()) << done;
-    }
-    let asked = if count < SCAN { (1 << count) - 1 } else { u64::MAX };
-    Scanned { matter: matter & asked, inner: !rims & asked }
-}
-
 /// Entries of a table that is not empty; an index beyond it gives the last one.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn numbers(all: &[f32], at: __m256i) -> __m256 {
     let at = _mm256_min_epu32(at, last_index(all));
-    // SAFETY: every lane of `at` is at most the last index and not negative; `Cells` and `seen` refuse empty slices.
+    // SAFETY: every lane of `at` is at most the last index and not negative; `Coarse` and `seen` refuse empty slices.
     unsafe { _mm256_i32gather_ps::<4>(all.as_ptr(), at) }
 }
 
@@ -426,7 +491,7 @@ fn numbers(all: &[f32], at: __m256i) -> __m256 {
 #[inline]
 fn words_at(all: &[u32], at: __m256i) -> __m256i {
     let at = _mm256_min_epu32(at, last_index(all));
-    // SAFETY: every lane of `at` is at most the last index and not negative; `Cells` refuses empty slices.
+    // SAFETY: every lane of `at` is at most the last index and not negative; `Bits` refuses empty slices.
     unsafe { _mm256_i32gather_epi32::<4>(all.as_ptr().cast(), at) }
 }
 
