@@ -70,11 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     lake.broken.store(false, Relaxed);
     let report = array.request(&tiles)?.complete()?;
-    println!(
-        "after the repair: {} loaded, {} were there; the sensor says {}",
-        report.loaded,
-        report.hits,
-        array.get(SENSOR)?
-    );
+    let (loaded, hits) = (report.loaded, report.hits);
+    println!("after the repair: {loaded} loaded, {hits} were there; the sensor says {}", array.get(SENSOR)?);
     Ok(())
 }

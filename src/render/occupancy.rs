@@ -83,7 +83,7 @@ pub struct SkipCache {
 }
 
 /// Pictures after which [`SkipCache::blocks`] takes in what little was learnt since.
-const SOON: u64 = 8;
+const SOON: u64 = 16;
 
 const SHARDS: usize = 64;
 const MAX_KEPT: usize = (256 << 20) / 4;
@@ -147,6 +147,7 @@ impl SkipCache {
         self.blocks.as_ref()
     }
 
+    /// **Cost**: some hundred operations for each brick of the volume.
     fn all_blocks(&self, grid: &Grid, threshold: f32) -> Option<Blocks> {
         let side = |n: i64| usize::try_from(n).ok();
         let whole = |n: [i64; 3]| Some([side(n[0])?, side(n[1])?, side(n[2])?]);

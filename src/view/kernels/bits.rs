@@ -114,9 +114,16 @@ impl Blocks {
 
     /// Sets a brick's blocks and those around it: nothing is known of it.
     pub(crate) fn add_unknown(&mut self, origin: [usize; 3], sides: [usize; 3]) {
-        let [nx, ny, nz] = sides.map(|n| n.div_ceil(SIDE) + 2);
-        for block in (0..nx * ny * nz).map(|i| [i % nx, i / nx % ny, i / nx / ny]) {
-            self.set_around(origin, block);
+        let last = self.last.map(|n| usize::try_from(n >> 16).unwrap_or(0) / SIDE);
+        let low = origin.map(|o| (o / SIDE).saturating_sub(1));
+        let high = [0, 1, 2].map(|a| ((origin[a] + sides[a]).div_ceil(SIDE)).min(last[a]));
+        for (y, z) in (low[2]..=high[2]).flat_map(|z| (low[1]..=high[1]).map(move |y| (y, z))) {
+            let row = (y << self.shift[0]) + (z << self.shift[1]);
+            for word in low[0] >> 5..=high[0] >> 5 {
+                let from = if word == low[0] >> 5 { low[0] & 31 } else { 0 };
+                let to = if word == high[0] >> 5 { high[0] & 31 } else { 31 };
+                self.words[row + word] |= u32::MAX >> (31 - to) & u32::MAX << from;
+            }
         }
     }
 
@@ -218,6 +225,12 @@ mod tests {
             let voxel = [0, 1, 2].map(|a| origin[a] + at[a]);
             assert!(all([18, 6, 4]).all(|b| is_set(&volume, b) == sees(b, voxel, WIDE)), "{origin:?} {at:?}");
         }
+        let mut volume = Blocks::none([400, 24, 13]).unwrap();
+        volume.add_unknown([124, 8, 0], [160, 8, 8]);
+        let set = all([100, 6, 4]).filter(|&b| is_set(&volume, b));
+        assert!(set.eq(
+            all([100, 6, 4]).filter(|b| (30..=71).contains(&b[0]) && (1..=4).contains(&b[1]) && b[2] <= 2)
+        ));
         let mut volume = Blocks::none(sides).unwrap();
         volume.add_unknown([64, 0, 8], [32, 8, 8]);
         let set: Vec<_> = all([18, 6, 4]).filter(|&b| is_set(&volume, b)).collect();
