@@ -73,13 +73,16 @@ impl Stamping<'_> {
 }
 
 /// The clock of a pool: counts requests and barriers, and knows which frames are open since when.
+///
+/// What every request writes lies on one cache line.
 #[derive(Debug)]
+#[repr(C, align(128))]
 pub(crate) struct FrameClock {
+    stamping: Mutex<()>,
     now: AtomicU64,
     slots: Box<[Slot]>,
     crowd: AtomicU64,
     crowded: Mutex<BTreeMap<u64, u64>>,
-    stamping: Mutex<()>,
 }
 
 impl FrameClock {
