@@ -56,7 +56,7 @@ impl<'a> Beams<'a> {
         let half = 0.5 * f64::from(self.edge);
         let middle = axes.ray(f64::from(x) + half, f64::from(y) + half, options.width, options.height);
         let Some(path) = self.course.path(&middle) else { return Some(spans) };
-        let stride = (self.look.stride)(path.step);
+        let stride = self.look.stride(path.step);
         if !stride.short {
             return None;
         }
@@ -64,7 +64,7 @@ impl<'a> Beams<'a> {
         let (enter, group) = (path.first - 0.5 * self.course.step, f64::from(GROUP) * self.course.step);
         let mut begin = 0;
         while begin < path.samples {
-            let mut set = (self.look.near)(self.blocks, path.at(begin), &stride);
+            let mut set = self.look.near(self.blocks, path.at(begin), &stride);
             while set != 0 {
                 let first = set.trailing_zeros();
                 let count = (set >> first).trailing_ones();

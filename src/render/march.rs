@@ -124,10 +124,10 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
         // What is between two samples of the inside is inside.
         let inner = |lane: u32| self.held.has_gradient(self.path.at(self.sample(lane as usize)));
         if inner(lanes.trailing_zeros()) && inner(lanes.ilog2()) {
-            return Some((kernels.gradient)(voxels, at, self.path.step, self.lanes));
+            return Some(kernels.gradient(voxels, at, self.path.step, self.lanes));
         }
         let (across, around) = kernels.across.as_ref().zip(self.held.flat.as_ref())?;
-        Some((across.gradient)(around, at, self.path.step, self.lanes))
+        Some(across.gradient(around, at, self.path.step, self.lanes))
     }
 
     /// The same one by one, and for which of them they are there: those before the first that lacks a tile. Where rays do not wait all are, missing ones as zero.
@@ -183,7 +183,7 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
     tally: &mut Tally,
 ) -> Halt {
     let (k, until) = (&mut left.start, left.end);
-    let (grid, stride) = (&scene.grid, (scene.kernels.look.stride)(path.step));
+    let (grid, stride) = (&scene.grid, scene.kernels.look.stride(path.step));
     while *k < until {
         let p = path.at(*k);
         let tile = grid.brick_below(p);
@@ -266,8 +266,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
                         let (at, test) =
                             (relative(self.path.at(begin), self.held.low), self.method.test(state));
                         let mut values = [0.0; LANES];
-                        let passed =
-                            (kernels.trilinear)(around, at, self.path.step, &lanes, test, &mut values);
+                        let passed = kernels.trilinear(around, at, self.path.step, &lanes, test, &mut values);
                         (self.take(begin, &lanes, used, &values, passed, k, state), used)
                     }
                     _ if is_inner => (self.inner(begin, self.path.at(begin), &lanes, used, k, state), used),
@@ -289,9 +288,9 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
     #[inline(always)]
     fn scan(&self, k: u32, samples: u32, state: &M::State) -> Scanned {
         let (scene, held) = (self.scene, self.held);
-        let (at, scan) = (relative(self.path.at(k), held.low), scene.kernels.look.scan);
+        let (at, look) = (relative(self.path.at(k), held.low), &scene.kernels.look);
         if let (Some(fine), true) = (&held.fine, scene.skip_empty) {
-            return scan(Cells::Fine(&fine.bits), at, self.stride, samples);
+            return look.scan(Cells::Fine(&fine.bits), at, self.stride, samples);
         }
         let (grid, threshold) = (&scene.grid, self.method.threshold(state));
         let cells = if scene.skip_empty {
@@ -300,7 +299,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
             Coarse::new(&[f32::INFINITY], 0.0, [31; 3], [1; 3], held.last)
         };
         let mut found = match &cells {
-            Some(cells) => scan(Cells::Coarse(cells), at, self.stride, samples),
+            Some(cells) => look.scan(Cells::Coarse(cells), at, self.stride, samples),
             None => Scanned { begin: 0, matter: u64::MAX >> SCAN.saturating_sub(samples), inner: 0 },
         };
         if matches!(held.content, Content::Voxels(None)) {
@@ -325,7 +324,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
         let passed = match &self.held.content {
             Content::Voxels(Some(voxels)) => {
                 let at = relative(at, self.held.low);
-                (self.scene.kernels.trilinear)(voxels, at, self.path.step, lanes, test, &mut values)
+                self.scene.kernels.trilinear(voxels, at, self.path.step, lanes, test, &mut values)
             }
             Content::Uniform(value) => {
                 values = [*value; LANES];

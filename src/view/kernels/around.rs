@@ -91,7 +91,7 @@ impl<'a, T> Around<'a, T> {
 }
 
 /// As [`Trilinear`], for samples whose support may reach into the next bricks.
-pub(crate) type TrilinearAcross<T> =
-    fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
+pub(super) type TrilinearAcross<T> =
+    unsafe fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
 /// As [`Gradient`], for samples whose support may reach into the next bricks.
-pub(crate) type GradientAcross<T> = fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
+pub(super) type GradientAcross<T> = unsafe fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];

@@ -18,9 +18,11 @@ pub(crate) mod bits;
 mod scan;
 mod values;
 
-pub(crate) use around::{Around, GradientAcross, TrilinearAcross};
+pub(crate) use around::Around;
+use around::{GradientAcross, TrilinearAcross};
 pub(crate) use scan::{Cells, Coarse, GROUP, Look, SCAN, Scanned, Stride};
-pub(crate) use values::{Gradient, ROWS_OF_A_GRADIENT, Ramp, Test, Trilinear, Voxels, differences, trilerp};
+use values::{Gradient, Trilinear};
+pub(crate) use values::{ROWS_OF_A_GRADIENT, Ramp, Test, Voxels, differences, trilerp};
 
 /// Samples in a batch.
 pub(crate) const LANES: usize = 8;
@@ -41,8 +43,8 @@ fn position(first: [i64; 3], step: [i64; 3], lane: u32) -> [i64; 3] {
 /// The kernels for one voxel type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels<T> {
-    pub(crate) trilinear: Trilinear<T>,
-    pub(crate) gradient: Gradient<T>,
+    trilinear: Trilinear<T>,
+    gradient: Gradient<T>,
     pub(crate) look: Look,
     /// Where there are none, samples across bricks are taken one by one.
     pub(crate) across: Option<Across<T>>,
@@ -51,8 +53,8 @@ pub(crate) struct Kernels<T> {
 /// The kernels for samples whose support may lie in several bricks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Across<T> {
-    pub(crate) trilinear: TrilinearAcross<T>,
-    pub(crate) gradient: GradientAcross<T>,
+    trilinear: TrilinearAcross<T>,
+    gradient: GradientAcross<T>,
 }
 
 impl<T: Scalar> Kernels<T> {
@@ -69,6 +71,68 @@ impl<T: Scalar> Kernels<T> {
             look: Look { stride: Stride::new, scan: scan::scan, near: scan::near },
             across: None,
         }
+    }
+}
+
+#[expect(unsafe_code, reason = "calls that need a feature found at run time")]
+impl<T> Kernels<T> {
+    /// Trilinear samples, and which of them pass the test, one bit each.
+    #[inline(always)]
+    pub(crate) fn trilinear(
+        &self,
+        voxels: &Voxels<'_, T>,
+        first: [i64; 3],
+        step: [i64; 3],
+        lanes: &Lanes,
+        test: Test<'_>,
+        out: &mut Batch,
+    ) -> u32 {
+        // SAFETY: `select`, which alone hands these out, found all features that they need.
+        unsafe { (self.trilinear)(voxels, first, step, lanes, test, out) }
+    }
+
+    /// Central differences along x, y, z, interpolated trilinearly.
+    #[inline(always)]
+    pub(crate) fn gradient(
+        &self,
+        voxels: &Voxels<'_, T>,
+        first: [i64; 3],
+        step: [i64; 3],
+        lanes: &Lanes,
+    ) -> [Batch; 3] {
+        // SAFETY: as above.
+        unsafe { (self.gradient)(voxels, first, step, lanes) }
+    }
+}
+
+#[expect(unsafe_code, reason = "calls that need a feature found at run time")]
+impl<T> Across<T> {
+    /// As [`Kernels::trilinear`], for samples whose support may reach into the next bricks.
+    #[inline(always)]
+    pub(crate) fn trilinear(
+        &self,
+        around: &Around<'_, T>,
+        first: [i64; 3],
+        step: [i64; 3],
+        lanes: &Lanes,
+        test: Test<'_>,
+        out: &mut Batch,
+    ) -> u32 {
+        // SAFETY: `Kernels::select`, which alone hands these out, found all features that they need.
+        unsafe { (self.trilinear)(around, first, step, lanes, test, out) }
+    }
+
+    /// As [`Kernels::gradient`], for samples whose support may reach into the next bricks.
+    #[inline(always)]
+    pub(crate) fn gradient(
+        &self,
+        around: &Around<'_, T>,
+        first: [i64; 3],
+        step: [i64; 3],
+        lanes: &Lanes,
+    ) -> [Batch; 3] {
+        // SAFETY: as above.
+        unsafe { (self.gradient)(around, first, step, lanes) }
     }
 }
 

@@ -12,16 +12,40 @@ pub(crate) const GROUP: u32 = 8;
 /// The kernels that look at which samples matter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
-    pub(crate) stride: fn([i64; 3]) -> Stride,
-    pub(crate) scan: Scan,
-    pub(crate) near: Near,
+    pub(super) stride: unsafe fn([i64; 3]) -> Stride,
+    pub(super) scan: Scan,
+    pub(super) near: Near,
 }
 
-/// Looks at so many samples, [`SCAN`] at a time, as far as the first that matters.
-pub(super) type Scan = fn(Cells<'_>, [i64; 3], &Stride, u32) -> Scanned;
+#[expect(unsafe_code, reason = "calls that need a feature found at run time")]
+impl Look {
+    /// What is worth working out once for a ray with such steps.
+    #[inline(always)]
+    pub(crate) fn stride(&self, step: [i64; 3]) -> Stride {
+        // SAFETY: `Kernels::select`, which alone hands these out, found all features that they need.
+        unsafe { (self.stride)(step) }
+    }
 
-/// Which of eight groups of eight samples may matter, one bit each: as far as blocks tell of their middles. Only for short strides.
-pub(super) type Near = fn(&Blocks, [i64; 3], &Stride) -> u32;
+    /// Looks at so many samples, [`SCAN`] at a time, as far as the first that matters.
+    #[inline(always)]
+    pub(crate) fn scan(&self, cells: Cells<'_>, first: [i64; 3], stride: &Stride, samples: u32) -> Scanned {
+        // SAFETY: as above.
+        unsafe { (self.scan)(cells, first, stride, samples) }
+    }
+
+    /// Which of eight groups of eight samples may matter, one bit each: as far as blocks tell of their middles. Only for short strides.
+    #[inline(always)]
+    pub(crate) fn near(&self, blocks: &Blocks, first: [i64; 3], stride: &Stride) -> u32 {
+        // SAFETY: as above.
+        unsafe { (self.near)(blocks, first, stride) }
+    }
+}
+
+/// See [`Look::scan`].
+pub(super) type Scan = unsafe fn(Cells<'_>, [i64; 3], &Stride, u32) -> Scanned;
+
+/// See [`Look::near`].
+pub(super) type Near = unsafe fn(&Blocks, [i64; 3], &Stride) -> u32;
 
 /// What a scan found: one bit per sample of the first stretch of [`SCAN`] that has one that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +198,7 @@ mod tests {
             let first = [(i % 60) << 32, i << 26, (i % 37 - 2) << 32];
             let step = [(1 << 31) - (i << 20), (1 << 30) - (i << 20), (i % 5 - 2) << 29];
             let look = |simd| {
-                (Kernels::<u8>::select(simd).look.near)(
+                Kernels::<u8>::select(simd).look.near(
                     bits.blocks.as_ref().unwrap(),
                     first,
                     &Stride::new(step),
@@ -207,7 +231,7 @@ mod tests {
                 let first = [i * 323_456_789 - (3 << 32), i * 77_777_777, (i << 27) - (1 << 32)];
                 let step = [(1 << 30) - (i << 24), (1 << 28) - (i << 21), i << 20];
                 let scan = |simd, count| {
-                    (Kernels::<u8>::select(simd).look.scan)(cells, first, &Stride::new(step), count)
+                    Kernels::<u8>::select(simd).look.scan(cells, first, &Stride::new(step), count)
                 };
                 for count in [1, 7, 8, 9, 63, 64, 65, 200] {
                     let got = scan(true, count);

@@ -23,9 +23,10 @@ impl<'a, T> Voxels<'a, T> {
 }
 
 /// Trilinear samples, and which of them pass the test, one bit each.
-pub(crate) type Trilinear<T> = fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
+pub(super) type Trilinear<T> =
+    unsafe fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
 /// Central differences along x, y, z, interpolated trilinearly.
-pub(crate) type Gradient<T> = fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
+pub(super) type Gradient<T> = unsafe fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
 
 /// Which samples matter.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +188,7 @@ mod tests {
 
     fn sample<T: Scalar>(k: &Kernels<T>, v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3]) -> Batch {
         let mut values = [0.0; LANES];
-        (k.trilinear)(v, first, step, &ALL, Test::Above(0.0), &mut values);
+        k.trilinear(v, first, step, &ALL, Test::Above(0.0), &mut values);
         values
     }
 
@@ -203,12 +204,12 @@ mod tests {
             let test = Test::Above(5000.0);
             let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
             let masks = (
-                (fast.trilinear)(&v, first, step, &lanes, test, &mut a),
-                (slow.trilinear)(&v, first, step, &lanes, test, &mut b),
+                fast.trilinear(&v, first, step, &lanes, test, &mut a),
+                slow.trilinear(&v, first, step, &lanes, test, &mut b),
             );
             assert_eq!((a.map(f32::to_bits), masks.0), (b.map(f32::to_bits), masks.1), "{i}");
             let bits = |g: [Batch; 3]| g.map(|a| a.map(f32::to_bits));
-            let (a, b) = ((fast.gradient)(&v, first, step, &lanes), (slow.gradient)(&v, first, step, &lanes));
+            let (a, b) = (fast.gradient(&v, first, step, &lanes), slow.gradient(&v, first, step, &lanes));
             assert_eq!(bits(a), bits(b), "{i}");
         }
     }
@@ -235,7 +236,7 @@ mod tests {
                 assert!((got - voxels[7].to_f32()).abs() <= 0.02, "{got} {:?}", voxels[7]);
                 for wild in [i64::MIN, -1, i64::MAX, 1 << 40] {
                     let _ = sample(&k, &v, [wild; 3], [wild; 3]);
-                    let _ = (k.gradient)(&v, [wild; 3], [wild; 3], &[u32::MAX; LANES]);
+                    let _ = k.gradient(&v, [wild; 3], [wild; 3], &[u32::MAX; LANES]);
                 }
             }
         }
@@ -253,7 +254,7 @@ mod tests {
         for simd in [false, true] {
             let k = Kernels::<f32>::select(simd);
             let step = [half, half / 2, half / 4];
-            let g = (k.gradient)(&v, [3 * half; 3], step, &ALL);
+            let g = k.gradient(&v, [3 * half; 3], step, &ALL);
             assert_eq!([g[0][3], g[1][3], g[2][3]].map(f32::to_bits), [2.0f32, 4.0, -6.0].map(f32::to_bits));
             let value = sample(&k, &v, [3 * half; 3], step)[4];
             assert_eq!(value.to_bits(), (3.5f32 + 2.0 * 2.5 - 3.0 * 2.0).to_bits());
@@ -272,7 +273,7 @@ mod tests {
                 for simd in [false, true] {
                     let mut values = [0.0; LANES];
                     let k = Kernels::<f32>::select(simd);
-                    let mask = (k.trilinear)(&v, [0; 3], [1 << 28; 3], &ALL, test, &mut values);
+                    let mask = k.trilinear(&v, [0; 3], [1 << 28; 3], &ALL, test, &mut values);
                     assert_eq!(mask, test.mask(&values), "{value} {test:?} {simd}");
                     assert!(mask == 0 || !value.is_nan());
                 }

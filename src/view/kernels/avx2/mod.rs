@@ -241,38 +241,10 @@ fn slope([before, here, next, after]: [__m256; 4], f: __m256) -> __m256 {
 macro_rules! kernels_of {
     ($t:ty, $name:ident, $module:ident, $pairs:ident, $first:ident) => {
         const $name: Kernels<$t> = Kernels {
-            trilinear: |v, first, step, lanes, test, out| {
-                // SAFETY: `kernels`, which alone hands this out, found AVX2 on this machine.
-                unsafe { $module::trilinear(v, first, step, lanes, test, out) }
-            },
-            gradient: |v, first, step, lanes| {
-                // SAFETY: as above.
-                unsafe { $module::gradient(v, first, step, lanes) }
-            },
-            look: Look {
-                scan: |cells, first, stride, samples| {
-                    // SAFETY: as above.
-                    unsafe { scan(cells, first, stride, samples) }
-                },
-                stride: |step| {
-                    // SAFETY: as above.
-                    unsafe { stride(step) }
-                },
-                near: |blocks, first, stride| {
-                    // SAFETY: as above.
-                    unsafe { groups_near(blocks, first, stride) }
-                },
-            },
-            across: Some(Across {
-                trilinear: |v, first, step, lanes, test, out| {
-                    // SAFETY: as above.
-                    unsafe { $module::trilinear_across(v, first, step, lanes, test, out) }
-                },
-                gradient: |v, first, step, lanes| {
-                    // SAFETY: as above.
-                    unsafe { $module::gradient_across(v, first, step, lanes) }
-                },
-            }),
+            trilinear: $module::trilinear,
+            gradient: $module::gradient,
+            look: Look { stride, scan, near: groups_near },
+            across: Some(Across { trilinear: $module::trilinear_across, gradient: $module::gradient_across }),
         };
 
         mod $module {
