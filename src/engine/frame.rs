@@ -288,12 +288,12 @@ mod loom_tests {
         hit
     }
 
-    /// As the engine plans and retires. Returns whether the tile went.
-    fn retire(clock: &FrameClock, tile: &Tile) -> bool {
+    /// As the engine plans and retires. Returns the stamp that the tile was chosen by, if it went.
+    fn retire(clock: &FrameClock, tile: &Tile) -> Option<u64> {
         let oldest = || clock.oldest().map_or(u64::MAX, |frame| frame.0);
         let victim = tile.stamp.load(Ordering::Relaxed);
         if victim > oldest() {
-            return false;
+            return None;
         }
         let stamping = clock.stamping();
         let asked_for = tile.stamp.load(Ordering::Relaxed) != victim || victim > oldest();
@@ -302,7 +302,7 @@ mod loom_tests {
         }
         drop(stamping);
         clock.barrier();
-        !asked_for
+        (!asked_for).then_some(victim)
     }
 
     #[test]
@@ -315,9 +315,11 @@ mod loom_tests {
             };
             let gone = retire(&clock, &tile);
             let hit = requester.join().unwrap();
-            // Without a frame it may go right after the hit, but then its stamp was seen.
-            assert!(!gone || !hit || tile.stamp.load(Ordering::Relaxed) > 1);
-            assert_eq!(is_visible(&tile.bit, 0), !gone);
+            // Without a frame it may go right after the hit, but then it was chosen by the stamp of that hit.
+            if let (Some(victim), true) = (gone, hit) {
+                assert_eq!(victim, tile.stamp.load(Ordering::Relaxed), "a hit went unnoticed");
+            }
+            assert_eq!(is_visible(&tile.bit, 0), gone.is_none());
         });
     }
 
@@ -337,7 +339,7 @@ mod loom_tests {
                 })
             };
             let gone = retire(&clock, &tile);
-            if gone && clock.oldest().is_none() {
+            if gone.is_some() && clock.oldest().is_none() {
                 tile.memory.with_mut(|p| write(p, 0));
             }
             requester.join().unwrap();

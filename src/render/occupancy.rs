@@ -66,7 +66,7 @@ type Shard = RwLock<HashMap<TileCoord, Known>>;
 /// What is known of empty space. Keep one from picture to picture of one volume: as long as transfer function, mode and volume stay the same, nothing of it is
 /// worked out again.
 ///
-/// **Cost**: four bytes for each cell of the bricks that rays have met, and a bit for each voxel of those of them that were resident. It forgets everything when that
+/// **Cost**: four bytes for each cell of the bricks that rays have met, and about one and a quarter bits for each voxel of those of them that were resident; up to 8 MiB for the volume. It forgets everything when that
 /// comes to more than 256 MiB.
 #[derive(Debug, Default)]
 pub struct SkipCache {
@@ -84,6 +84,8 @@ pub struct SkipCache {
 
 /// Pictures after which [`SkipCache::blocks`] takes in what little was learnt since.
 const SOON: u64 = 16;
+/// The most bricks of a volume that [`SkipCache::blocks`] are kept for.
+const MOST_BRICKS: usize = 1 << 16;
 
 const SHARDS: usize = 64;
 const MAX_KEPT: usize = (256 << 20) / 4;
@@ -147,12 +149,14 @@ impl SkipCache {
         self.blocks.as_ref()
     }
 
-    /// **Cost**: some hundred operations for each brick of the volume.
+    /// **Cost**: some hundred operations for each brick of the volume, known or not; none where those are too many.
     fn all_blocks(&self, grid: &Grid, threshold: f32) -> Option<Blocks> {
         let side = |n: i64| usize::try_from(n).ok();
         let whole = |n: [i64; 3]| Some([side(n[0])?, side(n[1])?, side(n[2])?]);
         let (sides, brick) = (whole(grid.extent)?, whole(grid.brick)?);
-        if !(0..3).all(|a| brick[a] >= sides[a] || brick[a].is_multiple_of(1 << BLOCK)) {
+        let bricks = (0..3).map(|a| sides[a].div_ceil(brick[a])).product::<usize>();
+        let whole_blocks = (0..3).all(|a| brick[a] >= sides[a] || brick[a].is_multiple_of(1 << BLOCK));
+        if bricks > MOST_BRICKS || !whole_blocks {
             return None;
         }
         let mut blocks = Blocks::none(sides)?;
@@ -226,7 +230,7 @@ impl SkipCache {
         }
         let fine = Arc::new(Fine::new(held, volume, grid, question)?);
         self.learnt.fetch_add(1, Ordering::Relaxed);
-        self.keep(key, fine.bits.voxels.len(), |known| known.fine = Some(Arc::clone(&fine)));
+        self.keep(key, fine.bits.words(), |known| known.fine = Some(Arc::clone(&fine)));
         Some(fine)
     }
 }

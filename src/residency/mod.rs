@@ -222,16 +222,15 @@ impl Residency {
         for &bytes in plan.take_idle.iter().chain(&plan.destroy_idle) {
             self.add_idle(bytes);
         }
-        // One that was pinned meanwhile takes its place when it is let go.
         let mut free = plan.victims.clone();
-        free.retain(|victim| match self.held.get_mut(&victim.key) {
-            None => true,
-            Some(hold) => {
-                hold.mapped = true;
-                false
-            }
-        });
+        free.retain(|victim| self.is_free_again(victim.key));
         free
+    }
+
+    /// Whether a page that stays mapped after all has a place in the order now. One that was held meanwhile takes its place when it is let go.
+    fn is_free_again(&mut self, key: PageKey) -> bool {
+        let hold = self.held.get_mut(&key);
+        hold.map(|hold| hold.mapped = true).is_none()
     }
 
     /// A victim of a plan under way stays mapped, out of the order for good: its memory could be neither used nor given back.
@@ -267,7 +266,9 @@ impl Residency {
     /// A page that was taken out could not be unmapped: it is first in line to be recycled.
     pub(crate) fn not_unmapped(&mut self, key: PageKey, bytes: u64) {
         self.evicting -= bytes;
-        self.recency.restore(&[Victim { key, bytes, stamp: 0 }]);
+        if self.is_free_again(key) {
+            self.recency.restore(&[Victim { key, bytes, stamp: 0 }]);
+        }
     }
 
     /// The plan that destroys all waiting pages.

@@ -139,3 +139,23 @@ fn the_lazy_order_hits_nearly_as_often_as_the_exact_one() {
     }
     assert!(hits * 100 >= exact * 99, "{hits} hits against {exact} of exact LRU");
 }
+
+#[test]
+fn a_page_that_could_not_be_unmapped_stays_with_whoever_holds_it() {
+    let mut r = Residency::new(20);
+    commit(&mut r, &[1, 2]);
+    for page in [1, 2] {
+        r.take_out(key(page), 10);
+    }
+    let busy = r.plan(&[need(3, 10)], |k| k.page.0, |_, _| true).unwrap_err();
+    assert_eq!((busy.busy_bytes, busy.spared_bytes), (20, 0), "on their way out");
+    r.hold(key(1), 10);
+    r.not_unmapped(key(1), 10);
+    r.not_unmapped(key(2), 10);
+    let plan = r.plan(&[need(3, 10)], |k| k.page.0, |_, _| true).unwrap();
+    assert_eq!(plan.victims.iter().map(|v| v.key).collect::<Vec<_>>(), [key(2)], "not the one that is held");
+    r.abandon(&plan);
+    assert_eq!((r.busy(|_| false), r.busy(|k| k == key(1))), (10, 0));
+    r.unhold(key(1), true, 7);
+    assert_eq!(r.plan(&[need(3, 10), need(4, 10)], |k| k.page.0, |_, _| true).unwrap().victims.len(), 2);
+}

@@ -95,3 +95,31 @@ pub(super) type TrilinearAcross<T> =
     unsafe fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
 /// As [`Gradient`], for samples whose support may reach into the next bricks.
 pub(super) type GradientAcross<T> = unsafe fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EDGE: usize = 4;
+    const VOLUME: usize = EDGE * EDGE * EDGE;
+
+    /// The bricks around the middle one of 3^3, each at the place that `place` gives it.
+    fn around(all: &[i16], place: impl Fn(usize) -> Option<usize>) -> Option<Around<'_, i16>> {
+        let bricks = std::array::from_fn(|i| place(i).map(|at| &all[at * VOLUME..][..VOLUME]));
+        Around::new(&bricks, [4; 3], [-4; 3], [7; 3])
+    }
+
+    #[test]
+    fn bricks_in_line_are_flat_and_others_are_not() {
+        let all = vec![0i16; 40 * VOLUME];
+        assert!(around(&all, Some).is_some());
+        assert!(around(&all, |i| Some(26 - i)).is_some(), "backwards is in line too");
+        assert!(around(&all, |i| Some(if i == 20 { 30 } else { i })).is_none(), "one elsewhere");
+        assert!(around(&all, |i| (i != 26).then_some(i)).is_none(), "one missing");
+        // With the volume ending at the middle brick nothing else is needed.
+        let alone = std::array::from_fn(|i| (i == 13).then(|| &all[..VOLUME]));
+        assert!(Around::new(&alone, [4; 3], [0; 3], [3; 3]).is_some());
+        assert!(Around::new(&alone, [4; 3], [0; 3], [4, 3, 3]).is_none());
+        assert!(Around::new(&alone, [8; 3], [0; 3], [7; 3]).is_none(), "shorter than its shape");
+    }
+}

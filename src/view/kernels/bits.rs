@@ -60,6 +60,12 @@ impl Bits {
         });
         Some(Self { voxels, stride, last, blocks, around })
     }
+
+    /// How much is kept.
+    pub(crate) fn words(&self) -> usize {
+        let blocks = [&self.blocks, &self.around].into_iter().flatten().map(|blocks| blocks.words.len());
+        self.voxels.len() + blocks.sum::<usize>()
+    }
 }
 
 impl Blocks {
