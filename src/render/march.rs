@@ -18,7 +18,9 @@ use super::occupancy::{SkipCache, Weigh};
 use super::path::Path;
 use super::tally::Tally;
 use super::volume::{Brick, Volume};
-use crate::view::kernels::{Batch, Cells, Coarse, Kernels, LANES, Lanes, SCAN, Scanned, Stride, Test};
+use crate::view::kernels::{
+    Across, Around, Batch, Cells, Coarse, Kernels, LANES, Lanes, SCAN, Samples, Scanned, Stride, Test,
+};
 use crate::voxel::Scalar;
 
 /// What a ray makes of its samples.
@@ -120,14 +122,15 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
     pub(crate) fn gradients_at_once(&self, lanes: u32) -> Option<[Batch; 3]> {
         let Content::Voxels(Some(voxels)) = &self.held.content else { return None };
         let kernels = &self.scene.kernels;
-        let at = relative(self.path.at(self.first), self.held.low);
+        let first = relative(self.path.at(self.first), self.held.low);
+        let samples = Samples { first, step: self.path.step, lanes: self.lanes };
         // What is between two samples of the inside is inside.
         let inner = |lane: u32| self.held.has_gradient(self.path.at(self.sample(lane as usize)));
         if inner(lanes.trailing_zeros()) && inner(lanes.ilog2()) {
-            return Some(kernels.gradient(voxels, at, self.path.step, self.lanes));
+            return Some(kernels.gradient(voxels, samples));
         }
         let (across, around) = kernels.across.as_ref().zip(self.held.flat.as_ref())?;
-        Some(across.gradient(around, at, self.path.step, self.lanes))
+        Some(across.gradient(around, samples))
     }
 
     /// The same one by one, and for which of them they are there: those before the first that lacks a tile. Where rays do not wait all are, missing ones as zero.
@@ -261,16 +264,11 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
                 let same = left & (other & other.wrapping_neg()).wrapping_sub(1);
                 let (lanes, used) = first_lanes(if across.is_some() { left } else { same });
                 let all_inner = is_inner && lanes.iter().all(|&lane| lane < other.trailing_zeros());
-                let (halt, taken) = match across {
-                    Some((kernels, around)) if !all_inner => {
-                        let (at, test) =
-                            (relative(self.path.at(begin), self.held.low), self.method.test(state));
-                        let mut values = [0.0; LANES];
-                        let passed = kernels.trilinear(around, at, self.path.step, &lanes, test, &mut values);
-                        (self.take(begin, &lanes, used, &values, passed, k, state), used)
-                    }
-                    _ if is_inner => (self.inner(begin, self.path.at(begin), &lanes, used, k, state), used),
-                    _ => self.rim(begin, &lanes, used, k, state),
+                let across = across.filter(|_| !all_inner);
+                let (halt, taken) = if is_inner || across.is_some() {
+                    (self.at_once(across, begin, &lanes, used, k, state), used)
+                } else {
+                    self.rim(begin, &lanes, used, k, state)
                 };
                 if halt.is_some() {
                     return halt;
@@ -308,30 +306,32 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
         found
     }
 
-    /// Samples whose whole support is in the brick.
+    /// Samples whose whole support is in the brick, or in flat memory around it.
     #[inline(always)]
-    fn inner(
+    fn at_once(
         &mut self,
+        across: Option<(&Across<T>, &Around<'_, T>)>,
         begin: u32,
-        at: [i64; 3],
         lanes: &Lanes,
         used: u32,
         k: &mut u32,
         state: &mut M::State,
     ) -> Option<Halt> {
+        let first = relative(self.path.at(begin), self.held.low);
+        let samples = Samples { first, step: self.path.step, lanes };
         let test = self.method.test(state);
         let mut values = [0.0; LANES];
-        let passed = match &self.held.content {
-            Content::Voxels(Some(voxels)) => {
-                let at = relative(at, self.held.low);
-                self.scene.kernels.trilinear(voxels, at, self.path.step, lanes, test, &mut values)
+        let passed = match (across, &self.held.content) {
+            (Some((kernels, around)), _) => kernels.trilinear(around, samples, test, &mut values),
+            (None, Content::Voxels(Some(voxels))) => {
+                self.scene.kernels.trilinear(voxels, samples, test, &mut values)
             }
-            Content::Uniform(value) => {
+            (None, Content::Uniform(value)) => {
                 values = [*value; LANES];
                 test.mask(&values)
             }
             // Neither has inner samples.
-            Content::Voxels(None) | Content::Missing => 0,
+            (None, Content::Voxels(None) | Content::Missing) => 0,
         };
         self.take(begin, lanes, used, &values, passed, k, state)
     }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Batch, Lanes, Test};
+use super::{Batch, Samples, Test};
 
 /// A brick and the 26 around it as one piece of flat memory: along each axis the next brick lies a fixed way from this one, whatever the other axes. So the
 /// place of a voxel is a sum over the axes, and nobody has to ask which brick it is in.
@@ -91,10 +91,9 @@ impl<'a, T> Around<'a, T> {
 }
 
 /// As [`Trilinear`], for samples whose support may reach into the next bricks.
-pub(super) type TrilinearAcross<T> =
-    unsafe fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
+pub(super) type TrilinearAcross<T> = unsafe fn(&Around<'_, T>, Samples<'_>, Test<'_>, &mut Batch) -> u32;
 /// As [`Gradient`], for samples whose support may reach into the next bricks.
-pub(super) type GradientAcross<T> = unsafe fn(&Around<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
+pub(super) type GradientAcross<T> = unsafe fn(&Around<'_, T>, Samples<'_>) -> [Batch; 3];
 
 #[cfg(test)]
 mod tests {

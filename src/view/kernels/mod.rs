@@ -33,6 +33,16 @@ pub(crate) type Batch = [f32; LANES];
 /// Which samples make up a batch, counted from where it begins. Unused ones repeat any other.
 pub(crate) type Lanes = [u32; LANES];
 
+/// The samples of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Samples<'l> {
+    /// Where the lanes count from.
+    pub(crate) first: [i64; 3],
+    /// From one sample to the next.
+    pub(crate) step: [i64; 3],
+    pub(crate) lanes: &'l Lanes,
+}
+
 /// The place of a sample: `first` plus `lane` steps.
 #[inline(always)]
 fn position(first: [i64; 3], step: [i64; 3], lane: u32) -> [i64; 3] {
@@ -81,27 +91,19 @@ impl<T> Kernels<T> {
     pub(crate) fn trilinear(
         &self,
         voxels: &Voxels<'_, T>,
-        first: [i64; 3],
-        step: [i64; 3],
-        lanes: &Lanes,
+        samples: Samples<'_>,
         test: Test<'_>,
         out: &mut Batch,
     ) -> u32 {
         // SAFETY: `select`, which alone hands these out, found all features that they need.
-        unsafe { (self.trilinear)(voxels, first, step, lanes, test, out) }
+        unsafe { (self.trilinear)(voxels, samples, test, out) }
     }
 
     /// Central differences along x, y, z, interpolated trilinearly.
     #[inline(always)]
-    pub(crate) fn gradient(
-        &self,
-        voxels: &Voxels<'_, T>,
-        first: [i64; 3],
-        step: [i64; 3],
-        lanes: &Lanes,
-    ) -> [Batch; 3] {
+    pub(crate) fn gradient(&self, voxels: &Voxels<'_, T>, samples: Samples<'_>) -> [Batch; 3] {
         // SAFETY: as above.
-        unsafe { (self.gradient)(voxels, first, step, lanes) }
+        unsafe { (self.gradient)(voxels, samples) }
     }
 }
 
@@ -112,27 +114,19 @@ impl<T> Across<T> {
     pub(crate) fn trilinear(
         &self,
         around: &Around<'_, T>,
-        first: [i64; 3],
-        step: [i64; 3],
-        lanes: &Lanes,
+        samples: Samples<'_>,
         test: Test<'_>,
         out: &mut Batch,
     ) -> u32 {
         // SAFETY: `Kernels::select`, which alone hands these out, found all features that they need.
-        unsafe { (self.trilinear)(around, first, step, lanes, test, out) }
+        unsafe { (self.trilinear)(around, samples, test, out) }
     }
 
     /// As [`Kernels::gradient`], for samples whose support may reach into the next bricks.
     #[inline(always)]
-    pub(crate) fn gradient(
-        &self,
-        around: &Around<'_, T>,
-        first: [i64; 3],
-        step: [i64; 3],
-        lanes: &Lanes,
-    ) -> [Batch; 3] {
+    pub(crate) fn gradient(&self, around: &Around<'_, T>, samples: Samples<'_>) -> [Batch; 3] {
         // SAFETY: as above.
-        unsafe { (self.gradient)(around, first, step, lanes) }
+        unsafe { (self.gradient)(around, samples) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Owns samples and gradients out of one brick, portable.
 
-use super::{Batch, LANES, Lanes, position, split};
+use super::{Batch, LANES, Samples, position, split};
 use crate::voxel::Scalar;
 
 /// A brick's voxels, as the kernels want them.
@@ -23,10 +23,9 @@ impl<'a, T> Voxels<'a, T> {
 }
 
 /// Trilinear samples, and which of them pass the test, one bit each.
-pub(super) type Trilinear<T> =
-    unsafe fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes, Test<'_>, &mut Batch) -> u32;
+pub(super) type Trilinear<T> = unsafe fn(&Voxels<'_, T>, Samples<'_>, Test<'_>, &mut Batch) -> u32;
 /// Central differences along x, y, z, interpolated trilinearly.
-pub(super) type Gradient<T> = unsafe fn(&Voxels<'_, T>, [i64; 3], [i64; 3], &Lanes) -> [Batch; 3];
+pub(super) type Gradient<T> = unsafe fn(&Voxels<'_, T>, Samples<'_>) -> [Batch; 3];
 
 /// Which samples matter.
 #[derive(Clone, Copy, Debug)]
@@ -130,9 +129,7 @@ impl<T: Scalar> Voxels<'_, T> {
 
 pub(super) fn trilinear<T: Scalar>(
     v: &Voxels<'_, T>,
-    first: [i64; 3],
-    step: [i64; 3],
-    lanes: &Lanes,
+    Samples { first, step, lanes }: Samples<'_>,
     test: Test<'_>,
     out: &mut Batch,
 ) -> u32 {
@@ -146,9 +143,7 @@ pub(super) fn trilinear<T: Scalar>(
 
 pub(super) fn gradient<T: Scalar>(
     v: &Voxels<'_, T>,
-    first: [i64; 3],
-    step: [i64; 3],
-    lanes: &Lanes,
+    Samples { first, step, lanes }: Samples<'_>,
 ) -> [Batch; 3] {
     let mut out = [[0.0; LANES]; 3];
     for (n, &lane) in lanes.iter().enumerate() {
@@ -171,7 +166,7 @@ fn row_at((y, z): (usize, usize)) -> (i64, i64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kernels;
+    use super::super::{Kernels, Lanes};
     use super::*;
 
     /// A brick of noise, and a batch that crosses it.
@@ -188,7 +183,7 @@ mod tests {
 
     fn sample<T: Scalar>(k: &Kernels<T>, v: &Voxels<'_, T>, first: [i64; 3], step: [i64; 3]) -> Batch {
         let mut values = [0.0; LANES];
-        k.trilinear(v, first, step, &ALL, Test::Above(0.0), &mut values);
+        k.trilinear(v, Samples { first, step, lanes: &ALL }, Test::Above(0.0), &mut values);
         values
     }
 
@@ -202,14 +197,13 @@ mod tests {
             let step = [one / 3 - i * 1_000_003, one / 60 + 77 * i, one / 50 - 3 * i];
             let lanes = if i % 2 == 0 { ALL } else { [0, 2, 3, 5, 8, 9, 11, 11] };
             let test = Test::Above(5000.0);
+            let samples = Samples { first, step, lanes: &lanes };
             let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
-            let masks = (
-                fast.trilinear(&v, first, step, &lanes, test, &mut a),
-                slow.trilinear(&v, first, step, &lanes, test, &mut b),
-            );
+            let masks =
+                (fast.trilinear(&v, samples, test, &mut a), slow.trilinear(&v, samples, test, &mut b));
             assert_eq!((a.map(f32::to_bits), masks.0), (b.map(f32::to_bits), masks.1), "{i}");
             let bits = |g: [Batch; 3]| g.map(|a| a.map(f32::to_bits));
-            let (a, b) = (fast.gradient(&v, first, step, &lanes), slow.gradient(&v, first, step, &lanes));
+            let (a, b) = (fast.gradient(&v, samples), slow.gradient(&v, samples));
             assert_eq!(bits(a), bits(b), "{i}");
         }
     }
@@ -236,7 +230,10 @@ mod tests {
                 assert!((got - voxels[7].to_f32()).abs() <= 0.02, "{got} {:?}", voxels[7]);
                 for wild in [i64::MIN, -1, i64::MAX, 1 << 40] {
                     let _ = sample(&k, &v, [wild; 3], [wild; 3]);
-                    let _ = k.gradient(&v, [wild; 3], [wild; 3], &[u32::MAX; LANES]);
+                    let _ = k.gradient(
+                        &v,
+                        Samples { first: [wild; 3], step: [wild; 3], lanes: &[u32::MAX; LANES] },
+                    );
                 }
             }
         }
@@ -254,7 +251,7 @@ mod tests {
         for simd in [false, true] {
             let k = Kernels::<f32>::select(simd);
             let step = [half, half / 2, half / 4];
-            let g = k.gradient(&v, [3 * half; 3], step, &ALL);
+            let g = k.gradient(&v, Samples { first: [3 * half; 3], step, lanes: &ALL });
             assert_eq!([g[0][3], g[1][3], g[2][3]].map(f32::to_bits), [2.0f32, 4.0, -6.0].map(f32::to_bits));
             let value = sample(&k, &v, [3 * half; 3], step)[4];
             assert_eq!(value.to_bits(), (3.5f32 + 2.0 * 2.5 - 3.0 * 2.0).to_bits());
@@ -273,7 +270,12 @@ mod tests {
                 for simd in [false, true] {
                     let mut values = [0.0; LANES];
                     let k = Kernels::<f32>::select(simd);
-                    let mask = k.trilinear(&v, [0; 3], [1 << 28; 3], &ALL, test, &mut values);
+                    let mask = k.trilinear(
+                        &v,
+                        Samples { first: [0; 3], step: [1 << 28; 3], lanes: &ALL },
+                        test,
+                        &mut values,
+                    );
                     assert_eq!(mask, test.mask(&values), "{value} {test:?} {simd}");
                     assert!(mask == 0 || !value.is_nan());
                 }

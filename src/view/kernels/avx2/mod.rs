@@ -7,7 +7,7 @@ use std::any::Any;
 use std::arch::x86_64::*;
 
 use super::around::Around;
-use super::{Across, Batch, FRACTION, Kernels, LANES, Lanes, Look, Ramp, Test, Voxels};
+use super::{Across, Batch, FRACTION, Kernels, LANES, Lanes, Look, Ramp, Samples, Test, Voxels};
 use crate::voxel::Scalar;
 
 mod across;
@@ -253,9 +253,7 @@ macro_rules! kernels_of {
             #[target_feature(enable = "avx2")]
             pub(super) fn trilinear(
                 v: &Voxels<'_, $t>,
-                first: [i64; 3],
-                step: [i64; 3],
-                lanes: &Lanes,
+                Samples { first, step, lanes }: Samples<'_>,
                 test: Test<'_>,
                 out: &mut Batch,
             ) -> u32 {
@@ -275,9 +273,7 @@ macro_rules! kernels_of {
             #[target_feature(enable = "avx2")]
             pub(super) fn gradient(
                 v: &Voxels<'_, $t>,
-                first: [i64; 3],
-                step: [i64; 3],
-                lanes: &Lanes,
+                Samples { first, step, lanes }: Samples<'_>,
             ) -> [Batch; 3] {
                 let p = positions(first, step, lanes, v.stride_y, v.stride_z);
                 let [fx, fy, fz] = p.fraction;
@@ -306,9 +302,7 @@ macro_rules! kernels_of {
             #[target_feature(enable = "avx2")]
             pub(super) fn trilinear_across(
                 v: &Around<'_, $t>,
-                first: [i64; 3],
-                step: [i64; 3],
-                lanes: &Lanes,
+                Samples { first, step, lanes }: Samples<'_>,
                 test: Test<'_>,
                 out: &mut Batch,
             ) -> u32 {
@@ -336,9 +330,7 @@ macro_rules! kernels_of {
             #[target_feature(enable = "avx2")]
             pub(super) fn gradient_across(
                 v: &Around<'_, $t>,
-                first: [i64; 3],
-                step: [i64; 3],
-                lanes: &Lanes,
+                Samples { first, step, lanes }: Samples<'_>,
             ) -> [Batch; 3] {
                 let lanes = widened(lanes);
                 let x = Along::new(first[0], step[0], lanes, v.axes[0]);
