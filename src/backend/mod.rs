@@ -22,6 +22,7 @@ mod checked;
 mod faulty;
 mod host;
 mod model;
+mod notes;
 mod zeroed;
 
 pub use calls::{CallCounts, CallLog, CallPrice, CallPrices, CallRecord, CallRecorder};
