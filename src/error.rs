@@ -234,6 +234,74 @@ pub enum BackendError {
         /// `vm.max_map_count`.
         limit: u64,
     },
+    /// A call of the CUDA driver failed.
+    #[error("{call} of {bytes} bytes at offset {offset_bytes} failed: {name} ({code})")]
+    Driver {
+        /// The call, such as `cuMemMap`.
+        call: &'static str,
+        /// The driver's code.
+        code: i32,
+        /// The code's name, such as `CUDA_ERROR_INVALID_VALUE`.
+        name: String,
+        /// Offset in the reservation (or 0 where there is none).
+        offset_bytes: u64,
+        /// Size that the call was about (or 0 where it is about none).
+        bytes: u64,
+    },
+    /// There is no CUDA driver on this machine, or it cannot be loaded.
+    #[error("no CUDA driver: {library} cannot be loaded: {cause}")]
+    NoDriver {
+        /// The library that was looked for.
+        library: &'static str,
+        /// What the loader said.
+        cause: String,
+    },
+    /// A library lacks a function: it is too old.
+    #[error("{library} has no `{symbol}`: it is too old")]
+    NoSymbol {
+        /// The library.
+        library: &'static str,
+        /// The function.
+        symbol: &'static str,
+    },
+    /// There is no device of that number.
+    #[error("no CUDA device {ordinal}: there are {devices}, counted from 0")]
+    NoDevice {
+        /// The number asked for.
+        ordinal: i32,
+        /// How many there are.
+        devices: i32,
+    },
+    /// The device cannot do what is needed.
+    #[error("CUDA device {ordinal} does not support {what}")]
+    DeviceUnsupported {
+        /// The device.
+        ordinal: i32,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The device's context is dead: a kernel did what it must not, or the hardware failed. Nothing in this process can use it any more.
+    #[error(
+        "{call}: the device is lost: {name} ({code}); every later call on it fails, until the process ends"
+    )]
+    DeviceLost {
+        /// The call that found out.
+        call: &'static str,
+        /// The driver's code.
+        code: i32,
+        /// The code's name, such as `CUDA_ERROR_ILLEGAL_ADDRESS`.
+        name: String,
+    },
+    /// The driver or the run-time compiler refused a kernel's code.
+    #[error("kernel code was refused: {name} ({code}){}{log}", if log.is_empty() { "" } else { ": " })]
+    Ptx {
+        /// The code's name, such as `CUDA_ERROR_UNSUPPORTED_PTX_VERSION`.
+        name: String,
+        /// The driver's or the compiler's code.
+        code: i32,
+        /// What the compiler wrote.
+        log: String,
+    },
     /// A fault that a test asked for.
     #[error("{call}: fault injected into call {nth}")]
     Injected {
@@ -242,6 +310,14 @@ pub enum BackendError {
         /// Which call it was, counted from 1.
         nth: u64,
     },
+}
+
+impl BackendError {
+    /// Whether nothing can be done with the device any more.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::DeviceLost { .. })
+    }
 }
 
 /// Tiles that can find no place, or may not be asked for like this.
