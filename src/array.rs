@@ -150,6 +150,36 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.engine().evict(self.shared(), &pages)
     }
 
+    /// Says that kernels wrote to these tiles, as far as they are resident: their pages are not evicted from now on, and [`SparseArray3D::read_region`] gives what was written. To
+    /// be called before the frame ends in which they are written. Stores through `vastgrid.cuh` say so by themselves.
+    ///
+    /// # Errors
+    /// [`ResidencyError::ReadOnly`], [`ResidencyError::OutOfBounds`].
+    pub fn note_written(&self, tiles: &[TileCoord]) -> Result<(), Error> {
+        let ids = self.writable_ids(tiles)?;
+        self.engine().note_written(self.shared().id, &ids);
+        Ok(())
+    }
+
+    /// Gives up what was written to these tiles: their pages may be evicted again, and they are loaded from the source the next time that they are asked for after that.
+    /// Until then they show what was written. Kernels of earlier frames are waited for.
+    ///
+    /// # Errors
+    /// [`ResidencyError::ReadOnly`], [`ResidencyError::OutOfBounds`].
+    pub fn discard_written(&self, tiles: &[TileCoord]) -> Result<(), Error> {
+        let ids = self.writable_ids(tiles)?;
+        self.engine().settle();
+        self.engine().discard(self.shared(), &ids);
+        Ok(())
+    }
+
+    fn writable_ids(&self, tiles: &[TileCoord]) -> Result<Vec<TileId>, Error> {
+        if !self.shared().writable {
+            return Err(ResidencyError::ReadOnly.into());
+        }
+        self.ids(tiles)
+    }
+
     /// The tiles that are resident now, in memory order. Others may come and go while the list is read.
     #[must_use]
     pub fn resident_tiles(&self) -> Vec<TileCoord> {

@@ -342,7 +342,7 @@ pub enum ResidencyError {
     },
     /// Nothing may be evicted: the rest is pinned or in use by other requests.
     #[error(
-        "{needed_bytes} more bytes are needed, but of the budget of {budget_bytes} bytes {pinned_bytes} are pinned and {busy_bytes} are in use by other requests"
+        "{needed_bytes} more bytes are needed, but of the budget of {budget_bytes} bytes {pinned_bytes} are pinned, {written_bytes} hold what was written and {busy_bytes} are in use by other requests"
     )]
     AllPinned {
         /// Bytes that could not be had.
@@ -353,6 +353,8 @@ pub enum ResidencyError {
         pinned_bytes: u64,
         /// Bytes of pages that are being loaded or that an open frame asked for.
         busy_bytes: u64,
+        /// Bytes of pages with tiles that hold what was written to them.
+        written_bytes: u64,
     },
     /// Memory would have to be taken from under an open frame.
     #[error("{needed_bytes} more bytes can only be had once {frames} open frame(s) end, {}", if *own { "one of them this thread's own" } else { "and they did not end in time" })]
@@ -386,6 +388,17 @@ pub enum ResidencyError {
         /// Voxels of the buffer.
         actual_voxels: u64,
     },
+    /// The budget is more than the device has.
+    #[error("a budget of {budget_bytes} bytes, but the device has {available_bytes} to give")]
+    BudgetBeyondMemory {
+        /// The budget asked for.
+        budget_bytes: u64,
+        /// What the device has free, and what the pool holds already.
+        available_bytes: u64,
+    },
+    /// Only arrays that were built as writable can be written to.
+    #[error("the array was not built as writable")]
+    ReadOnly,
     /// The array belongs to another pool.
     #[error("the array belongs to another pool")]
     ForeignArray,

@@ -118,6 +118,7 @@ mod offsets;
 mod page_table;
 mod planes;
 mod pool;
+mod prepared;
 #[cfg(feature = "render")]
 pub mod render;
 mod residency;
@@ -133,7 +134,8 @@ pub use engine::{Loaded, Report, TileFailure};
 pub use error::{BackendError, Error, LayoutError, ResidencyError, SourceError};
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};
-pub use pool::{Frame, Pool, PoolConfig};
+pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};
+pub use prepared::Prepared;
 pub use source::TileSource;
 pub use stats::Stats;
 pub use view::{Accessor, ArrayFrame, Tile, View};

@@ -39,6 +39,7 @@ pub(crate) struct PageTable {
     mapped_pages: u64,
     resident_tiles: u64,
     uniform_tiles: u64,
+    dirty_tiles: u64,
 }
 
 impl PageTable {
@@ -53,6 +54,7 @@ impl PageTable {
             mapped_pages: 0,
             resident_tiles: 0,
             uniform_tiles: 0,
+            dirty_tiles: 0,
         }
     }
 
@@ -69,6 +71,20 @@ impl PageTable {
     /// Tiles known to hold one value.
     pub(crate) fn uniform_tiles(&self) -> u64 {
         self.uniform_tiles
+    }
+
+    /// Tiles whose contents differ from their source's.
+    pub(crate) fn dirty_tiles(&self) -> u64 {
+        self.dirty_tiles
+    }
+
+    /// Pages of those. **Cost**: a look at every page of the blocks in use, if there are any.
+    pub(crate) fn dirty_pages(&self) -> u64 {
+        if self.dirty_tiles == 0 {
+            return 0;
+        }
+        let pages = |b: &Block| b.dirty.chunks(1 << self.page_shift).filter(|page| page.any()).count();
+        self.blocks.values().map(|b| pages(b) as u64).sum()
     }
 
     pub(crate) fn is_mapped(&self, page: PageId) -> bool {
@@ -122,6 +138,7 @@ impl PageTable {
         let Some(b) = self.blocks.get_mut(&block) else { return };
         self.mapped_pages -= u64::from(b.mapped.replace(bit, false));
         self.resident_tiles -= b.resident[bits.clone()].count_ones() as u64;
+        self.dirty_tiles -= b.dirty[bits.clone()].count_ones() as u64;
         b.resident[bits.clone()].fill(false);
         b.dirty[bits].fill(false);
         if b.mapped.not_any() && b.uniform.not_any() {
@@ -137,6 +154,23 @@ impl PageTable {
         let was = b.resident.replace(bit, true);
         self.uniform_tiles -= u64::from(was_uniform);
         self.resident_tiles += u64::from(!was);
+        debug_assert!(self.is_valid(block));
+    }
+
+    /// Notes that a resident tile holds what its source does not.
+    pub(crate) fn set_dirty(&mut self, tile: TileId) {
+        let (block, bit) = self.tile_at(tile);
+        let Some(b) = self.blocks.get_mut(&block).filter(|b| b.resident[bit]) else { return };
+        self.dirty_tiles += u64::from(!b.dirty.replace(bit, true));
+        debug_assert!(self.is_valid(block));
+    }
+
+    /// Gives that up.
+    pub(crate) fn clear_dirty(&mut self, tile: TileId) {
+        let (block, bit) = self.tile_at(tile);
+        if let Some(b) = self.blocks.get_mut(&block) {
+            self.dirty_tiles -= u64::from(b.dirty.replace(bit, false));
+        }
         debug_assert!(self.is_valid(block));
     }
 
@@ -167,6 +201,12 @@ impl PageTable {
         self.blocks
             .iter()
             .flat_map(move |(&block, b)| ones(&b.resident).map(move |i| TileId((block << shift) + i)))
+    }
+
+    /// Groups of 64 tiles in which any bit may be set.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = u64> + '_ {
+        let shift = self.block_shift - 6;
+        self.blocks.keys().flat_map(move |&block| block << shift..(block + 1) << shift)
     }
 
     /// Blocks of planes that exist: what the table's memory is in proportion to.
@@ -278,5 +318,25 @@ mod tests {
         assert!(!t.is_uniform(TileId(7)) && t.is_resident(TileId(7)));
         assert!(!t.set_uniform(TileId(7)), "a resident tile keeps its memory");
         assert_eq!((t.uniform_tiles(), t.resident_tiles()), (0, 1));
+    }
+
+    #[test]
+    fn dirty_tiles_are_resident_ones() {
+        let mut t = PageTable::new(4);
+        t.set_mapped(PageId(2));
+        t.set_resident(TileId(9));
+        t.set_resident(TileId(10));
+        for tile in [8, 9, 9, 10, 500_000] {
+            t.set_dirty(TileId(tile));
+        }
+        assert_eq!((t.dirty_tiles(), t.dirty_pages(), t.is_dirty(PageId(2))), (2, 1, true));
+        t.clear_dirty(TileId(9));
+        t.clear_dirty(TileId(9));
+        assert_eq!((t.dirty_tiles(), t.dirty_pages()), (1, 1));
+        t.clear_page(PageId(2));
+        assert_eq!((t.dirty_tiles(), t.dirty_pages()), (0, 0));
+        assert_eq!(t.groups().count(), 0);
+        t.set_mapped(PageId(1024));
+        assert_eq!(t.groups().collect::<Vec<_>>(), (64..128).collect::<Vec<_>>());
     }
 }

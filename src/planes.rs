@@ -10,6 +10,10 @@
 //! All of them are [`ZeroedWords`]: reserved in full, with memory only where something was written, so a bit is one load away whatever the extent.
 //! Bits are set after the data is in place and cleared before it goes; see [`crate::engine::frame`] for the protocol.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::backend::ZeroedWords;
 use crate::error::BackendError;
 use crate::geometry::Extent;
@@ -29,6 +33,14 @@ pub(crate) struct Planes {
     ranges: Option<Ranges>,
     fill: VoxelWords,
     value_words: usize,
+    changes: Changes,
+}
+
+/// Groups of 64 tiles whose bits have changed since somebody who keeps a copy of them last looked. Nothing is noted until somebody does.
+#[derive(Debug, Default)]
+struct Changes {
+    watched: AtomicBool,
+    groups: Mutex<BTreeSet<u64>>,
 }
 
 /// The bytes of a voxel of up to 64 bytes, in words.
@@ -65,7 +77,41 @@ impl Planes {
             ranges,
             fill: to_words(fill),
             value_words,
+            changes: Changes::default(),
         })
+    }
+
+    /// Makes resident tiles visible: those of one word, from `tile`'s on.
+    pub(crate) fn publish_resident(&self, tile: TileId, mask: u64) {
+        publish(self.resident_word(tile), mask);
+        self.note_change(tile);
+    }
+
+    /// To be called after the tile's bits were changed, and before a barrier that its memory may go after.
+    pub(crate) fn note_change(&self, tile: TileId) {
+        if self.changes.watched.load(std::sync::atomic::Ordering::Acquire) {
+            self.groups().insert(tile.0 >> 6);
+        }
+    }
+
+    /// Notes changes from now on. What was set before is among the first if `groups` names it. Called under the lock that all changes are made under.
+    pub(crate) fn watch(&self, groups: impl Iterator<Item = u64>) {
+        self.groups().extend(groups);
+        self.changes.watched.store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// The groups that have changed since the last call, in order. A change that this does not show is one whose barrier comes after this call.
+    pub(crate) fn take_changes(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.groups())
+    }
+
+    /// Puts groups back that were taken in vain.
+    pub(crate) fn put_changes_back(&self, groups: BTreeSet<u64>) {
+        self.groups().extend(groups);
+    }
+
+    fn groups(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.changes.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The word that holds the tile's resident bit.
@@ -116,6 +162,7 @@ impl Planes {
             publish(self.special_word(tile), mask);
         }
         publish(self.uniform_word(tile), mask);
+        self.note_change(tile);
     }
 
     /// What a tile holds whose uniform bit was seen.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::array::SparseArray3D;
 use crate::backend::{Backend, HostAddressable};
 use crate::engine::{Engine, EngineConfig, OpenFrame};
-use crate::error::{Error, ResidencyError};
+use crate::error::{BackendError, Error, ResidencyError};
 use crate::stats::Stats;
 use crate::view::View;
 use crate::voxel::Voxel;
@@ -39,13 +39,30 @@ pub struct PoolConfig {
     pub budget_bytes: u64,
     /// Threads that load tiles, besides the one that asks; at most 1024. Default: 0, one for each processor (or as `RAYON_NUM_THREADS` says).
     pub threads: usize,
+    /// What becomes of a budget that is more than the device has free. Default: it is refused. Backends that cannot tell take any.
+    pub beyond_memory: BeyondMemory,
     /// The most that a call waits for other threads' frames and requests before it gives up with an error. Default: 10 s.
     pub patience: Duration,
 }
 
+/// What becomes of a budget that is more than the device has free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BeyondMemory {
+    /// [`ResidencyError::BudgetBeyondMemory`].
+    #[default]
+    Refuse,
+    /// It becomes what the device has free, less a sixty-fourth for others.
+    Clamp,
+}
+
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { budget_bytes: 256 << 20, threads: 0, patience: Duration::from_secs(10) }
+        Self {
+            budget_bytes: 256 << 20,
+            threads: 0,
+            beyond_memory: BeyondMemory::default(),
+            patience: Duration::from_secs(10),
+        }
     }
 }
 
@@ -61,9 +78,19 @@ impl<B: Backend> Pool<B> {
     /// A pool as configured.
     ///
     /// # Errors
-    /// [`Error::Backend`]: the loading threads could not be started.
+    /// [`Error::Backend`]: the loading threads could not be started. [`ResidencyError::BudgetBeyondMemory`].
     pub fn with_config(backend: B, config: PoolConfig) -> Result<Self, Error> {
-        let PoolConfig { budget_bytes, threads, patience } = config;
+        let PoolConfig { mut budget_bytes, threads, beyond_memory, patience } = config;
+        if let Some(available_bytes) = backend.available_bytes()?
+            && budget_bytes > available_bytes
+        {
+            match beyond_memory {
+                BeyondMemory::Refuse => {
+                    return Err(ResidencyError::BudgetBeyondMemory { budget_bytes, available_bytes }.into());
+                }
+                BeyondMemory::Clamp => budget_bytes = available_bytes - available_bytes / 64,
+            }
+        }
         Ok(Self {
             engine: Engine::new(
                 backend,
@@ -87,10 +114,40 @@ impl<B: Backend> Pool<B> {
     /// Changes the budget, live. Where it shrinks, the least recently used pages are evicted and their memory is given back to the system before this returns.
     ///
     /// # Errors
-    /// [`ResidencyError::BudgetBelowPage`], [`ResidencyError::AllPinned`] where pins hold more than that, [`ResidencyError::FramesOpen`] where frames do not
+    /// [`ResidencyError::BudgetBelowPage`], [`ResidencyError::BudgetBeyondMemory`], [`ResidencyError::AllPinned`] where pins hold more than that, [`ResidencyError::FramesOpen`] where frames do not
     /// end in time, or the backend's failure. The budget is as before then.
     pub fn set_budget(&self, bytes: u64) -> Result<(), Error> {
+        let stats = self.stats();
+        if bytes > stats.budget_bytes
+            && let Some(free_bytes) = self.backend().available_bytes()?
+        {
+            let available_bytes = free_bytes.saturating_add(stats.used_bytes);
+            if bytes > available_bytes {
+                return Err(
+                    ResidencyError::BudgetBeyondMemory { budget_bytes: bytes, available_bytes }.into()
+                );
+            }
+        }
         self.engine.set_budget(bytes)
+    }
+
+    /// Makes up to `pages` physical pages of `page_bytes` ahead of need, as far as the budget has room for them, and says how many: the first requests then need not make
+    /// them. They count as used, and give way to whatever else needs the room.
+    ///
+    /// # Errors
+    /// The backend's refusal; the pages that were made before it stay.
+    pub fn preallocate(&self, page_bytes: u64, pages: u64) -> Result<u64, Error> {
+        if page_bytes == 0 {
+            let granularity_bytes = self.backend().caps().granularity_bytes;
+            return Err(BackendError::Misaligned {
+                call: "create",
+                offset_bytes: 0,
+                bytes: 0,
+                granularity_bytes,
+            }
+            .into());
+        }
+        self.engine.preallocate(page_bytes, pages)
     }
 
     /// Gives the memory of physical pages that wait for reuse back to the system.

@@ -20,7 +20,11 @@ pub struct Stats {
     pub resident_tiles: u64,
     /// Tiles known to hold one value, without memory.
     pub uniform_tiles: u64,
-    /// Frames open now.
+    /// Tiles that hold what was written to them, and not what their source holds.
+    pub dirty_tiles: u64,
+    /// Bytes of the pages of those: they are not evicted.
+    pub dirty_bytes: u64,
+    /// Frames open now, those of kernels that are still running included.
     pub open_frames: u64,
     /// Tiles asked for that were resident already.
     pub hits: u64,

@@ -19,7 +19,11 @@ use vastgrid::{
 const PAGE: u64 = 4096;
 
 fn model() -> Checked<ModelBackend> {
-    Checked::new(ModelBackend::new(ModelConfig { asynchronous: true, ..ModelConfig::default() }))
+    Checked::new(ModelBackend::new(ModelConfig {
+        asynchronous: true,
+        batch_bytes: 8192,
+        ..ModelConfig::default()
+    }))
 }
 
 fn demand_zero() -> HostBackend {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What lies at the bottom, and may know itself only.
-const BASE: &[&str] = &["error", "geometry", "voxel", "layout", "sync", "stats"];
+const BASE: &[&str] = &["error", "geometry", "voxel", "layout", "prepared", "sync", "stats"];
 
 /// Module, and what of the crate it may import besides itself; `module::Item` allows that item alone. The crate's root may import anything.
 const TABLE: &[(&str, &[&str])] = &[
@@ -15,16 +15,17 @@ const TABLE: &[(&str, &[&str])] = &[
     ("geometry", BASE),
     ("voxel", BASE),
     ("layout", BASE),
+    ("prepared", BASE),
     ("sync", BASE),
     ("stats", BASE),
     // Bytes only: no voxels, no tiles.
-    ("backend", &["error", "sync", "stats", "layout::MAX_RESERVED_BYTES"]),
+    ("backend", &["error", "sync", "stats", "prepared", "layout::MAX_RESERVED_BYTES"]),
     // What readers look at without a lock: tables and planes, indexed by tile.
     ("offsets", &["geometry", "layout"]),
     ("planes", &["error", "geometry", "voxel", "layout", "sync", "backend::ZeroedWords"]),
     ("page_table", &["error", "geometry", "voxel", "layout", "sync", "stats", "backend::ZeroedWords"]),
     // Where tiles come from, not where they go.
-    ("source", &["error", "geometry", "voxel", "layout", "sync", "stats"]),
+    ("source", &["error", "geometry", "voxel", "layout", "prepared", "sync", "stats"]),
     // Who stays and who goes, decided without any memory.
     ("residency", &["error", "geometry", "layout", "sync", "stats", "page_table"]),
     (
@@ -34,6 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "geometry",
             "voxel",
             "layout",
+            "prepared",
             "sync",
             "stats",
             "residency",

@@ -700,7 +700,11 @@ fn on_the_checked_model() {
 #[test]
 fn on_the_checked_model_that_is_late() {
     run(96, || {
-        let model = ModelBackend::new(ModelConfig { asynchronous: true, ..ModelConfig::default() });
+        let model = ModelBackend::new(ModelConfig {
+            asynchronous: true,
+            batch_bytes: 8192,
+            ..ModelConfig::default()
+        });
         blind(Checked::new(model.clone()), model)
     });
 }

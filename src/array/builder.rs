@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendCaps};
 use crate::engine::{Typed, cell_ranges};
 use crate::error::Error;
 use crate::geometry::Extent;
@@ -15,23 +15,22 @@ use crate::voxel::{Scalar, Voxel};
 
 use super::{Handle, SparseArray3D};
 
-/// Where tiles are not given they take up to this many bytes: large enough that mapping costs little per byte, small enough that little is read in vain.
-const DEFAULT_TILE_BYTES: u64 = 64 << 10;
-
 /// Chooses how an array lies in memory, then builds it.
 pub struct ArrayBuilder<T: Voxel, B: Backend, S> {
     pool: Pool<B>,
     source: S,
     spec: LayoutSpec,
     ranges: Option<crate::engine::RangeFn<T>>,
+    writable: bool,
 }
 
 impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
     pub(super) fn new(pool: Pool<B>, source: S) -> Self {
-        Self { pool, source, spec: LayoutSpec::default(), ranges: None }
+        Self { pool, source, spec: LayoutSpec::default(), ranges: None, writable: false }
     }
 
-    /// Shape of a tile in voxels: powers of two. Default: near cubic, up to 64 KiB.
+    /// Shape of a tile in voxels: powers of two. Default: near cubic, up to the backend's [`BackendCaps::default_tile_bytes`](crate::BackendCaps): 64 KiB on the host, 1 MiB on
+    /// a CUDA device.
     #[must_use]
     #[doc(alias = "chunk")]
     pub fn tile(mut self, shape: impl Into<Extent>) -> Self {
@@ -46,11 +45,19 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
         self
     }
 
-    /// Size of a page, the unit of mapping and eviction: a power of two, a multiple of the backend's granularity. Default: one tile, or the
-    /// granularity where that is larger.
+    /// Size of a page, the unit of mapping and eviction: a power of two, a multiple of the backend's granularity. Default: one tile on the host; 8 MiB on a CUDA device, less
+    /// where the array or an eighth of the budget is smaller; never less than the granularity or one tile.
     #[must_use]
     pub fn page_bytes(mut self, bytes: u64) -> Self {
         self.spec.page_bytes = Some(bytes);
+        self
+    }
+
+    /// Lets kernels on a device write to resident tiles. What they wrote is told by [`SparseArray3D::note_written`], or by the store function of `vastgrid.cuh`. Pages with such
+    /// tiles are not evicted until [`SparseArray3D::discard_written`]. Default: off.
+    #[must_use]
+    pub fn writable(mut self) -> Self {
+        self.writable = true;
         self
     }
 
@@ -66,16 +73,38 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
         let layout = Layout::new(
             self.source.extent(),
             size_of::<T>(),
-            self.spec,
+            self.spec_for(&caps),
             caps.granularity_bytes,
-            DEFAULT_TILE_BYTES.max(size_of::<T>() as u64),
+            caps.default_tile_bytes.max(size_of::<T>() as u64),
         )?;
         let fill = self.source.fill_value();
         let planes = Planes::new(&layout, fill, self.ranges.is_some())?;
         let source = Typed { source: self.source, fill, ranges: self.ranges };
-        let shared = engine.open_array(layout, planes, Box::new(source))?;
+        let shared = engine.open_array(layout, planes, Box::new(source), self.writable)?;
         let handle = Handle { engine: engine.clone(), shared };
         Ok(SparseArray3D { handle: Arc::new(handle), voxels: std::marker::PhantomData })
+    }
+
+    /// What was asked for, with the backend's own page size where nothing was.
+    fn spec_for(&self, caps: &BackendCaps) -> LayoutSpec {
+        let LayoutSpec { tile, page, page_bytes } = self.spec;
+        if page.is_some() || page_bytes.is_some() || caps.default_page_bytes <= caps.granularity_bytes {
+            return self.spec;
+        }
+        let voxel_bytes = size_of::<T>() as u64;
+        let bytes = |e: Extent| e.checked_volume().and_then(|v| v.checked_mul(voxel_bytes));
+        let array_bytes = bytes(self.source.extent()).unwrap_or(u64::MAX);
+        let enough = array_bytes.checked_next_power_of_two().unwrap_or(u64::MAX);
+        let most = caps.default_page_bytes.min(enough).min(self.pool.engine().budget() / 8);
+        let page_bytes = most.max(caps.granularity_bytes);
+        let page_bytes = 1 << page_bytes.ilog2();
+        let tile_bytes = tile.and_then(bytes).unwrap_or(0);
+        // A tile as large as a page or larger is a page; shapes that cannot be are the layout's to refuse.
+        if tile_bytes >= page_bytes {
+            self.spec
+        } else {
+            LayoutSpec { page_bytes: Some(page_bytes), ..self.spec }
+        }
     }
 }
 

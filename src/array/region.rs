@@ -31,6 +31,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
                 ResidencyError::BufferLength { expected_voxels, actual_voxels: out.len() as u64 }.into()
             );
         }
+        // What kernels of frames that have ended were told to write is there to be read.
+        self.engine().settle();
         let layout = self.layout();
         let page_bytes = layout.page_bytes();
         let step_bytes = (self.engine().unpinned_budget() / 2).clamp(page_bytes, STEP_BYTES.max(page_bytes));

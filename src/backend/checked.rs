@@ -317,6 +317,14 @@ impl<B: Backend> Backend for Checked<B> {
         self.record(Call::Submit, (reservation.number, range, 0), outcome)
     }
 
+    fn flush(&self) -> Result<(), BackendError> {
+        self.inner.flush()
+    }
+
+    fn available_bytes(&self) -> Result<Option<u64>, BackendError> {
+        self.inner.available_bytes()
+    }
+
     fn poll(&self, ticket: &CheckedTicket<B>) -> Result<bool, BackendError> {
         let done = self.record(Call::Poll, (0, 0..0, 0), self.inner.poll(&ticket.inner))?;
         if done {

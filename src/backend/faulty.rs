@@ -307,6 +307,14 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.submit(reservation, staging)
     }
 
+    fn flush(&self) -> Result<(), BackendError> {
+        self.inner.flush()
+    }
+
+    fn available_bytes(&self) -> Result<Option<u64>, BackendError> {
+        self.inner.available_bytes()
+    }
+
     fn poll(&self, ticket: &B::Ticket) -> Result<bool, BackendError> {
         self.faults.pass(Call::Poll)?;
         self.inner.poll(ticket)

@@ -13,8 +13,10 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::error::BackendError;
+use crate::prepared::Prepared;
 
 mod books;
 mod calls;
@@ -39,12 +41,19 @@ pub struct BackendCaps {
     pub name: &'static str,
     /// The smallest mappable size; offsets, pages and reservations are multiples of it. A power of two.
     pub granularity_bytes: u64,
-    /// The page size that its own measurements favour where the data leaves the choice. A figure to go by: arrays take one tile a page unless told otherwise.
+    /// The page size at which mapping costs next to nothing beside copying. A figure to go by.
     pub preferred_page_bytes: u64,
+    /// The most that a tile takes where its shape is not given.
+    pub default_tile_bytes: u64,
+    /// What a page takes where neither its shape nor its size is given, as far as the budget allows: one tile, if that is larger.
+    pub default_page_bytes: u64,
     /// The most that one reservation may take.
     pub max_reserved_bytes: u64,
     /// Whether submitted tiles become readable later than [`Backend::submit`] returns.
     pub asynchronous: bool,
+    /// The most bytes of pages that a request has mapped and filled at a time, where copies go on by themselves: while one batch is on its way the next is mapped.
+    /// `u64::MAX`: all at once.
+    pub batch_bytes: u64,
 }
 
 /// What may be done with mapped memory.
@@ -180,7 +189,7 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
         range: Range<u64>,
     ) -> Result<Self::Staging, BackendError>;
 
-    /// Sends what was prepared to its place. On the host it is there already.
+    /// Sends what was prepared to its place. On the host it is there already. A backend may gather several before it begins: see [`Backend::flush`].
     ///
     /// # Errors
     /// The driver's refusal.
@@ -189,6 +198,41 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
         reservation: &Self::Reservation,
         staging: Self::Staging,
     ) -> Result<Self::Ticket, BackendError>;
+
+    /// Sends bytes that are ready in memory to `range`, a part of one mapped page of their length. A backend that copies by itself copies from where they are.
+    ///
+    /// # Errors
+    /// As [`Backend::stage`] and [`Backend::submit`]; [`BackendError::CutsMapping`] where the lengths differ.
+    fn submit_prepared(
+        &self,
+        reservation: &Self::Reservation,
+        range: Range<u64>,
+        bytes: Arc<dyn Prepared>,
+    ) -> Result<Self::Ticket, BackendError> {
+        let (offset_bytes, length) = (range.start, bytes.bytes().len() as u64);
+        if length != range.end.saturating_sub(range.start) {
+            return Err(BackendError::CutsMapping { call: "submit_prepared", offset_bytes, bytes: length });
+        }
+        let mut staging = self.stage(reservation, range)?;
+        staging.bytes_mut().copy_from_slice(bytes.bytes());
+        self.submit(reservation, staging)
+    }
+
+    /// Begins whatever [`Backend::submit`] put off to do together. Waiting for a ticket does the same for what it stands for.
+    ///
+    /// # Errors
+    /// The driver's refusal; the tickets concerned fail too.
+    fn flush(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    /// Bytes of physical pages that could be made now, where the backend can tell.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    fn available_bytes(&self) -> Result<Option<u64>, BackendError> {
+        Ok(None)
+    }
 
     /// Whether what was submitted is readable.
     ///

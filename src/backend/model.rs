@@ -26,6 +26,8 @@ pub struct ModelConfig {
     /// Whether what is submitted becomes readable later: when [`ModelBackend::complete`] or [`Backend::wait`] says so, or after `polls_until_done`.
     /// Default `false`.
     pub asynchronous: bool,
+    /// The most bytes of pages that a request maps and fills at a time. Default: all.
+    pub batch_bytes: u64,
     /// How often a ticket answers "not yet" before a poll completes it. Default `None`: polling alone completes nothing.
     pub polls_until_done: Option<u32>,
 }
@@ -37,6 +39,7 @@ impl Default for ModelConfig {
             preferred_page_bytes: 64 << 10,
             limit_bytes: u64::MAX,
             asynchronous: false,
+            batch_bytes: u64::MAX,
             polls_until_done: None,
         }
     }
@@ -209,8 +212,11 @@ impl Backend for ModelBackend {
             name: "model",
             granularity_bytes: config.granularity_bytes,
             preferred_page_bytes: config.preferred_page_bytes,
+            default_tile_bytes: 64 << 10,
+            default_page_bytes: 0,
             max_reserved_bytes: MAX_RESERVED_BYTES,
             asynchronous: config.asynchronous,
+            batch_bytes: config.batch_bytes,
         }
     }
 

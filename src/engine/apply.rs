@@ -55,19 +55,21 @@ struct Damage {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Carries the claim's plan out: afterwards its pages have memory that no reader knows of.
+    /// Carries the claim's plan out: afterwards its pages have memory that no reader knows of. `false`: a victim was written to meanwhile; everything is as before, and the
+    /// claim is over.
     ///
     /// # Errors
     /// Frames that do not end, or the backend's failure. Everything is as before then, and the claim is over.
     pub(super) fn apply(
         &self,
         array: &Arc<ArrayShared<B>>,
-        mut claimed: Claimed,
+        claimed: &mut Claimed,
         deadline: Deadline,
-    ) -> Result<Claimed, Error> {
-        if let Err(error) = self.carry_out(&mut claimed.plan, claimed.retired, deadline) {
-            self.drop_claim(array, &claimed);
-            return Err(error);
+    ) -> Result<bool, Error> {
+        let done = self.carry_out(&mut claimed.plan, claimed.retired, deadline);
+        if !matches!(done, Ok(true)) {
+            self.drop_claim(array, claimed);
+            return done;
         }
         let mut state = self.lock();
         for need in &claimed.plan.commits {
@@ -80,10 +82,10 @@ impl<B: Backend> Engine<B> {
         state.forget(&claimed.plan.victims);
         self.notify(state);
         count(&self.counters.commits, claimed.plan.commits.len());
-        Ok(claimed)
+        Ok(true)
     }
 
-    /// Carries out a plan that only takes memory away.
+    /// Carries out a plan that only takes memory away. `false`, and the victims are visible again: one of them was written to meanwhile.
     ///
     /// # Errors
     /// As [`Engine::apply`]; the victims are visible again then.
@@ -92,10 +94,10 @@ impl<B: Backend> Engine<B> {
         mut plan: Plan,
         retired: super::frame::Epoch,
         deadline: Deadline,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let result = self.carry_out(&mut plan, retired, deadline);
         let mut state = self.lock();
-        if result.is_ok() {
+        if matches!(result, Ok(true)) {
             state.residency.confirm(&plan);
             state.forget(&plan.victims);
         } else {
@@ -106,20 +108,23 @@ impl<B: Backend> Engine<B> {
         result
     }
 
-    /// Waits for the frames and makes the calls. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
+    /// Waits for the frames and makes the calls, unless kernels in those frames wrote to a victim. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
     /// forgotten here.
     fn carry_out(
         &self,
         plan: &mut Plan,
         retired: super::frame::Epoch,
         deadline: Deadline,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         if !plan.victims.is_empty() {
             let needed_bytes = plan.victims.iter().map(|v| v.bytes).sum();
             self.wait_for_frames(retired, needed_bytes, deadline)?;
+            if self.lock().any_dirty(&plan.victims) {
+                return Ok(false);
+            }
         }
         if plan.victims.is_empty() && plan.commits.is_empty() && plan.destroy_idle.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let arrays: Arrays<B> = {
             let state = self.lock();
@@ -139,7 +144,7 @@ impl<B: Backend> Engine<B> {
         };
         let Err(error) = batch.run(plan) else {
             count(&self.counters.evictions, plan.victims.len());
-            return Ok(());
+            return Ok(true);
         };
         tracing::warn!(%error, "a batch of mapping calls failed and is undone");
         batch.undo();
@@ -147,6 +152,9 @@ impl<B: Backend> Engine<B> {
         drop(batch);
         drop(vmm);
         self.settle_damage(plan, &damage);
+        if error.is_fatal() {
+            self.poison_all(&error);
+        }
         Err(error.into())
     }
 
@@ -278,7 +286,7 @@ impl<'e, B: Backend> Batch<'e, B> {
             match self.backend.unmap(&array.reservation, offset) {
                 Ok(page) => self.hand.entry(need.bytes).or_default().push((origin, page)),
                 Err(error) => {
-                    poison(array, &error);
+                    array.poison(&error);
                     self.damage.stray.push(need);
                     match origin {
                         Origin::Victim(key) => self.lose(key, &error),
@@ -313,7 +321,7 @@ impl<'e, B: Backend> Batch<'e, B> {
             destroy(self.backend, page);
             self.lose(key, &error);
         } else {
-            poison(array, &error);
+            array.poison(&error);
             self.damage.stranded.push(key);
         }
     }
@@ -321,7 +329,7 @@ impl<'e, B: Backend> Batch<'e, B> {
     /// A victim's memory could not be put back.
     fn lose(&mut self, key: PageKey, error: &BackendError) {
         if let Some((array, _)) = self.place(key) {
-            poison(array, error);
+            array.poison(error);
         }
         self.damage.lost.push(key);
     }
@@ -337,10 +345,4 @@ pub(super) fn destroy<B: Backend>(backend: &B, page: B::Page) {
     if let Err(error) = backend.destroy(page) {
         tracing::error!(%error, "a physical page could not be given back");
     }
-}
-
-fn poison<B: Backend>(array: &ArrayShared<B>, error: &BackendError) {
-    tracing::error!(%error, array = array.id, "undoing a failed batch failed: the array is poisoned");
-    // The first cause is the one to keep.
-    let _ = array.poisoned.set(error.to_string());
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::layout::{PageId, TileId};
-use crate::planes::publish;
 use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 
 use super::frame::{Epoch, Stamping};
@@ -145,6 +144,7 @@ impl<B: Backend> Engine<B> {
         for victim in &plan.victims {
             state.each_resident_word(victim.key, |array, tile, mask| {
                 stamping.hide(array.planes.resident_word(tile), mask);
+                array.planes.note_change(tile);
             });
         }
         drop(stamping);
@@ -168,7 +168,7 @@ impl<B: Backend> Engine<B> {
                 if let Some((_, table)) = state.arrays.get_mut(&array.id) {
                     table.set_resident(tile);
                 }
-                publish(array.planes.resident_word(tile), 1 << (tile.0 & 63));
+                array.planes.publish_resident(tile, 1 << (tile.0 & 63));
             }
         }
         let stamping = self.clock.stamping();
@@ -284,10 +284,15 @@ impl<B: Backend> State<B> {
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
         for victim in victims {
             self.each_resident_word(victim.key, |array, tile, mask| {
-                publish(array.planes.resident_word(tile), mask);
+                array.planes.publish_resident(tile, mask);
             });
             self.evicting.remove(&victim.key);
         }
+    }
+
+    /// Whether a victim was written to since the plan was made: then it may not go.
+    pub(super) fn any_dirty(&self, victims: &[Victim]) -> bool {
+        victims.iter().any(|v| self.table(v.key.array).is_some_and(|table| table.is_dirty(v.key.page)))
     }
 
     fn each_resident_word(&self, key: PageKey, act: impl Fn(&ArrayShared<B>, TileId, u64)) {

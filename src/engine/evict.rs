@@ -42,7 +42,8 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn evict(&self, array: &ArrayShared<B>, pages: &[PageId]) -> Result<u64, Error> {
         array.check()?;
         let deadline = self.deadline();
-        let (plan, retired) = loop {
+        loop {
+            self.reap();
             let mut guard = self.lock();
             let state = &mut *guard;
             let clean = |page: &&PageId| !state.table(array.id).is_some_and(|table| table.is_dirty(**page));
@@ -64,13 +65,13 @@ impl<B: Backend> Engine<B> {
                 self.await_room(why, true, budget, seen, deadline)?;
                 continue;
             }
-            if let Some(retired) = self.retire(state, &plan) {
-                break (plan, retired);
+            let Some(retired) = self.retire(state, &plan) else { continue };
+            drop(guard);
+            let count = plan.victims.len() as u64;
+            if self.apply_eviction(plan, retired, deadline)? {
+                return Ok(count);
             }
-        };
-        let count = plan.victims.len() as u64;
-        self.apply_eviction(plan, retired, deadline)?;
-        Ok(count)
+        }
     }
 
     /// Changes the budget; where it shrinks, evicts and gives memory back to the system until what is left fits.
@@ -80,6 +81,7 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn set_budget(&self, bytes: u64) -> Result<(), Error> {
         let deadline = self.deadline();
         loop {
+            self.reap();
             let mut guard = self.lock();
             let state = &mut *guard;
             let before = state.residency.budget();
@@ -102,11 +104,13 @@ impl<B: Backend> Engine<B> {
                     let result = self.apply_eviction(plan, retired, deadline);
                     let mut state = self.lock();
                     // Unless somebody else set another one meanwhile.
-                    if result.is_err() && state.residency.budget() == bytes {
+                    if !matches!(result, Ok(true)) && state.residency.budget() == bytes {
                         state.residency.set_budget(before);
                     }
                     self.notify(state);
-                    return result;
+                    if result? {
+                        return Ok(());
+                    }
                 }
                 Err(why) => {
                     let seen = state.changes;
@@ -123,7 +127,7 @@ impl<B: Backend> Engine<B> {
     /// None that is not logged; the signature leaves room for backends that refuse.
     pub(crate) fn trim(&self) -> Result<(), Error> {
         let plan = self.lock().residency.plan_trim();
-        self.apply_eviction(plan, Epoch(0), self.deadline())
+        self.apply_eviction(plan, Epoch(0), self.deadline()).map(|_| ())
     }
 
     /// Makes the tiles resident and keeps their pages until the guard is dropped, for a read that this call's caller makes at once. Others that need memory wait for it,
@@ -248,6 +252,8 @@ impl<B: Backend> Engine<B> {
     /// Takes an array out that nobody can reach any more, and gives all its memory back. Its addresses go back when the caller drops it.
     pub(crate) fn remove_array(&self, array: &ArrayShared<B>) {
         let bytes = array.layout.page_bytes();
+        // Kernels may still be reading it; frames on the host borrow the array.
+        self.settle();
         let pages = loop {
             let mut guard = self.lock();
             let state = &mut *guard;

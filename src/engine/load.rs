@@ -1,4 +1,4 @@
-//! Owns the loading of a claim's tiles: [`Engine::load`], in parallel, each straight into its staging memory.
+//! Owns the loading of a claim's tiles, in parallel, each straight into its staging memory: [`Engine::begin_load`] and [`Engine::end_load`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,14 +9,14 @@ use crate::error::SourceError;
 use crate::layout::TileId;
 
 use super::waiting::while_loading;
-use super::workers::Shared;
+use super::workers::{Shared, Workers};
 use super::{ArrayShared, Engine, Outcome};
 
 /// Tiles to load, and who is how far.
 ///
 /// Workers that come late find nothing left to do, perhaps long after the request ended: the batch keeps neither the engine nor the array alive.
 #[derive(Debug)]
-struct Batch<B: Backend> {
+pub(super) struct Batch<B: Backend> {
     engine: Weak<Engine<B>>,
     array: Weak<ArrayShared<B>>,
     tiles: Vec<TileId>,
@@ -40,8 +40,12 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Has the source fill each tile, and returns how each ended once its data is in place. Tiles do not depend on each other.
-    pub(super) fn load(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, tiles: &[TileId]) -> Vec<Outcome> {
+    /// Has workers begin to fill the tiles. [`Engine::end_load`] must follow.
+    pub(super) fn begin_load(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+    ) -> Arc<Batch<B>> {
         let batch = Arc::new(Batch {
             engine: Arc::downgrade(self),
             array: Arc::downgrade(array),
@@ -50,7 +54,13 @@ impl<B: Backend> Engine<B> {
             done: Mutex::new(Done { left: tiles.len(), results: tiles.iter().map(|_| None).collect() }),
             all_done: Condvar::new(),
         });
-        self.workers.run(&batch, tiles.len());
+        self.workers.begin(&batch, tiles.len());
+        batch
+    }
+
+    /// Helps with what is left of the loads, and returns how each tile ended once its data is in place. Tiles do not depend on each other.
+    pub(super) fn end_load(&self, batch: &Batch<B>) -> Vec<Outcome> {
+        Workers::finish(batch);
         let results = std::mem::take(&mut batch.lock().results);
         results.into_iter().map(|result| self.finish(result)).collect()
     }
@@ -66,6 +76,12 @@ impl<B: Backend> Engine<B> {
         let start = array.layout.tile_offset_bytes(tile);
         let range = start..start + array.layout.tile_bytes();
         let region = array.layout.tile_region(array.coord(tile));
+        if let Some(bytes) = array.source.prepared(&array.layout, &array.planes, tile, region)? {
+            return self
+                .backend
+                .submit_prepared(&array.reservation, range, bytes)
+                .map_err(SourceError::Upload);
+        }
         let mut staging = self.backend.stage(&array.reservation, range).map_err(SourceError::Upload)?;
         array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?;
         self.backend.submit(&array.reservation, staging).map_err(SourceError::Upload)
@@ -90,6 +106,12 @@ impl<B: Backend> Shared for Batch<B> {
                 std::mem::forget(panic);
                 Err(SourceError::Panicked { message: "while loading a tile".into() })
             });
+            if self.next.load(Ordering::Relaxed) >= self.tiles.len()
+                && let Err(error) = engine.backend.flush()
+            {
+                // The tickets concerned say so too.
+                tracing::warn!(%error, "uploads could not be begun");
+            }
             // Before anyone is told: whoever drops the array then gives its addresses back.
             drop((engine, array));
             let mut done = self.lock();

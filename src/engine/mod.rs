@@ -7,12 +7,15 @@
 //! load.rs      in parallel: ask the source for each tile
 //! evict.rs     the other ways out: evict, shrink, drop an array
 //! frame.rs     when memory may go
+//! drain.rs     frames that kernels still read in
 //! ```
 //!
 //! Two locks: `state` (what is where; short) and `vmm` (mapping calls; one thread at a time). Neither is ever held while the other is taken, across a
 //! call of a source, or while anything is waited for. A third right, `stamping` of the frame clock, is taken for one pass over a batch; nothing is taken under it.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -28,6 +31,7 @@ use crate::stats::{Counters, Stats};
 
 mod apply;
 mod claim;
+mod drain;
 mod evict;
 mod frame;
 mod load;
@@ -37,17 +41,18 @@ mod typed;
 mod waiting;
 mod workers;
 
+pub(crate) use drain::FrameEnd;
 pub(crate) use ranges::cell_ranges;
 pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, RangeFn, Typed};
 pub(crate) use waiting::OpenFrame;
 
+use drain::Draining;
 use frame::{Epoch, FrameClock};
 use waiting::Change;
 use workers::Workers;
 
 /// What the engine keeps of one array. Shared by everyone who works on it.
-#[derive(Debug)]
 pub(crate) struct ArrayShared<B: Backend> {
     pub(crate) id: u32,
     pub(crate) layout: Layout,
@@ -55,7 +60,20 @@ pub(crate) struct ArrayShared<B: Backend> {
     pub(crate) planes: Planes,
     pub(crate) reservation: B::Reservation,
     pub(crate) source: Box<dyn BytesSource>,
+    /// Whether kernels may write to it.
+    pub(crate) writable: bool,
+    /// What the backend's own side keeps of the array, such as a copy of its bits for kernels.
+    pub(crate) attached: OnceLock<Arc<dyn Any + Send + Sync>>,
     poisoned: OnceLock<String>,
+}
+
+impl<B: Backend> fmt::Debug for ArrayShared<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArrayShared")
+            .field("id", &self.id)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<B: Backend> ArrayShared<B> {
@@ -73,6 +91,12 @@ impl<B: Backend> ArrayShared<B> {
         self.poisoned
             .get()
             .map_or(Ok(()), |cause| Err(ResidencyError::Poisoned { cause: cause.clone() }.into()))
+    }
+
+    /// From now on the array answers nothing but this error. The first cause is the one that is kept.
+    fn poison(&self, error: &crate::BackendError) {
+        tracing::error!(%error, array = self.id, "the array is poisoned");
+        let _ = self.poisoned.set(error.to_string());
     }
 
     /// The tile's name in errors: tiles that the engine speaks of are tiles of the array.
@@ -120,6 +144,7 @@ pub(crate) struct Engine<B: Backend> {
     pub(crate) backend: B,
     pub(crate) counters: Counters,
     clock: FrameClock,
+    draining: Draining,
     state: Mutex<State<B>>,
     changed: Condvar,
     vmm: Mutex<Vmm<B>>,
@@ -154,12 +179,55 @@ impl<B: Backend> Engine<B> {
             backend,
             counters: Counters::default(),
             clock: FrameClock::new(),
+            draining: Draining::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
             vmm: Mutex::new(Vmm { idle: HashMap::new() }),
             workers: Workers::new(config.threads)?,
             patience: config.patience,
         }))
+    }
+
+    /// Begins to note which bits of the array change, everything that is set now included.
+    pub(crate) fn watch(&self, array: &ArrayShared<B>) {
+        let state = self.lock();
+        if let Some(table) = state.table(array.id) {
+            array.planes.watch(table.groups());
+        }
+    }
+
+    /// Makes up to `pages` physical pages ahead of need, as far as the budget has room for them, and says how many.
+    ///
+    /// # Errors
+    /// The backend's refusal; what was made before it stays.
+    pub(crate) fn preallocate(&self, page_bytes: u64, pages: u64) -> Result<u64, Error> {
+        let room = {
+            let mut state = self.lock();
+            let room = pages.min(state.residency.room() / page_bytes);
+            state.residency.set_aside(room * page_bytes);
+            room
+        };
+        let mut made = 0;
+        let mut outcome = Ok(());
+        {
+            let mut vmm = self.lock_vmm();
+            let idle = vmm.idle.entry(page_bytes).or_default();
+            while made < room {
+                match self.backend.create(page_bytes) {
+                    Ok(page) => idle.push(page),
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
+                }
+                made += 1;
+            }
+        }
+        let mut state = self.lock();
+        state.residency.give_back(room * page_bytes);
+        (0..made).for_each(|_| state.residency.add_idle(page_bytes));
+        self.notify(state);
+        outcome.map(|()| made).map_err(Error::from)
     }
 
     /// Takes an array in. Its `id` is given to `make`.
@@ -189,13 +257,16 @@ impl<B: Backend> Engine<B> {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        self.reap();
         let mut stats = Stats { open_frames: self.clock.open_frames(), ..Stats::default() };
         self.counters.fill(&mut stats);
         let state = self.lock();
         stats.budget_bytes = state.residency.budget();
         stats.used_bytes = state.residency.used();
         stats.pinned_bytes = state.residency.pinned();
-        for (_, table) in state.arrays.values() {
+        for (array, table) in state.arrays.values() {
+            stats.dirty_tiles += table.dirty_tiles();
+            stats.dirty_bytes += table.dirty_pages() * array.layout.page_bytes();
             stats.mapped_pages += table.mapped_pages();
             stats.resident_tiles += table.resident_tiles();
             stats.uniform_tiles += table.uniform_tiles();
@@ -227,9 +298,11 @@ impl<B: Backend> Engine<B> {
         planes: Planes,
         reservation: B::Reservation,
         source: Box<dyn BytesSource>,
+        writable: bool,
     ) -> ArrayShared<B> {
         let offsets = AxisOffsets::new(&layout);
-        ArrayShared { id, layout, offsets, planes, reservation, source, poisoned: OnceLock::new() }
+        let (attached, poisoned) = (OnceLock::new(), OnceLock::new());
+        ArrayShared { id, layout, offsets, planes, reservation, source, writable, attached, poisoned }
     }
 
     /// Reserves the array's address space and takes it in.
@@ -241,6 +314,7 @@ impl<B: Backend> Engine<B> {
         layout: Layout,
         planes: Planes,
         source: Box<dyn BytesSource>,
+        writable: bool,
     ) -> Result<Arc<ArrayShared<B>>, Error> {
         let page_bytes = layout.page_bytes();
         let budget_bytes = self.budget();
@@ -253,7 +327,7 @@ impl<B: Backend> Engine<B> {
             expected_pages: (budget_bytes / page_bytes).min(layout.page_count()),
         };
         let reservation = self.backend.reserve(spec)?;
-        self.add_array(|id| Ok(Self::new_array(id, layout, planes, reservation, source)))
+        self.add_array(|id| Ok(Self::new_array(id, layout, planes, reservation, source, writable)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! **The main path**: [`Engine::request`]. One function to read first.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::backend::Backend;
@@ -10,6 +11,7 @@ use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
+use super::load::Batch;
 use super::waiting::{Change, Deadline, is_loading};
 use super::{ArrayShared, Engine, Loading, Outcome};
 
@@ -69,11 +71,33 @@ impl Report {
     }
 }
 
+/// How many batches of one request are under way at most: while one is copied the next is mapped.
+const BATCHES_UNDER_WAY: usize = 2;
+
+/// The batches of a request that have memory and are being loaded, oldest first.
+#[derive(Debug)]
+struct Flight<B: Backend> {
+    batches: VecDeque<(Claimed, Arc<Batch<B>>)>,
+}
+
+impl<B: Backend> Default for Flight<B> {
+    fn default() -> Self {
+        Self { batches: VecDeque::new() }
+    }
+}
+
+impl<B: Backend> Flight<B> {
+    fn is_full(&self) -> bool {
+        self.batches.len() >= BATCHES_UNDER_WAY
+    }
+}
+
 impl<B: Backend> Engine<B> {
     /// Makes `tiles` of the array resident. When it returns, each of them was resident (or uniform) at one moment and is the last to be evicted, or is reported.
     ///
     /// # Errors
-    /// No place for them, a backend that failed (then everything is as before), a poisoned array. Tiles that fail to load are no error: see the report.
+    /// No place for them, a backend that failed (then that batch is undone; on a backend that copies by itself, earlier batches of the request stay), a poisoned array. Tiles
+    /// that fail to load are no error: see the report.
     pub(crate) fn request(
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
@@ -103,24 +127,58 @@ impl<B: Backend> Engine<B> {
         self.note_uniform(array, &mut missing, &mut report);
         self.check_fits(array, tiles)?;
 
+        let mut flight = Flight::default();
+        let result = self.make_resident(array, tiles, held, missing, &mut report, &mut flight);
+        // Whatever else failed: tiles on their way arrive.
+        while self.land(array, &mut flight, &mut report) {}
+        result.map(|()| report)
+    }
+
+    /// Steps 3 to 6, a batch at a time, with a few batches under way where the backend copies by itself.
+    fn make_resident(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        held: &[PageId],
+        mut missing: Vec<TileId>,
+        report: &mut Report,
+        flight: &mut Flight<B>,
+    ) -> Result<(), Error> {
         let deadline = self.deadline();
         while !missing.is_empty() {
+            if flight.is_full() {
+                self.land(array, flight, report);
+            }
+            let mut batch = self.next_batch(array, &mut missing);
             // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
-            match self.claim(array, tiles, held, &mut missing, &mut report)? {
-                Claim::Claimed(claimed) => {
+            self.reap();
+            let claim = self.claim(array, tiles, held, &mut batch, report)?;
+            // What is under way here is in the way of others, and perhaps of this: it comes before any waiting.
+            let waits = !matches!(claim, Claim::Claimed(_));
+            let landed = waits && self.land(array, flight, report);
+            while waits && self.land(array, flight, report) {}
+            match claim {
+                Claim::Claimed(mut claimed) => {
                     Self::announce(array, &claimed.tiles);
+                    // Whoever holds the frames that are waited for may itself wait for tiles that are under way here.
+                    while !self.frames_ended(claimed.retired) && self.land(array, flight, report) {}
                     // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
-                    let claimed = self.apply(array, claimed, deadline)?;
+                    if !self.apply(array, &mut claimed, deadline)? {
+                        batch.extend(claimed.tiles);
+                        batch.sort_unstable();
+                        missing.splice(0..0, batch);
+                        continue;
+                    }
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
-                    let outcomes = self.load(array, &claimed.tiles);
-                    // 6. Publish what was loaded, report what was not.
-                    self.publish(array, &claimed, outcomes, &mut report);
+                    let load = self.begin_load(array, &claimed.tiles);
+                    flight.batches.push_back((claimed, load));
                 }
                 Claim::Others(loading) => {
-                    self.await_others(array, &loading, &mut missing, &mut report, deadline)?;
+                    self.await_others(array, &loading, &mut batch, report, deadline)?;
                 }
+                Claim::Blocked { .. } | Claim::NoRoom { .. } if landed => {}
                 Claim::Blocked { epoch, seen } => {
-                    self.await_change(missing_bytes(array, &missing), epoch, seen, deadline)?;
+                    self.await_change(missing_bytes(array, &batch), epoch, seen, deadline)?;
                 }
                 Claim::NoRoom { why, framed, seen } => {
                     self.let_go(array, held);
@@ -128,12 +186,36 @@ impl<B: Backend> Engine<B> {
                     self.hold_pages(array, held);
                     waited?;
                     if !held.is_empty() {
-                        missing = still_missing(array, tiles, &report);
+                        batch = still_missing(array, tiles, report);
+                        missing.clear();
                     }
                 }
             }
+            missing.splice(0..0, batch);
         }
-        Ok(report)
+        Ok(())
+    }
+
+    /// Takes as many of the missing tiles off the list as one batch may hold: all of them, unless copies go on by themselves while the next batch is mapped.
+    fn next_batch(&self, array: &ArrayShared<B>, missing: &mut Vec<TileId>) -> Vec<TileId> {
+        let batch_bytes = self.backend.caps().batch_bytes;
+        if batch_bytes == u64::MAX {
+            return std::mem::take(missing);
+        }
+        let most_pages = (batch_bytes / array.layout.page_bytes()).max(1);
+        let pages = missing.chunk_by(|a, b| array.layout.page_of(*a) == array.layout.page_of(*b));
+        let tiles: usize =
+            pages.take(usize::try_from(most_pages).unwrap_or(usize::MAX)).map(<[_]>::len).sum();
+        missing.drain(..tiles).collect()
+    }
+
+    /// Step 6 for the oldest batch that is under way, if there is one: waits until it is in place.
+    fn land(&self, array: &Arc<ArrayShared<B>>, flight: &mut Flight<B>, report: &mut Report) -> bool {
+        let Some((claimed, load)) = flight.batches.pop_front() else { return false };
+        let outcomes = self.end_load(&load);
+        // 6. Publish what was loaded, report what was not.
+        self.publish(array, &claimed, outcomes, report);
+        true
     }
 
     /// Stamps the tiles that are resident and returns those that are not. A tile that is seen resident here is not evicted before others are.
@@ -289,8 +371,14 @@ impl<B: Backend> Engine<B> {
         if frames > 0 {
             return Err(ResidencyError::FramesOpen { needed_bytes, frames, own: false }.into());
         }
-        let (pinned_bytes, busy_bytes) = (0, needed_bytes);
-        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
+        Err(ResidencyError::AllPinned {
+            needed_bytes,
+            budget_bytes,
+            pinned_bytes: 0,
+            busy_bytes: needed_bytes,
+            written_bytes: 0,
+        }
+        .into())
     }
 
     /// Waits for room, if there is any hope of it. `framed`: frames were open when there was none.
@@ -314,8 +402,10 @@ impl<B: Backend> Engine<B> {
                 ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own }.into()
             );
         }
-        let busy_bytes = busy_bytes + spared_bytes;
-        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes }.into())
+        let written_bytes = self.stats().dirty_bytes;
+        let busy_bytes = busy_bytes + spared_bytes.saturating_sub(written_bytes);
+        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes, written_bytes }
+            .into())
     }
 
     fn own_frame_in_the_way(&self, needed_bytes: u64) -> Error {

@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::layout::{Layout, TileId};
 use crate::planes::{Planes, VoxelWords, to_words};
+use crate::prepared::Prepared;
 use crate::source::TileSource;
 use crate::voxel::Voxel;
 
@@ -18,6 +20,15 @@ pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
 
     /// Tells the source what is about to be read. A panic there is left for the read to repeat.
     fn will_read(&self, regions: &[Region]);
+
+    /// The whole tile's bytes, if they are in memory already.
+    fn prepared(
+        &self,
+        layout: &Layout,
+        planes: &Planes,
+        tile: TileId,
+        region: Region,
+    ) -> Result<Option<Arc<dyn Prepared>>, SourceError>;
 
     /// Fills a whole tile, whose part inside the array is `region`.
     fn load(
@@ -56,6 +67,32 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
             self.source.will_read(regions);
             Ok(())
         });
+    }
+
+    fn prepared(
+        &self,
+        layout: &Layout,
+        planes: &Planes,
+        tile: TileId,
+        region: Region,
+    ) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
+        if region.extent != layout.tile_shape() {
+            return Ok(None);
+        }
+        guarded(|| {
+            let Some(prepared) = self.source.prepared(region)? else { return Ok(None) };
+            let bytes = prepared.bytes();
+            if bytes.len() as u64 != layout.tile_bytes() {
+                let buffer_voxels = bytes.len() / size_of::<T>();
+                return Err(SourceError::BadCall { extent: self.source.extent(), region, buffer_voxels });
+            }
+            if let (Some(note), Some(words)) = (self.ranges, planes.range_words(tile)) {
+                // Bytes that are not aligned for T cannot be looked at as they are: they are read into memory that is.
+                let Ok(voxels) = bytemuck::try_cast_slice::<u8, T>(bytes) else { return Ok(None) };
+                note(voxels, layout, region.extent, words);
+            }
+            Ok(Some(prepared))
+        })
     }
 
     fn load(

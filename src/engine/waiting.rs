@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use crate::backend::Backend;
 use crate::error::ResidencyError;
 
+use super::drain::FrameEnd;
 use super::frame::{Epoch, FrameToken};
 use super::{Engine, State};
 
 /// How long to sleep between looks at frames that are still open: a lost wake-up costs no more than this.
-const LOOK_AGAIN: Duration = Duration::from_micros(200);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 thread_local! {
     /// Frames that this thread opened and did not end: which pool, and when.
@@ -24,7 +25,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct OpenFrame<'e, B: Backend> {
     engine: &'e Engine<B>,
-    token: FrameToken,
+    /// Taken when it ends.
+    token: Option<FrameToken>,
     not_send: std::marker::PhantomData<std::sync::MutexGuard<'static, ()>>,
 }
 
@@ -59,7 +61,7 @@ impl<'e, B: Backend> OpenFrame<'e, B> {
             own.push((engine.id, token.opened));
             token
         });
-        Self { engine, token, not_send: std::marker::PhantomData }
+        Self { engine, token: Some(token), not_send: std::marker::PhantomData }
     }
 
     /// The engine that the frame belongs to.
@@ -68,16 +70,33 @@ impl<'e, B: Backend> OpenFrame<'e, B> {
     }
 }
 
-impl<B: Backend> Drop for OpenFrame<'_, B> {
-    fn drop(&mut self) {
-        self.engine.clock.close(&self.token);
+impl<B: Backend> OpenFrame<'_, B> {
+    /// Ends the frame here, while readers elsewhere are at work until `end` is over: nothing they read goes before that.
+    pub(crate) fn end_with(mut self, end: Box<dyn FrameEnd>) {
+        if let Some(token) = self.take() {
+            self.engine.drain(token, end);
+        }
+    }
+
+    /// The frame's place in the clock; this thread no longer counts as holding it.
+    fn take(&mut self) -> Option<FrameToken> {
+        let token = self.token.take()?;
         // During the end of the thread the list may be gone already; then nobody asks for it any more.
         let _ = OWN.try_with(|own| {
             let mut own = own.borrow_mut();
-            if let Some(at) = own.iter().rposition(|f| *f == (self.engine.id, self.token.opened)) {
+            if let Some(at) = own.iter().rposition(|f| *f == (self.engine.id, token.opened)) {
                 own.swap_remove(at);
             }
         });
+        Some(token)
+    }
+}
+
+impl<B: Backend> Drop for OpenFrame<'_, B> {
+    fn drop(&mut self) {
+        if let Some(token) = self.take() {
+            self.engine.clock.close(&token);
+        }
     }
 }
 
@@ -109,7 +128,7 @@ impl<B: Backend> Engine<B> {
         deadline: Deadline,
     ) -> Result<(), ResidencyError> {
         let mut naps = 0u32;
-        while !self.clock.ended(epoch) {
+        while !self.frames_ended(epoch) {
             let own = own_frame(self.id, epoch);
             if own || Instant::now() >= deadline.0 {
                 return Err(ResidencyError::FramesOpen {

@@ -38,12 +38,16 @@ impl Workers {
         Ok(Self { pool })
     }
 
-    /// Has `batch` of `pieces` done, with the caller's help, and returns when all of it is.
-    pub(crate) fn run(&self, batch: &Arc<impl Shared>, pieces: usize) {
+    /// Has free workers begin a batch of `pieces`. [`Workers::finish`] must follow.
+    pub(crate) fn begin(&self, batch: &Arc<impl Shared>, pieces: usize) {
         for _ in 1..pieces.min(self.pool.current_num_threads() + 1) {
             let batch = batch.clone();
             self.pool.spawn(move || batch.work());
         }
+    }
+
+    /// Returns when all of a batch is done: the caller does what nobody has begun.
+    pub(crate) fn finish(batch: &impl Shared) {
         batch.work();
         batch.join();
     }

@@ -243,6 +243,21 @@ impl Residency {
         self.mapped += bytes;
     }
 
+    /// Bytes of the budget that nothing uses.
+    pub(crate) fn room(&self) -> u64 {
+        self.budget.saturating_sub(self.used())
+    }
+
+    /// Sets bytes aside for pages that are about to be made outside any plan: [`Residency::give_back`] must follow.
+    pub(crate) fn set_aside(&mut self, bytes: u64) {
+        self.reserved += bytes;
+    }
+
+    /// Takes back what was set aside.
+    pub(crate) fn give_back(&mut self, bytes: u64) {
+        self.reserved -= bytes;
+    }
+
     /// A physical page waits to be mapped.
     pub(crate) fn add_idle(&mut self, bytes: u64) {
         *self.idle.entry(bytes).or_default() += 1;

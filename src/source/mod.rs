@@ -19,8 +19,11 @@
 //! }
 //! ```
 
+use std::sync::Arc;
+
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
+use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
 mod buffer;
@@ -71,6 +74,18 @@ pub trait TileSource<T: Voxel>: Send + Sync {
         let _ = regions;
     }
 
+    /// The voxels of `region` as they are in memory, if they are: whoever needs them copies them from there, once, and [`TileSource::read`] is not called. A GPU copies
+    /// straight from page-locked memory ([`cuda::PinnedBuffer`](crate::cuda::PinnedBuffer)).
+    ///
+    /// Asked for whole tiles only. `None`, the default, where there is nothing of the kind.
+    ///
+    /// # Errors
+    /// As [`TileSource::read`]; so is a length that is not that of the region's voxels.
+    fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
+        let _ = region;
+        Ok(None)
+    }
+
     /// Reads `region`.
     ///
     /// **Shape**: `region` is half-open and lies inside the extent; `out` holds exactly its voxels, densely, x fastest, then y, then z. Every voxel of `out`
@@ -81,7 +96,7 @@ pub trait TileSource<T: Voxel>: Send + Sync {
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError>;
 }
 
-impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for std::sync::Arc<S> {
+impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Arc<S> {
     fn extent(&self) -> Extent {
         (**self).extent()
     }
@@ -93,6 +108,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for std::sync::Arc<S> {
     }
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);
+    }
+    fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
+        (**self).prepared(region)
     }
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         (**self).read(region, out)
@@ -111,6 +129,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Box<S> {
     }
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);
+    }
+    fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
+        (**self).prepared(region)
     }
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         (**self).read(region, out)

@@ -43,7 +43,8 @@ pub(crate) fn pool_of<B: Backend>(
     threads: usize,
 ) -> Pool<B> {
     let patience = Duration::from_millis(patience_ms);
-    Pool::with_config(backend, PoolConfig { budget_bytes, threads, patience }).unwrap()
+    Pool::with_config(backend, PoolConfig { budget_bytes, threads, patience, ..PoolConfig::default() })
+        .unwrap()
 }
 
 /// The test volume in tiles of 8^3 (1 KiB) and pages of 2 x 2 x 1 tiles (4 KiB).

@@ -139,8 +139,11 @@ impl Backend for HostBackend {
             name: "host",
             granularity_bytes: sys::os_page_bytes() as u64,
             preferred_page_bytes: sys::HUGE_BYTES as u64,
+            default_tile_bytes: 64 << 10,
+            default_page_bytes: 0,
             max_reserved_bytes: MAX_RESERVED_BYTES,
             asynchronous: false,
+            batch_bytes: u64::MAX,
         }
     }
 
