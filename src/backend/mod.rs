@@ -21,6 +21,7 @@ use crate::prepared::Prepared;
 mod books;
 mod calls;
 mod checked;
+pub mod cuda;
 mod faulty;
 mod host;
 mod model;
