@@ -157,6 +157,14 @@ impl Device {
         self.context.raw == other.context.raw
     }
 
+    /// Whether bytes lie in page-locked memory that the driver knows, from the first to the last.
+    pub(in crate::backend) fn is_pinned(&self, bytes: &[u8]) -> Result<bool, BackendError> {
+        let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return Ok(false) };
+        let _current = self.enter()?;
+        let driver = self.context.driver;
+        Ok(driver.is_pinned(first) && driver.is_pinned(last))
+    }
+
     pub(in crate::backend) fn driver(&self) -> &'static Driver {
         self.context.driver
     }

@@ -83,7 +83,7 @@ pub(in crate::backend) struct Reserved {
 }
 
 impl Reserved {
-    /// Reserves `bytes`, the first of them at a multiple of `align_bytes`.
+    /// Reserves `bytes`, the first of them at a multiple of `align_bytes` (1 for no wish; the granularity is kept anyway).
     ///
     /// # Errors
     /// [`BackendError::OutOfMemory`] where there are not that many addresses, [`BackendError::Driver`].
@@ -93,7 +93,9 @@ impl Reserved {
         align_bytes: u64,
     ) -> Result<Self, BackendError> {
         let _current = device.enter()?;
-        let base = device.driver().reserve(bytes, align_bytes)?;
+        // To the driver no wish is 0.
+        let wish = if align_bytes > 1 { align_bytes } else { 0 };
+        let base = device.driver().reserve(bytes, wish)?;
         // From here on dropping it gives the addresses back.
         let reserved = Self { device: device.clone(), base, bytes };
         if align_bytes > 1 && !base.is_multiple_of(align_bytes) {
