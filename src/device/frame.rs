@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::array::SparseArray3D;
 use crate::backend::CudaBackend;
-use crate::cuda::{Collected, Event, Stream};
+use crate::backend::cuda::Collected;
+use crate::cuda::{Event, Stream};
 use crate::engine::{FrameEnd, OpenFrame};
 use crate::error::{BackendError, Error, ResidencyError};
 use crate::layout::TileId;

@@ -7,23 +7,18 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{Backend, CudaBackend};
-use crate::cuda::{BlockTable, Collected, Event, Marks, Store, Stream};
+use crate::backend::cuda::{BlockTable, Collected, Store};
+use crate::cuda::{Event, Stream};
 use crate::engine::{ArrayShared, Engine};
 use crate::error::{BackendError, Error};
 use crate::layout::TileId;
 use crate::planes::{Planes, pack_range, unpack_range};
 use crate::sync::{AtomicU64, Ordering};
 
-use super::GridView;
-use super::grid_view::{
-    BLOCK_BYTES, BLOCK_TILES_LOG2, DIRTY_WORD, GROUP_WORDS, RANGES_AT, RESIDENT_WORD, UNIFORM_WORD, VALUES_AT,
-};
+use super::{GridView, block};
 
-/// log2 of the groups in a block.
-const GROUPS_LOG2: u32 = BLOCK_TILES_LOG2 - 6;
-
-/// The words that kernels mark tiles in which they wrote.
-const DIRTY: Marks = Marks { first: DIRTY_WORD, stride: GROUP_WORDS, count: 1 << GROUPS_LOG2 };
+/// Groups of 64 tiles in a block: as many words in it may be marked by kernels.
+const GROUPS: u64 = block::TILES / 64;
 
 /// The resident and the uniform word of a group.
 type Bits = [u64; 2];
@@ -54,8 +49,8 @@ impl Mirror {
         array: &ArrayShared<CudaBackend>,
     ) -> Result<Arc<Self>, BackendError> {
         if array.attached.get().is_none() {
-            let blocks = array.layout.tile_slots().div_ceil(1 << BLOCK_TILES_LOG2);
-            let table = BlockTable::new(engine.backend.device(), blocks, BLOCK_BYTES / 8)?;
+            let table =
+                BlockTable::new(engine.backend.device(), block::count(&array.layout), block::BYTES / 8, GROUPS)?;
             let mirror = Self { table, sent: Mutex::default() };
             // Should another thread have been faster, its mirror stands, and this one goes.
             if array.attached.set(Arc::new(mirror)).is_ok() {
@@ -78,7 +73,9 @@ impl Mirror {
         stream: &Stream,
     ) -> Result<GridView, Error> {
         let base = engine.backend.base_address(&array.reservation);
-        let fill = array.planes.fill_words()[0];
+        let voxel_bytes = usize::try_from(array.layout.voxel_bytes()).unwrap_or(usize::MAX);
+        let fill: &[u8] = bytemuck::cast_slice(array.planes.fill_words());
+        let fill = fill.get(..voxel_bytes).unwrap_or(fill);
         let view = GridView::new(&array.layout, base, self.table.address(), fill, array.writable)?;
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = array.planes.take_changes();
@@ -111,7 +108,7 @@ impl Mirror {
     /// # Errors
     /// The driver's refusal.
     pub(super) fn collect(&self, after: &[Event]) -> Result<Collected, BackendError> {
-        self.table.collect(DIRTY, after)
+        self.table.collect(after)
     }
 
     /// The tiles that were written, and whether these are all; `None` while the look is under way.
@@ -142,23 +139,21 @@ impl Changes {
         if before == now {
             return;
         }
-        let block = group >> GROUPS_LOG2;
+        let number = block::of(first);
+        let store = |bytes: u64, value| Store { block: number, word: bytes / 8, value };
         for tile in (first.0..first.0 + 64).map(TileId) {
             let bit = tile.0 & 63;
-            let word = tile.0 & ((1 << BLOCK_TILES_LOG2) - 1);
             if (uniform & !before[1]) >> bit & 1 == 1 {
-                let value = planes.uniform_words(tile)[0];
-                self.vouched_for.push(Store { block, word: VALUES_AT / 8 + word, value });
+                self.vouched_for.push(store(block::value_bytes(tile), planes.uniform_words(tile)[0]));
             }
             if (resident & !before[0]) >> bit & 1 == 1
                 && let Some(value) = tile_range(planes, tile)
             {
-                self.vouched_for.push(Store { block, word: RANGES_AT / 8 + word, value });
+                self.vouched_for.push(store(block::range_bytes(tile), value));
             }
         }
-        let words = (group & ((1 << GROUPS_LOG2) - 1)) * u64::from(GROUP_WORDS);
-        self.bits.push(Store { block, word: words + u64::from(RESIDENT_WORD), value: resident });
-        self.bits.push(Store { block, word: words + u64::from(UNIFORM_WORD), value: uniform });
+        self.bits.push(store(block::group_word_bytes(first, block::RESIDENT_WORD), resident));
+        self.bits.push(store(block::group_word_bytes(first, block::UNIFORM_WORD), uniform));
         self.sent.push((group, now));
     }
 }

@@ -5,6 +5,9 @@
 //! | `frame` | when kernels may read: from a view until the work on its stream is done |
 //! | `mirror` | the copy of an array's bits on the device |
 //! | `grid_view` | what a kernel is given, by value |
+//! | `block` | the layout of the mirror's blocks, to which it points |
+//!
+//! The other half is `assets/kernels/vastgrid.cuh`, also as [`crate::cuda::kernels::VASTGRID_CUH`]: the same struct in C, and the functions that read an array through it.
 //!
 //! # The protocol
 //!
@@ -19,12 +22,13 @@
 use crate::backend::CudaBackend;
 use crate::pool::Pool;
 
+pub mod block;
 mod frame;
 mod grid_view;
 mod mirror;
 
 pub use frame::DeviceFrame;
-pub use grid_view::GridView;
+pub use grid_view::{GridAxis, GridView};
 
 impl Pool<CudaBackend> {
     /// Opens a frame for kernels: until it is dropped, and the work is done that was put on the streams of its views, memory that they may read is not unmapped.

@@ -37,14 +37,6 @@ pub(crate) struct Store {
     pub(crate) value: u64,
 }
 
-/// How the words of a block are laid out that kernels mark: `count` of them from the word `first` on, `stride` words apart.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Marks {
-    pub(crate) first: u32,
-    pub(crate) stride: u32,
-    pub(crate) count: u32,
-}
-
 /// An address and a word, as the kernels take and give them.
 type Pair = [u64; 2];
 const PAIR_BYTES: usize = size_of::<Pair>();
@@ -58,6 +50,8 @@ pub(crate) struct BlockTable {
     collect: Function,
     block_words: u64,
     blocks: u64,
+    /// Words of a block that kernels mark: which, the kernel that looks for them knows.
+    marks: u64,
     state: Mutex<State>,
 }
 
@@ -74,19 +68,24 @@ struct State {
 }
 
 impl BlockTable {
-    /// A table of so many blocks, none of which is in use.
+    /// A table of so many blocks of so many words, none of which is in use. `marks` words of each are what kernels mark: every fourth, from the third on.
     ///
     /// # Errors
     /// The driver's refusal.
-    pub(crate) fn new(device: &Device, blocks: u64, block_words: u64) -> Result<Self, BackendError> {
+    pub(crate) fn new(
+        device: &Device,
+        blocks: u64,
+        block_words: u64,
+        marks: u64,
+    ) -> Result<Self, BackendError> {
         let module = Module::load(device, kernels::MIRROR)?;
         let stream = Stream::new(device)?;
-        let mut zero = DeviceBuffer::new(device, block_words * 8)?;
+        let zero = DeviceBuffer::new(device, block_words * 8)?;
         zero.fill(&stream, 0)?;
-        let mut table = DeviceBuffer::new(device, blocks * 8)?;
+        let table = DeviceBuffer::new(device, blocks * 8)?;
         let entries: Vec<u64> = (0..blocks).map(|_| zero.address()).collect();
         table.copy_from_host(&stream, bytemuck::cast_slice(&entries))?;
-        let buffer = PinnedBuffer::new(device, (STORES * PAIR_BYTES) as u64)?;
+        let buffer = PinnedBuffer::new(device, STORES * PAIR_BYTES)?;
         let state = State {
             table,
             zero,
@@ -103,6 +102,7 @@ impl BlockTable {
             stream,
             block_words,
             blocks,
+            marks,
             state: Mutex::new(state),
         })
     }
@@ -153,13 +153,12 @@ impl BlockTable {
     ///
     /// # Errors
     /// The driver's refusal.
-    pub(crate) fn collect(&self, marks: Marks, after: &[Event]) -> Result<Collected, BackendError> {
+    pub(crate) fn collect(&self, after: &[Event]) -> Result<Collected, BackendError> {
         for event in after {
             self.stream.wait_event(event)?;
         }
-        let bytes = (u64::from(MARKED) + 1) * PAIR_BYTES as u64;
-        let mut collected =
-            Collected { marks, out: PinnedBuffer::new(&self.device, bytes)?, blocks: None, done: None };
+        let out = PinnedBuffer::new(&self.device, (MARKED as usize + 1) * PAIR_BYTES)?;
+        let mut collected = Collected { out, blocks: None, done: None };
         self.look(&mut collected)?;
         Ok(collected)
     }
@@ -194,9 +193,9 @@ impl BlockTable {
         collected.out[..8].fill(0);
         if !state.in_use.is_empty() {
             let addresses = state.in_use.values().copied();
-            let firsts = state.in_use.keys().map(|block| block * u64::from(collected.marks.count));
+            let firsts = state.in_use.keys().map(|block| block * self.marks);
             let words: Vec<u64> = addresses.chain(firsts).collect();
-            let mut list = PinnedBuffer::new(&self.device, words.len() as u64 * 8)?;
+            let mut list = PinnedBuffer::new(&self.device, words.len() * 8)?;
             list.copy_from_slice(bytemuck::cast_slice(&words));
             let count = u32::try_from(state.in_use.len()).unwrap_or(u32::MAX);
             let blocks = list.device_address();
@@ -211,7 +210,8 @@ impl BlockTable {
                 Arg::new(&counter),
                 Arg::new(&MARKED),
             ];
-            self.launch(&self.collect, count * collected.marks.count, &args)?;
+            let threads = u32::try_from(u64::from(count) * self.marks).unwrap_or(u32::MAX);
+            self.launch(&self.collect, threads, &args)?;
             collected.blocks = Some(list);
         }
         collected.done = Some(self.stream.record()?);
@@ -226,7 +226,7 @@ impl BlockTable {
     fn take(&self, state: &mut State) -> Result<u64, BackendError> {
         let block_bytes = self.block_words * 8;
         if state.left_in_arena == 0 {
-            let mut arena = DeviceBuffer::new(&self.device, ARENA_BLOCKS * block_bytes)?;
+            let arena = DeviceBuffer::new(&self.device, ARENA_BLOCKS * block_bytes)?;
             arena.fill(&self.stream, 0)?;
             state.arenas.push(arena);
             state.left_in_arena = ARENA_BLOCKS;
@@ -272,7 +272,6 @@ impl Drop for BlockTable {
 /// A look at the marks, under way.
 #[derive(Debug)]
 pub(crate) struct Collected {
-    marks: Marks,
     /// The count, in the place of a pair, and then as many pairs.
     out: PinnedBuffer,
     /// What the kernel reads.
