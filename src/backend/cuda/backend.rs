@@ -298,7 +298,7 @@ impl Backend for CudaBackend {
             let what = "the staging memory is of another reservation";
             return Err(BackendError::WrongOwner { call: "submit", what });
         }
-        let flight = self.shared.copies.begin(writing, source)?;
+        let flight = self.shared.copies.add(writing, source)?;
         Ok(CudaTicket { flight, owner: self.shared.number })
     }
 
@@ -323,8 +323,13 @@ impl Backend for CudaBackend {
             source.copy_from(from);
             source
         };
-        let flight = self.shared.copies.begin(writing, source)?;
+        let flight = self.shared.copies.add(writing, source)?;
         Ok(CudaTicket { flight, owner: self.shared.number })
+    }
+
+    fn flush(&self) -> Result<(), BackendError> {
+        self.shared.copies.flush();
+        Ok(())
     }
 
     fn available_bytes(&self) -> Result<Option<u64>, BackendError> {

@@ -52,7 +52,7 @@ mod stream;
 mod sys;
 
 pub use backend::{CudaBackend, CudaConfig};
-pub use buffers::{DeviceBuffer, PinnedBuffer};
+pub use buffers::{DeviceBuffer, PinnedBuffer, PinnedPart};
 pub use device::Device;
 pub use module::{Arg, Function, Module};
 pub use reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket};
