@@ -90,7 +90,7 @@ impl GrowableBuffer {
     ///
     /// # Errors
     /// [`BackendError::OutOfRange`] beyond the largest size. As [`Space::create`], [`AddressRange::map`], [`AddressRange::set_access`] and [`AddressRange::unmap`];
-    /// length and contents are as they were then.
+    /// growing leaves length and contents as they were then, and shrinking a length between the old and the new.
     pub fn resize(&mut self, len_bytes: u64) -> Result<(), BackendError> {
         if let Some(more) = len_bytes.checked_sub(self.len_bytes).filter(|more| *more > 0) {
             self.check_growth("resize", more)?;

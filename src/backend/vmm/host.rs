@@ -2,7 +2,6 @@
 //!
 //! No hole ever opens in a range: mapping replaces a piece of the reservation, and unmapping replaces the mapping, each in one call.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::Arc;
@@ -22,6 +21,7 @@ pub(super) fn granularity_bytes() -> u64 {
 }
 
 /// Memory without an address.
+#[derive(Debug)]
 pub(super) struct HostMemory {
     file: OwnedFd,
 }
@@ -29,12 +29,6 @@ pub(super) struct HostMemory {
 impl HostMemory {
     pub(super) fn new(bytes: u64) -> Result<Self, BackendError> {
         Ok(Self { file: sys::take_memory(bytes)? })
-    }
-}
-
-impl fmt::Debug for HostMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostMemory").finish_non_exhaustive()
     }
 }
 

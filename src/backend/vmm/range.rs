@@ -275,7 +275,16 @@ impl AddressRange {
         }
     }
 
-    /// Mapped memory of the host as a slice.
+    /// Mapped memory of the host as a slice, without a copy. What is mapped cannot be changed while it lives:
+    ///
+    /// ```compile_fail,E0502
+    /// # use vastgrid::vmm::AddressRange;
+    /// fn hold(mut range: AddressRange) -> Result<u8, vastgrid::BackendError> {
+    ///     let slice = unsafe { range.slice(0..4096) }?;
+    ///     range.unmap(0, 4096)?;
+    ///     Ok(slice[0])
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`BackendError::OutOfRange`], [`BackendError::NotMapped`], [`BackendError::NoAccess`]; [`BackendError::WrongOwner`] in a device's range.
