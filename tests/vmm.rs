@@ -272,13 +272,14 @@ fn copies_of_one_memory_are_ordered_whatever_the_address(space: &Space) {
     fn shared<T: Send + Sync>(value: T) -> T {
         value
     }
-    let memory = shared(create(space, 1));
-    let (mut here, mut there) = (shared(reserve(space, 1)), shared(reserve(space, 1)));
+    let granules = ((1 << 20) / granule(space)).max(1);
+    let memory = shared(create(space, granules));
+    let (mut here, mut there) = (shared(reserve(space, granules)), shared(reserve(space, granules)));
     map(&mut here, 0, &memory);
     map(&mut there, 0, &memory);
-    let bytes = usize::try_from(granule(space)).unwrap().min(1 << 16);
+    let bytes = 1 << 20;
     here.write(0, &vec![0; bytes]).unwrap();
-    let rounds: u32 = if space.device().is_some() { 200 } else { 5000 };
+    let rounds: u32 = 300;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for round in 0..rounds {
