@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proptest::prelude::*;
 use vastgrid::BackendError;
+use vastgrid::cuda::Device;
 use vastgrid::vmm::{Access, AddressRange, GrowableBuffer, MappingRecord, PhysicalMemory, Space};
 
 /// Runs each test for the host, and for a CUDA device where there is one.
@@ -17,13 +19,21 @@ macro_rules! for_each_space {
                 super::$test(&super::Space::host());
             })+
         }
+
+        mod cuda {
+            $(#[test]
+            fn $test() {
+                let Some(device) = super::device_or_skip(0) else { return };
+                let _alone = super::alone();
+                super::$test(&super::Space::cuda(&device).unwrap());
+            })+
+        }
     };
 }
 
 for_each_space!(
     sizes_and_alignments_are_checked_before_anything_is_made,
     every_wrong_offset_is_refused_and_changes_nothing,
-    numbers_that_no_device_has_are_refused,
     ranges_know_their_addresses,
     one_memory_shows_the_same_bytes_at_every_address,
     access_is_for_exactly_the_range_that_was_named,
@@ -37,6 +47,30 @@ for_each_space!(
     buffers_say_when_they_are_full,
     a_buffer_takes_few_pieces,
 );
+
+/// Tests that look at how much memory a device has left must not run beside tests that take some: all that use one hold this.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A device, or a line that says why there is none; a failure where there must be one.
+fn device_or_skip(ordinal: i32) -> Option<Device> {
+    match Device::open(ordinal) {
+        Ok(device) => Some(device),
+        // A machine with one device has what VASTGRID_REQUIRE_CUDA asks for.
+        Err(error @ BackendError::NoDevice { devices: 1.., .. }) => {
+            eprintln!("skipped: no second CUDA device ({error})");
+            None
+        }
+        Err(error) => {
+            let required = std::env::var("VASTGRID_REQUIRE_CUDA").is_ok_and(|value| value == "1");
+            assert!(!required, "a CUDA device is required: {error}");
+            eprintln!("skipped: no CUDA device ({error})");
+            None
+        }
+    }
+}
 
 fn granule(space: &Space) -> u64 {
     space.granularity_bytes()
@@ -141,26 +175,6 @@ fn every_wrong_offset_is_refused_and_changes_nothing(space: &Space) {
     refused!(range.read(u64::MAX, &mut byte), BackendError::OutOfRange { .. });
     refused!(range.read(0, &mut byte), BackendError::NotMapped { .. });
     refused!(range.write(5 * g - 1, &[1, 2]), BackendError::NotMapped { offset_bytes, .. } if offset_bytes == 5 * g);
-    assert_eq!(range.mappings(), before);
-}
-
-fn numbers_that_no_device_has_are_refused(space: &Space) {
-    let g = granule(space);
-    let mut range = reserve(space, 1);
-    map(&mut range, 0, &create(space, 1));
-    let before = range.mappings();
-    for devices in [[-1], [i32::MAX], [i32::MIN]] {
-        let error = range.set_access(0..g, Access::Read, &devices).unwrap_err();
-        match space.device() {
-            None => assert!(matches!(error, BackendError::WrongOwner { .. }), "{error:?}"),
-            Some(_) => {
-                assert!(
-                    matches!(error, BackendError::NoDevice { ordinal, .. } if ordinal == devices[0]),
-                    "{error:?}"
-                );
-            }
-        }
-    }
     assert_eq!(range.mappings(), before);
 }
 
@@ -495,4 +509,105 @@ fn a_buffer_takes_few_pieces(space: &Space) {
         assert!(buffer.capacity_bytes() <= granules * step * 9 / 8 + step, "{buffer}");
     }
     assert!(buffer.range().mappings().len() < 40, "{}", buffer.range().mappings().len());
+}
+
+#[test]
+fn a_device_gets_all_its_memory_back() {
+    let Some(device) = device_or_skip(0) else { return };
+    let _alone = alone();
+    let space = Space::cuda(&device).unwrap();
+    let round = || {
+        let mut range = reserve(&space, 64);
+        let memories: Vec<_> = (0..16).map(|_| create(&space, 2)).collect();
+        for (at, memory) in (0..).zip(&memories) {
+            map(&mut range, at * 4, memory);
+        }
+        map(&mut range, 2, &memories[5]);
+        refused!(range.map(0, &memories[0]), BackendError::AlreadyMapped { .. });
+        range.unmap(4 * granule(&space), 2 * granule(&space)).unwrap();
+        drop(memories);
+        let mut buffer = GrowableBuffer::new(&space, 1 << 36).unwrap();
+        buffer.resize(100 << 20).unwrap();
+    };
+    // The first round lets the driver set up what it keeps.
+    round();
+    let (before, _) = device.memory().unwrap();
+    for _ in 0..20 {
+        round();
+    }
+    assert_eq!(device.memory().unwrap().0, before);
+}
+
+#[test]
+fn numbers_that_no_device_has_are_refused() {
+    for ordinal in [-1, i32::MIN, i32::MAX] {
+        let error = Device::open(ordinal).unwrap_err();
+        let absent = matches!(error, BackendError::NoDriver { .. });
+        assert!(absent || matches!(error, BackendError::NoDevice { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn host_and_device_memory_do_not_mix() {
+    let Some(device) = device_or_skip(0) else { return };
+    let _alone = alone();
+    let (host, cuda) = (Space::host(), Space::cuda(&device).unwrap());
+    let bytes = granule(&cuda);
+    let (of_host, of_cuda) = (host.create(bytes).unwrap(), cuda.create(bytes).unwrap());
+    refused!(host.reserve(bytes, 1).unwrap().map(0, &of_cuda), BackendError::WrongOwner { call: "map", .. });
+    refused!(cuda.reserve(bytes, 1).unwrap().map(0, &of_host), BackendError::WrongOwner { call: "map", .. });
+    // To name the range's own device says the same as to name none.
+    let mut of_addresses = host.reserve(bytes, 1).unwrap();
+    map(&mut of_addresses, 0, &of_host);
+    refused!(
+        of_addresses.set_access(0..bytes, Access::Read, &[&device]),
+        BackendError::WrongOwner { call: "set_access", .. }
+    );
+    let mut range = reserve(&cuda, 1);
+    range.map(0, &of_cuda).unwrap();
+    range.set_access(0..bytes, Access::ReadWrite, &[&device, &device]).unwrap();
+    range.write(0, &[1, 2]).unwrap();
+    let records = range.mappings();
+    assert_eq!(
+        (records[0].access, records[0].device, records[0].peers.len()),
+        (Access::ReadWrite, Some(0), 0)
+    );
+}
+
+#[test]
+fn memory_of_two_devices_lies_in_one_range() {
+    let (Some(a), Some(b)) = (device_or_skip(0), device_or_skip(1)) else { return };
+    let _alone = alone();
+    let (space, other) = (Space::cuda(&a).unwrap(), Space::cuda(&b).unwrap());
+    let g = granule(&space).max(granule(&other));
+    let mut range = space.reserve(4 * g, g).unwrap();
+    let (near, far) = (space.create(g).unwrap(), other.create(g).unwrap());
+    range.map(0, &near).unwrap();
+    range.map(g, &far).unwrap();
+    let set = range.set_access(0..2 * g, Access::ReadWrite, &[&a, &b]);
+    if let Err(error @ BackendError::DeviceUnsupported { .. }) = set {
+        assert!(range.mappings().iter().all(|r| r.access == Access::None && r.peers.is_empty()));
+        eprintln!("skipped: the two CUDA devices cannot reach each other ({error})");
+        return;
+    }
+    set.unwrap();
+    let contents = noise(9, usize::try_from(2 * g - 100).unwrap());
+    range.write(50, &contents).unwrap();
+    assert_eq!(read(&range, 50, contents.len()), contents);
+    let records = range.mappings();
+    assert_eq!([records[0].device, records[1].device], [Some(0), Some(1)]);
+    assert!(records.iter().all(|r| r.access == Access::ReadWrite && r.peers == [(1, Access::ReadWrite)]));
+
+    // The same memory in a range of the other device, which sees what was written here.
+    let mut theirs = other.reserve(2 * g, g).unwrap();
+    map(&mut theirs, 0, &far);
+    assert_eq!(read(&theirs, 0, 1000), contents[usize::try_from(g - 50).unwrap()..][..1000]);
+
+    // Whoever is not named keeps what they may do.
+    range.set_access(0..2 * g, Access::Read, &[&b]).unwrap();
+    range.write(0, &[7]).unwrap();
+    assert!(range.mappings().iter().all(|r| r.access == Access::ReadWrite && r.peers == [(1, Access::Read)]));
+    range.set_access(g..2 * g, Access::None, &[]).unwrap();
+    refused!(range.read(g, &mut [0]), BackendError::NoAccess { .. });
+    assert_eq!(read(&theirs, 0, 1000), contents[usize::try_from(g - 50).unwrap()..][..1000]);
 }

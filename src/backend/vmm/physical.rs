@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::super::cuda::memory::Physical as CudaMemory;
 use super::host::HostMemory;
 
 /// Tells physical memory apart, in this process: no two ever have the same.
@@ -64,12 +65,15 @@ impl fmt::Display for PhysicalMemory {
 #[derive(Debug)]
 pub(super) enum Place {
     Host(HostMemory),
+    /// Shared with the driver's mappings of it.
+    Cuda(Arc<CudaMemory>),
 }
 
 impl Place {
     fn device(&self) -> Option<i32> {
         match self {
             Self::Host(_) => None,
+            Self::Cuda(memory) => Some(memory.device().ordinal()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Owns [`AddressRange`]: reserved addresses, and the records of what is mapped there. Every call is checked against the records before the system or the driver hears of it.
+//! Owns [`AddressRange`]: reserved addresses, and the records of what is mapped there; who may use it is in `access`. Every call is checked against the records before the system or the driver hears of it.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::super::Access;
 use super::super::host::mappings::Taken;
+use super::cuda::{CudaMapping, CudaRange};
 use super::host::HostRange;
 use super::physical::{Physical, Place};
-use super::records::Records;
+use super::records::{Mapped, Records};
 use super::{PhysicalId, PhysicalMemory, Space};
 use crate::error::BackendError;
 
@@ -46,8 +47,8 @@ impl fmt::Display for MappingRecord {
 #[derive(Debug)]
 pub struct AddressRange {
     // Dropped in this order: mappings before the addresses they lie at.
-    records: Records<Held>,
-    kind: Kind,
+    pub(super) records: Records<Held>,
+    pub(super) kind: Kind,
     space: Space,
     addresses: Range<u64>,
 }
@@ -56,25 +57,28 @@ pub struct AddressRange {
 #[derive(Debug)]
 pub(super) enum Kind {
     Host(HostRange),
+    Cuda(CudaRange),
 }
 
 /// What a record holds on to.
 #[derive(Debug)]
-struct Held {
-    physical: Arc<Physical>,
-    _mapping: Mapping,
+pub(super) struct Held {
+    pub(super) physical: Arc<Physical>,
+    mapping: Mapping,
 }
 
 /// What ends with a mapping.
 #[derive(Debug)]
 enum Mapping {
     Host { _taken: Taken },
+    Cuda(CudaMapping),
 }
 
 impl AddressRange {
     pub(super) fn new(space: Space, kind: Kind, bytes: u64) -> Result<Self, BackendError> {
         let base = match &kind {
             Kind::Host(host) => host.base(),
+            Kind::Cuda(cuda) => cuda.base(),
         };
         let end = base.checked_add(bytes).ok_or(BackendError::OutOfMemory { call: "reserve", bytes })?;
         let records = Records::new(bytes, space.granularity_bytes());
@@ -114,7 +118,7 @@ impl AddressRange {
     /// What is mapped, in the order of the offsets.
     #[must_use]
     pub fn mappings(&self) -> Vec<MappingRecord> {
-        let record = |(offset_bytes, mapped): (u64, &super::records::Mapped<Held>)| MappingRecord {
+        let record = |(offset_bytes, mapped): (u64, &Mapped<Held>)| MappingRecord {
             offset_bytes,
             bytes: mapped.bytes,
             physical: mapped.held.physical.id(),
@@ -140,9 +144,18 @@ impl AddressRange {
                 self.records.check_map(offset_bytes, bytes)?;
                 Mapping::Host { _taken: host.map(offset_bytes, bytes, memory)? }
             }
+            (Kind::Cuda(cuda), Place::Cuda(memory)) => {
+                self.records.check_map(offset_bytes, bytes)?;
+                Mapping::Cuda(cuda.map(offset_bytes, memory)?)
+            }
+            _ => {
+                let what =
+                    "host memory goes into ranges of the host, and CUDA memory into ranges of CUDA devices";
+                return Err(BackendError::WrongOwner { call: "map", what });
+            }
         };
         let physical = Arc::clone(&physical.inner);
-        self.records.insert(offset_bytes, bytes, Held { physical, _mapping: mapping });
+        self.records.insert(offset_bytes, bytes, Held { physical, mapping });
         Ok(())
     }
 
@@ -166,57 +179,25 @@ impl AddressRange {
                     self.records.remove(start);
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Sets what may be done with a range of whole mappings without holes: by the CUDA devices of these numbers, or, where none are named, by the space's own
-    /// (on the host: by the process). What devices that are not named may do stays as it was.
-    ///
-    /// **Cost**: one call of the system or the driver. On a device its price is per mapping and device.
-    ///
-    /// # Errors
-    /// Without asking the system or the driver: [`BackendError::ZeroSize`], [`BackendError::Misaligned`], [`BackendError::OutOfRange`], [`BackendError::NotMapped`] for a
-    /// hole, [`BackendError::CutsMapping`], [`BackendError::NoDevice`] for a number that no device has, [`BackendError::DeviceUnsupported`] for one that cannot reach the
-    /// memory, [`BackendError::WrongOwner`] for devices named on the host. Then [`BackendError::OutOfMemory`], [`BackendError::System`], [`BackendError::Driver`]; what
-    /// part of the range has changed by then is changed back.
-    pub fn set_access(
-        &mut self,
-        range: Range<u64>,
-        access: Access,
-        devices: &[i32],
-    ) -> Result<(), BackendError> {
-        let who = self.grant(&range, access, devices)?;
-        self.records.set_access(range, access, &who);
-        Ok(())
-    }
-
-    /// Does what [`AddressRange::set_access`] says, but for the records, and says for whom.
-    fn grant(
-        &self,
-        range: &Range<u64>,
-        access: Access,
-        devices: &[i32],
-    ) -> Result<Vec<Option<i32>>, BackendError> {
-        let bytes = range.end.saturating_sub(range.start);
-        let run = self.records.check_run("set_access", range.start, bytes)?;
-        match &self.kind {
-            Kind::Host(host) => {
-                if !devices.is_empty() {
-                    let what = "a range of host addresses has no devices";
-                    return Err(BackendError::WrongOwner { call: "set_access", what });
+            Kind::Cuda(_) => {
+                for start in starts {
+                    self.unmap_one(start)?;
                 }
-                if let Err(error) = host.protect(range.start, bytes, access) {
-                    for (offset_bytes, mapped) in run {
-                        if let Err(error) = host.protect(offset_bytes, mapped.bytes, mapped.access) {
-                            tracing::warn!(%error, offset_bytes, "access that was half set could not be set back");
-                        }
-                    }
-                    return Err(error);
-                }
-                Ok(vec![None])
             }
         }
+        Ok(())
+    }
+
+    /// Unmaps one mapping of a device's range. Where that fails the record stays, as it was.
+    fn unmap_one(&mut self, start: u64) -> Result<(), BackendError> {
+        let Some(mapped) = self.records.remove(start) else { return Ok(()) };
+        let Mapped { bytes, access, peers, held: Held { physical, mapping } } = mapped;
+        let Mapping::Cuda(mapping) = mapping else { return Ok(()) };
+        mapping.unmap().map(drop).map_err(|(error, mapping)| {
+            let held = Held { physical, mapping: Mapping::Cuda(mapping) };
+            self.records.put_back(start, Mapped { bytes, access, peers, held });
+            error
+        })
     }
 
     /// Copies mapped memory out, synchronously. Ordered against every other [`AddressRange::read`] and [`AddressRange::write`] of the same physical memory, through
@@ -236,6 +217,7 @@ impl AddressRange {
             match &self.kind {
                 // SAFETY: the records say that it is mapped and readable, and the guard that nobody writes.
                 Kind::Host(host) => unsafe { host.read(piece.range.start, now) },
+                Kind::Cuda(cuda) => cuda.read(piece.range.start, now)?,
             }
         }
         Ok(())
@@ -258,6 +240,7 @@ impl AddressRange {
             match &self.kind {
                 // SAFETY: the records say that it is mapped and writable, and the guard that nobody else uses it.
                 Kind::Host(host) => unsafe { host.write(piece.range.start, now) },
+                Kind::Cuda(cuda) => cuda.write(piece.range.start, now)?,
             }
         }
         Ok(())
@@ -272,6 +255,7 @@ impl AddressRange {
     pub fn as_ptr(&self) -> Option<*mut u8> {
         match &self.kind {
             Kind::Host(host) => Some(host.pointer(0)),
+            Kind::Cuda(_) => None,
         }
     }
 
@@ -320,6 +304,10 @@ impl AddressRange {
         self.records.pieces(call, range.start, bytes, writes)?;
         match &self.kind {
             Kind::Host(host) => Ok((host.pointer(range.start), length(&(0..bytes)))),
+            Kind::Cuda(_) => Err(BackendError::WrongOwner {
+                call,
+                what: "a device's memory cannot be looked at from the host",
+            }),
         }
     }
 }

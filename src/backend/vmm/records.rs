@@ -120,6 +120,11 @@ impl<P> Records<P> {
         self.mapped.remove(&offset_bytes)
     }
 
+    /// Enters again what was struck out, as it was.
+    pub(super) fn put_back(&mut self, offset_bytes: u64, mapped: Mapped<P>) {
+        self.mapped.insert(offset_bytes, mapped);
+    }
+
     /// The mappings that a range consists of: whole ones, with no hole between them.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::super::cuda::Device;
+use super::cuda::{CudaRange, CudaSpace};
 use super::host::{self, HostMemory, HostRange};
 use super::physical::Place;
 use super::range::Kind;
@@ -22,6 +24,7 @@ pub struct Space {
 #[derive(Clone, Debug)]
 pub(super) enum SpacePlace {
     Host,
+    Cuda(CudaSpace),
 }
 
 impl Space {
@@ -31,11 +34,20 @@ impl Space {
         Self { place: SpacePlace::Host }
     }
 
+    /// A CUDA device: ranges are addresses for its kernels, and memory is its own. Memory of other devices can be mapped into its ranges, too.
+    ///
+    /// # Errors
+    /// [`BackendError::DeviceUnsupported`] where the device says of a granularity what cannot be; [`BackendError::OutOfMemory`], [`BackendError::Driver`].
+    pub fn cuda(device: &Device) -> Result<Self, BackendError> {
+        Ok(Self { place: SpacePlace::Cuda(CudaSpace::new(device)?) })
+    }
+
     /// The number of the CUDA device; `None` for the host.
     #[must_use]
     pub fn device(&self) -> Option<i32> {
         match &self.place {
             SpacePlace::Host => None,
+            SpacePlace::Cuda(cuda) => Some(cuda.device().ordinal()),
         }
     }
 
@@ -44,6 +56,7 @@ impl Space {
     pub fn granularity_bytes(&self) -> u64 {
         match &self.place {
             SpacePlace::Host => host::granularity_bytes(),
+            SpacePlace::Cuda(cuda) => cuda.granularity().minimum_bytes,
         }
     }
 
@@ -52,6 +65,7 @@ impl Space {
     pub fn recommended_granularity_bytes(&self) -> u64 {
         match &self.place {
             SpacePlace::Host => HOST_RECOMMENDED_BYTES.max(host::granularity_bytes()),
+            SpacePlace::Cuda(cuda) => cuda.granularity().recommended_bytes,
         }
     }
 
@@ -69,6 +83,7 @@ impl Space {
         check_reserve(bytes, align_bytes, self.granularity_bytes(), MAX_RESERVED_BYTES)?;
         let kind = match &self.place {
             SpacePlace::Host => Kind::Host(HostRange::new(bytes, align_bytes)?),
+            SpacePlace::Cuda(cuda) => Kind::Cuda(CudaRange::new(cuda, bytes, align_bytes)?),
         };
         AddressRange::new(self.clone(), kind, bytes)
     }
@@ -85,6 +100,7 @@ impl Space {
         check_create(bytes, self.granularity_bytes())?;
         let place = match &self.place {
             SpacePlace::Host => Place::Host(HostMemory::new(bytes)?),
+            SpacePlace::Cuda(cuda) => Place::Cuda(cuda.create(bytes)?),
         };
         Ok(PhysicalMemory::new(bytes, place))
     }
