@@ -66,6 +66,8 @@
 //!
 //! **Look at it**: [`render`] casts rays through what is resident and says what it lacked, or through everything, under any budget.
 //!
+//! **Build something else of the same parts**: [`vmm`] reserves addresses, makes memory and maps one into the other, and has a buffer that grows in place.
+//!
 //! # Words
 //!
 //! | word | meaning | others call it |
