@@ -80,7 +80,12 @@ impl CudaRange {
     /// Maps memory where none is.
     pub(super) fn map(&self, offset_bytes: u64, memory: &Arc<Physical>) -> Result<CudaMapping, BackendError> {
         let mapping = Mapping::new(&self.reserved, self.before_bytes + offset_bytes, Arc::clone(memory));
-        mapping.map_err(|(error, _)| error)
+        mapping.map_err(|(error, _)| self.told_of_range(error))
+    }
+
+    /// Unmaps; where that fails the mapping is still there, and handed back.
+    pub(super) fn unmap(&self, mapping: CudaMapping) -> Result<(), (BackendError, CudaMapping)> {
+        mapping.unmap().map(drop).map_err(|(error, mapping)| (self.told_of_range(error), mapping))
     }
 
     /// Sets what devices may do with a range of whole mappings. Where that fails part of it may have changed.
@@ -90,7 +95,16 @@ impl CudaRange {
         bytes: u64,
         access: &[(&Device, Access)],
     ) -> Result<(), BackendError> {
-        self.reserved.set_access(self.before_bytes + offset_bytes, bytes, access)
+        let set = self.reserved.set_access(self.before_bytes + offset_bytes, bytes, access);
+        set.map_err(|error| self.told_of_range(error))
+    }
+
+    /// An error with its offset counted from the range's first address, not the reservation's.
+    fn told_of_range(&self, mut error: BackendError) -> BackendError {
+        if let BackendError::Driver { offset_bytes, .. } = &mut error {
+            *offset_bytes -= self.before_bytes.min(*offset_bytes);
+        }
+        error
     }
 
     /// Copies out of one mapping, and waits for it.

@@ -179,11 +179,7 @@ impl AddressRange {
                     self.records.remove(start);
                 }
             }
-            Kind::Cuda(_) => {
-                for start in starts {
-                    self.unmap_one(start)?;
-                }
-            }
+            Kind::Cuda(_) => starts.into_iter().try_for_each(|start| self.unmap_one(start))?,
         }
         Ok(())
     }
@@ -192,8 +188,8 @@ impl AddressRange {
     fn unmap_one(&mut self, start: u64) -> Result<(), BackendError> {
         let Some(mapped) = self.records.remove(start) else { return Ok(()) };
         let Mapped { bytes, access, peers, held: Held { physical, mapping } } = mapped;
-        let Mapping::Cuda(mapping) = mapping else { return Ok(()) };
-        mapping.unmap().map(drop).map_err(|(error, mapping)| {
+        let (Kind::Cuda(cuda), Mapping::Cuda(mapping)) = (&self.kind, mapping) else { return Ok(()) };
+        cuda.unmap(mapping).map_err(|(error, mapping)| {
             let held = Held { physical, mapping: Mapping::Cuda(mapping) };
             self.records.put_back(start, Mapped { bytes, access, peers, held });
             error
