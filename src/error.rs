@@ -138,6 +138,20 @@ pub enum BackendError {
         /// The most that it reserves.
         max_bytes: u64,
     },
+    /// Nothing was asked for: a size of zero.
+    #[error("{call}: a size of zero bytes")]
+    ZeroSize {
+        /// The call.
+        call: &'static str,
+    },
+    /// An alignment that no address can have.
+    #[error("{call}: an alignment of {align_bytes} bytes: must be a power of two")]
+    Alignment {
+        /// The call.
+        call: &'static str,
+        /// The alignment asked for.
+        align_bytes: u64,
+    },
     /// An offset or size is no multiple of what the backend maps.
     #[error("{call}: offset {offset_bytes} and size {bytes} must be multiples of {granularity_bytes}")]
     Misaligned {
