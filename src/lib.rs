@@ -112,6 +112,7 @@ mod readme {}
 
 mod array;
 pub mod backend;
+pub mod device;
 mod engine;
 mod error;
 mod geometry;
@@ -132,6 +133,7 @@ mod voxel;
 
 pub use array::{ArrayBuilder, Pins, SparseArray3D};
 pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda, vmm};
+pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};
 pub use error::{BackendError, Error, LayoutError, ResidencyError, SourceError};
 pub use geometry::{Coord, Extent, Region};

@@ -111,7 +111,9 @@ impl DeviceBuffer {
         };
         self.check("begin_copy_from_pinned", stream, offset_bytes, bytes)?;
         // SAFETY: a part of page-locked memory, which stays as it is for as long as the caller promises.
-        unsafe { stream.begin_copy_in(self.address + offset_bytes, source.as_ptr(), About { offset_bytes, bytes }) }
+        unsafe {
+            stream.begin_copy_in(self.address + offset_bytes, source.as_ptr(), About { offset_bytes, bytes })
+        }
     }
 
     /// Sets every byte of it, on a stream: what comes later on the stream sees it.

@@ -10,10 +10,9 @@ use std::ptr;
 use super::driver::{About, Driver};
 use super::stream::Copy;
 use super::sys::{
-    COPY_IN_STREAM_ORDER, CUmemLocation, CUmemcpyAttributes, CUsize,
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemHandle,
-    CUmodule, CUresult, CUstream, HOST_ALLOC_PORTABLE_MAPPED, MEMORY_TYPE_HOST, POINTER_MEMORY_TYPE,
-    STREAM_NON_BLOCKING, code,
+    COPY_IN_STREAM_ORDER, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAccessDesc,
+    CUmemAllocationProp, CUmemHandle, CUmemLocation, CUmemcpyAttributes, CUmodule, CUresult, CUsize,
+    CUstream, HOST_ALLOC_PORTABLE_MAPPED, MEMORY_TYPE_HOST, POINTER_MEMORY_TYPE, STREAM_NON_BLOCKING, code,
 };
 use crate::error::BackendError;
 
@@ -265,12 +264,26 @@ impl Driver {
         let (to, from, sizes) = (to.as_ptr(), from.as_ptr(), sizes.as_ptr());
         let code = match (self.symbols.memcpy_batch_async, self.symbols.memcpy_batch_async_12) {
             // SAFETY: arrays of `count` copies and one of attributes, all of them live; each copy is what the caller promises.
-            (Some(call), _) => unsafe { call(to, from, sizes, count, &raw const attributes, &raw const first, 1, stream) },
+            (Some(call), _) => unsafe {
+                call(to, from, sizes, count, &raw const attributes, &raw const first, 1, stream)
+            },
             // SAFETY: as above, and a place for the number of the copy that fails.
             (None, Some(call)) => unsafe {
-                call(to, from, sizes, count, &raw const attributes, &raw const first, 1, &raw mut failed, stream)
+                call(
+                    to,
+                    from,
+                    sizes,
+                    count,
+                    &raw const attributes,
+                    &raw const first,
+                    1,
+                    &raw mut failed,
+                    stream,
+                )
             },
-            (None, None) => return Err(BackendError::NoSymbol { library: "libcuda.so.1", symbol: "cuMemcpyBatchAsync" }),
+            (None, None) => {
+                return Err(BackendError::NoSymbol { library: "libcuda.so.1", symbol: "cuMemcpyBatchAsync" });
+            }
         };
         let bytes = copies.iter().map(|copy| copy.bytes as u64).sum();
         let about = About { offset_bytes: copies.first().map_or(0, |copy| copy.offset_bytes), bytes };

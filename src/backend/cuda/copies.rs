@@ -352,17 +352,30 @@ impl Flight {
     /// The copy is done, or never will be: lets go of what it held, and tells. Doing so again does nothing.
     fn finish(&self, code: i32) {
         let mut held = lock(&self.held);
-        let Some((writing, source)) = held.take() else { return };
-        // Who finds the copy done may read the range, and finds the piece in the ring.
-        drop(writing);
-        let prepared = match source {
-            Source::Ring(_) | Source::Heap(_) => None,
-            Source::Prepared(prepared) => Some(prepared),
-        };
+        if std::mem::replace(&mut held.finished, true) {
+            return;
+        }
+        // Who finds the copies done may read the ranges, and finds the pieces in the ring.
+        let mut not_ours = Vec::new();
+        for (writing, source) in held.copies.drain(..) {
+            drop(writing);
+            if let Source::Prepared(prepared) = source {
+                not_ours.push(prepared);
+            }
+        }
         self.outcome.store(code, Ordering::Release);
         drop(held);
-        // Not ours: dropping it may do anything.
-        drop(prepared);
+        // Dropping it may do anything.
+        drop(not_ours);
+    }
+
+    /// Whether pieces of the ring come free when it is done.
+    fn holds_pieces(&self) -> bool {
+        lock(&self.held).copies.iter().any(|(_, source)| matches!(source, Source::Ring(_)))
+    }
+
+    fn writes_to(&self, reservation: u64) -> bool {
+        lock(&self.held).copies.iter().any(|(writing, _)| writing.reservation() == reservation)
     }
 }
 
