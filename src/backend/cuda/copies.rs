@@ -7,7 +7,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::Device;
@@ -61,6 +61,8 @@ pub(super) struct Flight {
     /// Number of the reservation that it writes to.
     reservation: u64,
     from_ring: bool,
+    /// Nobody will ever ask how it ended.
+    forgotten: AtomicBool,
     /// `None` only while this is dropped.
     event: Option<Event>,
     events: Arc<Events>,
@@ -168,6 +170,7 @@ impl Copies {
             number: self.last_number.fetch_add(1, Ordering::Relaxed),
             reservation: writing.reservation(),
             from_ring: matches!(source, Source::Ring(_)),
+            forgotten: AtomicBool::new(false),
             event: Some(event),
             events: Arc::clone(&self.events),
             outcome: AtomicI32::new(PENDING),
@@ -219,16 +222,18 @@ impl Copies {
         }
     }
 
-    /// Waits for all copies to a reservation.
-    pub(super) fn settle(&self, reservation: u64) {
+    /// Waits for all copies to a reservation, or for those that nobody else can wait for.
+    pub(super) fn settle(&self, reservation: u64, all: bool) {
         for lane in &self.lanes {
-            let of_it = |f: &&Arc<Flight>| f.reservation == reservation;
+            let of_it = |f: &&Arc<Flight>| {
+                f.reservation == reservation && (all || f.forgotten.load(Ordering::Acquire))
+            };
             let last = lock(&lane.queue).iter().rfind(of_it).cloned();
             if let Some(flight) = last
                 && let Err(error) = self.wait(&flight)
                 && !error.is_fatal()
             {
-                tracing::warn!(%error, "copies to a dropped reservation could not be waited for");
+                tracing::warn!(%error, "copies that nobody waits for could not be waited for");
             }
         }
     }
@@ -283,6 +288,11 @@ impl Copies {
 }
 
 impl Flight {
+    /// Nobody will ever ask how it ended.
+    pub(super) fn forget(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+
     /// The copy is done, or never will be: lets go of what it held, and tells. Doing so again does nothing.
     fn finish(&self, code: i32) {
         let mut held = lock(&self.held);
