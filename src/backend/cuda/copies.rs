@@ -67,6 +67,8 @@ pub(super) struct Flight {
     number: u64,
     /// Whether the driver has been told.
     begun: AtomicBool,
+    /// One of those who have a ticket will never ask how it ended.
+    forgotten: AtomicBool,
     /// `None` only while this is dropped.
     event: Option<Event>,
     events: Arc<Events>,
@@ -188,6 +190,7 @@ impl Copies {
             lane: usize::try_from(number % lanes).unwrap_or(0),
             number,
             begun: AtomicBool::new(false),
+            forgotten: AtomicBool::new(false),
             event: Some(self.events.take()?),
             events: Arc::clone(&self.events),
             outcome: AtomicI32::new(PENDING),
@@ -284,17 +287,19 @@ impl Copies {
         }
     }
 
-    /// Waits for all copies to a reservation.
-    pub(super) fn settle(&self, reservation: u64) {
+    /// Waits for all copies to a reservation, or for those that nobody else can wait for.
+    pub(super) fn settle(&self, reservation: u64, all: bool) {
         self.flush();
         for lane in &self.lanes {
-            let of_it = |f: &&Arc<Flight>| f.writes_to(reservation);
+            let of_it = |f: &&Arc<Flight>| {
+                (all || f.forgotten.load(Ordering::Acquire)) && f.writes_to(reservation)
+            };
             let last = lock(&lane.queue).iter().rfind(of_it).cloned();
             if let Some(flight) = last
                 && let Err(error) = self.wait(&flight)
                 && !error.is_fatal()
             {
-                tracing::warn!(%error, "copies to a dropped reservation could not be waited for");
+                tracing::warn!(%error, "copies that nobody waits for could not be waited for");
             }
         }
     }
@@ -343,12 +348,17 @@ impl Copies {
     fn outcome(&self, flight: &Flight) -> Option<Result<(), BackendError>> {
         match flight.outcome.load(Ordering::Acquire) {
             PENDING => None,
-            code => Some(self.device.driver().check("cuMemcpyHtoDAsync", code, About::NOTHING)),
+            code => Some(self.device.driver().check("copy to the device", code, About::NOTHING)),
         }
     }
 }
 
 impl Flight {
+    /// Somebody who could ask how it ended never will.
+    pub(super) fn forget(&self) {
+        self.forgotten.store(true, Ordering::Release);
+    }
+
     /// The copy is done, or never will be: lets go of what it held, and tells. Doing so again does nothing.
     fn finish(&self, code: i32) {
         let mut held = lock(&self.held);
