@@ -99,6 +99,32 @@ pub enum LayoutError {
         /// The size of the shape given.
         shape_bytes: u64,
     },
+    /// The array cannot be shown to kernels, whose positions and offsets are 32 bits.
+    #[error(
+        "extent {extent} in tiles of {tile} voxels and pages of {page} tiles is beyond kernels: sides up to {max_side_voxels} voxels, tiles up to {max_tile_bytes} bytes and pages below 2^32 tiles along an axis"
+    )]
+    BeyondKernels {
+        /// Size of the array in voxels.
+        extent: Extent,
+        /// Shape of a tile in voxels.
+        tile: Extent,
+        /// Shape of a page in tiles.
+        page: Extent,
+        /// The longest side.
+        max_side_voxels: u64,
+        /// The largest tile.
+        max_tile_bytes: u64,
+    },
+    /// The fill value cannot be shown to kernels.
+    #[error(
+        "a fill value of {fill_bytes} bytes for voxels of {voxel_bytes}: kernels need one of the voxel's size that is at most 8 bytes, or repeats its first 8"
+    )]
+    FillOfKernels {
+        /// Size of the fill value.
+        fill_bytes: usize,
+        /// Size of a voxel.
+        voxel_bytes: u64,
+    },
 }
 
 /// Memory that could not be had, moved or given back.

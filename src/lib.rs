@@ -110,6 +110,7 @@ mod readme {}
 
 mod array;
 pub mod backend;
+pub mod device;
 mod engine;
 mod error;
 mod geometry;
@@ -128,7 +129,9 @@ mod view;
 mod voxel;
 
 pub use array::{ArrayBuilder, Pins, SparseArray3D};
+pub use backend::cuda;
 pub use backend::{Backend, BackendCaps, HostAddressable, HostBackend, ModelBackend};
+pub use device::GridView;
 pub use engine::{Loaded, Report, TileFailure};
 pub use error::{BackendError, Error, LayoutError, ResidencyError, SourceError};
 pub use geometry::{Coord, Extent, Region};

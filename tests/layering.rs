@@ -88,6 +88,8 @@ const TABLE: &[(&str, &[&str])] = &[
         "pyramid",
         &["error", "geometry", "voxel", "layout", "stats", "source", "backend", "view", "pool", "array"],
     ),
+    // An array as kernels see it.
+    ("device", &["error", "geometry", "voxel", "layout", "backend", "planes", "engine", "pool", "array"]),
     // Sees what users see.
     (
         "render",

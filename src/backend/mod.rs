@@ -19,6 +19,7 @@ use crate::error::BackendError;
 mod books;
 mod calls;
 mod checked;
+pub mod cuda;
 mod faulty;
 mod host;
 mod model;
