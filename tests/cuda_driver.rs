@@ -473,8 +473,7 @@ fn a_lost_device_is_told_as_such_and_nothing_panics() {
         .env(CHILD, "1")
         .output()
         .unwrap();
-    let text =
-        format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let text = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     assert!(run.status.success() && text.contains("lost, as it should be"), "{}: {text}", run.status);
 }
 

@@ -63,8 +63,8 @@ fn host() -> Backed<HostBackend> {
     (HostBackend::new(), Outside(None))
 }
 
-fn cuda() -> Backed<Checked<CudaBackend>> {
-    (Checked::new(small_backend(device_or_skip().unwrap())), Outside(None))
+fn cuda() -> Backed<CudaBackend> {
+    (small_backend(device_or_skip().unwrap()), Outside(None))
 }
 
 /// A pool of 8 small pages with an array of small pages, one of pages four times as large, and one that has nothing to do with anything but a pinned page.
