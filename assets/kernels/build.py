@@ -27,12 +27,12 @@ HOME = HERE.parent.parent / "target" / "nvrtc-12.4.127"
 
 def library():
     """The compiler's shared library, installed where it is not yet."""
-    found = sorted(HOME.glob("lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"))
-    if not found:
+    wanted = "lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"
+    if not list(HOME.glob(wanted)):
         venv.create(HOME, with_pip=True, clear=True)
-        pip = [str(HOME / "bin" / "python3"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-        subprocess.run(pip + [WHEEL], check=True)
-        found = sorted(HOME.glob("lib/python3*/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"))
+        pip = [str(HOME / "bin" / "python3"), "-m", "pip", "--disable-pip-version-check"]
+        subprocess.run(pip + ["install", "--quiet", "--no-deps", WHEEL], check=True)
+    found = sorted(HOME.glob(wanted))
     if not found:
         sys.exit(f"{WHEEL} has no libnvrtc.so.12")
     return found[0]

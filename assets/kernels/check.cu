@@ -85,7 +85,7 @@ template <class T> __device__ void vg_verify(const vg_grid& g, const vg_u64* til
         vg_tile_origin(g, tile, first);
         const bool resident = vg_inside(g, first[0], first[1], first[2]) && vg_tile_state(g, tile) == VG_RESIDENT;
         if (resident) {
-            const volatile T* all = (const volatile T*)vg_tile_address(g, tile);
+            const volatile T* all = vg_tile_at<const T>(g, tile);
             for (vg_u32 i = threadIdx.x; i < 1u << g.tile_voxels_log2; i += blockDim.x) {
                 vg_u32 at[3];
                 for (int a = 0; a < 3; a++) at[a] = first[a] + (i >> g.axis[a].voxel_shift & ((1u << g.axis[a].tile_shift) - 1));

@@ -74,7 +74,7 @@ template <class T> __device__ void vg_reduce(const vg_grid& g, const vg_u64* til
             const vg_u64 voxels = (vg_u64)rest[0] * rest[1] * rest[2];
             part.add((A)v * (A)voxels, voxels, (double)v, (double)v);
         } else if (state == VG_RESIDENT && whole) {
-            const vector* all = (const vector*)vg_tile_address(g, tile);
+            const vector* all = (const vector*)vg_tile_at<const T>(g, tile);
             const vg_u32 vectors = (1u << g.tile_voxels_log2) / lanes;
             T least = all[0].v[0], most = least;
             for (vg_u32 k = threadIdx.x; k < vectors; k += THREADS) {
@@ -92,7 +92,7 @@ template <class T> __device__ void vg_reduce(const vg_grid& g, const vg_u64* til
             }
             part.add(A(0), 0, (double)least, (double)most);
         } else if (state == VG_RESIDENT) {
-            const T* all = (const T*)vg_tile_address(g, tile);
+            const T* all = vg_tile_at<const T>(g, tile);
             for (vg_u32 k = threadIdx.x; k < 1u << g.tile_voxels_log2; k += THREADS) {
                 bool counts = true;
                 for (int a = 0; a < 3; a++) counts = counts && (k >> g.axis[a].voxel_shift & ((1u << g.axis[a].tile_shift) - 1)) < rest[a];

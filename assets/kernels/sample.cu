@@ -15,7 +15,7 @@ __device__ void vg_stream(const uint4* from, vg_u64 vectors, vg_u64* out) {
 extern "C" __global__ void __launch_bounds__(256) vg_stream_tiles(vg_grid g, const vg_u64* tiles, vg_u64* out) {
     const vg_u64 tile = tiles[blockIdx.x];
     if (vg_tile_state(g, tile) != VG_RESIDENT) return;
-    vg_stream((const uint4*)vg_tile_address(g, tile), 1ull << (g.tile_voxels_log2 + g.voxel_log2) >> 4, out + blockIdx.x);
+    vg_stream(vg_global<const uint4>(g.base) + (tile << (g.tile_voxels_log2 + g.voxel_log2) >> 4), 1ull << (g.tile_voxels_log2 + g.voxel_log2) >> 4, out + blockIdx.x);
 }
 
 extern "C" __global__ void __launch_bounds__(256) vg_stream_dense(const uint4* data, unsigned tile_log2_bytes, vg_u64* out) {
@@ -83,7 +83,7 @@ struct vg_paged {
         return table.slots[tx + table.tiles[0] * (ty + table.tiles[1] * tz)];
     }
     template <class T> __device__ float in(vg_u32 slot, vg_u32 x, vg_u32 y, vg_u32 z) const {
-        return (float)((const T*)vg_tile_address(g, slot))[vg_within_tile(g, x, y, z)];
+        return vg_float(vg_tile_at<const T>(g, slot)[vg_within_tile(g, x, y, z)]);
     }
 };
 
@@ -132,7 +132,7 @@ template <class T, class S, int WAY> __device__ void vg_trace(const vg_grid& g, 
             ok = vg_corners(g, vg_position(x, y, z), [&](vg_u32 x, vg_u32 y, vg_u32 z, float* c) {
                 T v;
                 const bool there = vg_load<T>(g, x, y, z, &v);
-                *c = (float)v;
+                *c = vg_float(v);
                 return there;
             }, &value);
         } else {

@@ -123,7 +123,7 @@ VG_HD vg_u64 vg_tile_id(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u32 z) {
     return vg_tile_id_at(g, x >> g.axis[0].tile_shift, y >> g.axis[1].tile_shift, z >> g.axis[2].tile_shift);
 }
 
-// Where a tile begins.
+// Where a tile begins, as an address.
 VG_HD vg_u64 vg_tile_address(const vg_grid& g, vg_u64 tile) {
     return g.base + (tile << (g.tile_voxels_log2 + g.voxel_log2));
 }
@@ -137,6 +137,18 @@ VG_HD vg_u32 vg_within_tile(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u32 z) {
 VG_HD vg_u64 vg_address(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u32 z) {
     return vg_tile_address(g, vg_tile_id(g, x, y, z)) + ((vg_u64)vg_within_tile(g, x, y, z) << g.voxel_log2);
 }
+
+// What lies at an address of the device's memory. Said aloud, because the compiler takes an integer for an address of anything, which costs.
+template <class T> VG_HD T* vg_global(vg_u64 address) {
+    T* p = (T*)address;
+#if defined(__CUDA_ARCH__)
+    __builtin_assume(__isGlobal(p));
+#endif
+    return p;
+}
+
+// Where a tile begins. Derived from the reservation's pointer, so that the compiler knows what memory it is in.
+template <class T> VG_HD T* vg_tile_at(const vg_grid& g, vg_u64 tile) { return vg_global<T>(g.base) + (tile << g.tile_voxels_log2); }
 
 // Whether the array has such a voxel.
 VG_HD bool vg_inside(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u32 z) {
@@ -164,16 +176,35 @@ struct alignas(16) vg_words {
     vg_u64 resident, uniform;
 };
 
-// Where the block is that describes a tile.
-VG_HD vg_u64 vg_block_of(const vg_grid& g, vg_u64 tile) { return ((const vg_u64*)g.blocks)[tile >> VG_BLOCK_LOG2]; }
+// A word, or the first two, of what is known of tiles. By the read-only path: what changes while a kernel runs concerns tiles that are not the kernel's to read.
+VG_HD vg_u64 vg_known_word(vg_u64 address) {
+#if defined(__CUDA_ARCH__)
+    return __ldg((const vg_u64*)address);
+#else
+    return *(const vg_u64*)address;
+#endif
+}
 
-// The words of a tile's group of 64.
-VG_HD vg_u64* vg_group(vg_u64 block, vg_u64 tile) {
-    return (vg_u64*)(block + VG_BLOCK_GROUPS) + ((vg_u32)tile & (VG_BLOCK_TILES - 1)) / 64 * (VG_GROUP_BYTES / 8);
+VG_HD vg_words vg_known_words(vg_u64 address) {
+#if defined(__CUDA_ARCH__)
+    const ulonglong2 words = __ldg((const ulonglong2*)address);
+    const vg_words both = {words.x, words.y};
+    return both;
+#else
+    return *(const vg_words*)address;
+#endif
+}
+
+// Where the block is that describes a tile.
+VG_HD vg_u64 vg_block_of(const vg_grid& g, vg_u64 tile) { return vg_known_word(g.blocks + (tile >> VG_BLOCK_LOG2) * 8); }
+
+// Where the words of a tile's group of 64 are.
+VG_HD vg_u64 vg_group(vg_u64 block, vg_u64 tile) {
+    return block + VG_BLOCK_GROUPS + ((vg_u32)tile & (VG_BLOCK_TILES - 1)) / 64 * VG_GROUP_BYTES;
 }
 
 VG_HD vg_state vg_state_in(vg_u64 block, vg_u64 tile) {
-    const vg_words words = *(const vg_words*)vg_group(block, tile);
+    const vg_words words = vg_known_words(vg_group(block, tile));
     const vg_u32 bit = (vg_u32)tile & 63;
     return words.resident >> bit & 1 ? VG_RESIDENT : words.uniform >> bit & 1 ? VG_UNIFORM : VG_MISSING;
 }
@@ -183,7 +214,7 @@ VG_HD vg_state vg_tile_state(const vg_grid& g, vg_u64 tile) { return vg_state_in
 
 // The word of a uniform tile's value.
 VG_HD vg_u64 vg_tile_word(const vg_grid& g, vg_u64 tile) {
-    return ((const vg_u64*)(vg_block_of(g, tile) + VG_BLOCK_VALUES))[(vg_u32)tile & (VG_BLOCK_TILES - 1)];
+    return vg_known_word(vg_block_of(g, tile) + VG_BLOCK_VALUES + ((vg_u32)tile & (VG_BLOCK_TILES - 1)) * 8);
 }
 
 // A voxel from its word: the first bytes, and for voxels beyond 8 bytes the word again and again.
@@ -203,7 +234,7 @@ VG_HD float vg_bits_to_float(vg_u32 bits) {
 // The smallest and the largest value of a tile; false where they are not known. A tile of nothing but NaN has +infinity and -infinity.
 // The word is that of `pack_range` in src/planes.rs: both ends' bits inverted, the minimum in the upper half, so that zero means not known.
 VG_HD bool vg_tile_range(const vg_grid& g, vg_u64 tile, float* min, float* max) {
-    const vg_u64 word = ((const vg_u64*)(vg_block_of(g, tile) + VG_BLOCK_RANGES))[(vg_u32)tile & (VG_BLOCK_TILES - 1)];
+    const vg_u64 word = vg_known_word(vg_block_of(g, tile) + VG_BLOCK_RANGES + ((vg_u32)tile & (VG_BLOCK_TILES - 1)) * 8);
     *min = vg_bits_to_float((vg_u32)(~word >> 32));
     *max = vg_bits_to_float((vg_u32)~word);
     return word != 0;
@@ -213,7 +244,7 @@ VG_HD bool vg_tile_range(const vg_grid& g, vg_u64 tile, float* min, float* max) 
 
 // A voxel of a tile that is known to be resident. Anything else may kill the context.
 template <class T> VG_HD T vg_load_unchecked(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u32 z) {
-    return *(const T*)vg_address(g, x, y, z);
+    return vg_tile_at<const T>(g, vg_tile_id(g, x, y, z))[vg_within_tile(g, x, y, z)];
 }
 
 // A voxel. False, and the fill value, outside the array and where the tile is neither resident nor uniform.
@@ -223,7 +254,7 @@ template <class T> VG_HD bool vg_load(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u
     const vg_u64 tile = vg_tile_id(g, x, y, z);
     const vg_state state = vg_tile_state(g, tile);
     if (state == VG_RESIDENT) {
-        *out = *(const T*)(vg_tile_address(g, tile) + ((vg_u64)vg_within_tile(g, x, y, z) << g.voxel_log2));
+        *out = vg_tile_at<const T>(g, tile)[vg_within_tile(g, x, y, z)];
     } else if (state == VG_UNIFORM) {
         *out = vg_from_word<T>(vg_tile_word(g, tile));
     }
@@ -232,7 +263,7 @@ template <class T> VG_HD bool vg_load(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u
 
 // Notes that a tile was written. Collected (see mirror.cu) once the kernels that write it have finished, never while they run.
 VG_HD void vg_mark_dirty(const vg_grid& g, vg_u64 tile) {
-    vg_u64* dirty = vg_group(vg_block_of(g, tile), tile) + VG_WORD_DIRTY;
+    vg_u64* dirty = (vg_u64*)vg_group(vg_block_of(g, tile), tile) + VG_WORD_DIRTY;
     const vg_u64 bit = 1ull << ((vg_u32)tile & 63);
     if (*dirty & bit) return;
 #if defined(__CUDA_ARCH__)
@@ -247,7 +278,7 @@ template <class T> VG_HD bool vg_store(const vg_grid& g, vg_u32 x, vg_u32 y, vg_
     if (!(g.flags & VG_WRITABLE) || !vg_inside(g, x, y, z)) return false;
     const vg_u64 tile = vg_tile_id(g, x, y, z);
     if (vg_tile_state(g, tile) != VG_RESIDENT) return false;
-    *(T*)(vg_tile_address(g, tile) + ((vg_u64)vg_within_tile(g, x, y, z) << g.voxel_log2)) = value;
+    vg_tile_at<T>(g, tile)[vg_within_tile(g, x, y, z)] = value;
     vg_mark_dirty(g, tile);
     return true;
 }
@@ -278,6 +309,15 @@ typedef vg_any_shape vg_tile_shape;
 #endif
 
 // ---------------------------------------------------------------- interpolation
+
+// A voxel as a float. Small integers by way of 32 bits, for which the conversion is several times faster.
+template <class T> VG_HD float vg_float(T v) { return (float)v; }
+#if defined(__CUDA_ARCH__)
+VG_HD float vg_float(vg_u8 v) { return __uint2float_rn(v); }
+VG_HD float vg_float(unsigned short v) { return __uint2float_rn(v); }
+VG_HD float vg_float(signed char v) { return __int2float_rn(v); }
+VG_HD float vg_float(short v) { return __int2float_rn(v); }
+#endif
 
 VG_HD float vg_lerp(float a, float b, float f) { return a + (b - a) * f; }
 
@@ -311,35 +351,13 @@ struct vg_position {
     }
 };
 
-// A trilinear sample at (px, py, pz) in voxels, voxel i having its centre at i + 0.5, where everything near is known to be resident.
-template <class T> VG_HD float vg_trilinear_unchecked(const vg_grid& g, float px, float py, float pz) {
-    const vg_position p(px, py, pz);
-    const int low[3] = {p.x, p.y, p.z};
-    vg_u64 part[3][2];
-    VG_UNROLL
-    for (int i = 0; i < 3; i++) {
-        const vg_axis& a = g.axis[i];
-        const vg_u32 v = vg_clamp(low[i], g.extent[i]), next = vg_clamp(low[i] + 1, g.extent[i]);
-        const vg_u32 t = v >> a.tile_shift;
-        part[i][0] = (vg_axis_slot(a, t) << g.tile_voxels_log2) + vg_axis_within(a, v);
-        part[i][1] = part[i][0] + ((vg_u64)(next - v) << a.voxel_shift);
-        if (next >> a.tile_shift != t) {
-            part[i][1] = (vg_axis_slot(a, t + 1) << g.tile_voxels_log2) + vg_axis_within(a, next);
-        }
-    }
-    float c[8];
-    VG_UNROLL
-    for (int k = 0; k < 8; k++) c[k] = (float)((const T*)g.base)[part[0][k & 1] + part[1][k >> 1 & 1] + part[2][k >> 2]];
-    return vg_trilerp(c, p.fx, p.fy, p.fz);
-}
-
 // ---------------------------------------------------------------- a thread's own tile
 
 // Reads voxels and remembers the tile of the last one: the test of residency is made once per tile entered. One per thread, in registers.
 // With TEST false nothing is tested, and every tile that get, sample or set come upon must be known to be resident.
 template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor {
     const vg_grid& grid;
-    vg_u64 tile;       // address of the tile, where it is resident
+    T* tile;           // its voxels, where it is resident
     vg_u64 id;
     vg_u32 x0, y0, z0; // its first voxel
     vg_u32 xn, yn, zn; // its last voxel inside the array, counted from the first
@@ -348,7 +366,7 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
     bool dirty;        // marked by this thread since it entered
 
     VG_HD explicit vg_accessor(const vg_grid& g)
-        : grid(g), tile(0), id(~0ull), x0(~0u), y0(~0u), z0(~0u), xn(0), yn(0), zn(0), state(VG_MISSING),
+        : grid(g), tile(vg_global<T>(g.base)), id(~0ull), x0(~0u), y0(~0u), z0(~0u), xn(0), yn(0), zn(0), state(VG_MISSING),
           value(vg_from_word<T>(g.fill)), dirty(false) {}
 
     // Makes the tile of voxel (x, y, z), which lies in the array, the current one.
@@ -356,7 +374,7 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
         const vg_u32 tx = x >> S::shift(grid, 0), ty = y >> S::shift(grid, 1), tz = z >> S::shift(grid, 2);
         id = vg_tile_id_at(grid, tx, ty, tz);
         state = !S::fits(grid) ? VG_MISSING : TEST ? vg_tile_state(grid, id) : VG_RESIDENT;
-        tile = vg_tile_address(grid, id);
+        tile = vg_tile_at<T>(grid, id);
         x0 = tx << S::shift(grid, 0); y0 = ty << S::shift(grid, 1); z0 = tz << S::shift(grid, 2);
         xn = last(0, x0); yn = last(1, y0); zn = last(2, z0);
         dirty = false;
@@ -387,7 +405,7 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
     // Writes a voxel of a resident tile of a writable grid, as vg_store.
     VG_HD bool set(vg_u32 x, vg_u32 y, vg_u32 z, T v) {
         if (!(grid.flags & VG_WRITABLE) || at(x, y, z) != VG_RESIDENT) return false;
-        ((T*)tile)[offset(x - x0, y - y0, z - z0)] = v;
+        tile[offset(x - x0, y - y0, z - z0)] = v;
         if (!dirty) vg_mark_dirty(grid, id);
         dirty = true;
         return true;
@@ -405,14 +423,14 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
             if (!((vg_u32)p.x - x0 < xn && (vg_u32)p.y - y0 < yn && (vg_u32)p.z - z0 < zn)) return sample_rim(p, out);
         }
         if (state != VG_RESIDENT) {
-            *out = (float)value;
+            *out = vg_float(value);
             return state != VG_MISSING;
         }
         const vg_u32 from = offset((vg_u32)p.x - x0, (vg_u32)p.y - y0, (vg_u32)p.z - z0);
         const vg_u32 row = 1u << S::place(grid, 1), plane = 1u << S::place(grid, 2);
-        const T* v = (const T*)tile + from;
-        const float c[8] = {(float)v[0],     (float)v[1],         (float)v[row],         (float)v[row + 1],
-                            (float)v[plane], (float)v[plane + 1], (float)v[plane + row], (float)v[plane + row + 1]};
+        const T* v = tile + from;
+        const T *vy = v + row, *w = v + plane, *wy = v + (plane + row);
+        const float c[8] = {vg_float(v[0]), vg_float(v[1]), vg_float(vy[0]), vg_float(vy[1]), vg_float(w[0]), vg_float(w[1]), vg_float(wy[0]), vg_float(wy[1])};
         *out = vg_trilerp(c, p.fx, p.fy, p.fz);
         return true;
     }
@@ -430,7 +448,7 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
         // One unsigned comparison an axis: 0 wraps round.
         if (here == VG_RESIDENT && lx - 1 < xn - 1 && ly - 1 < yn - 1 && lz - 1 < zn - 1) {
             const vg_u32 row = 1u << S::place(grid, 1), plane = 1u << S::place(grid, 2);
-            const T* v = (const T*)tile + (offset(lx, ly, lz) - plane - row - 1);
+            const T* v = tile + (offset(lx, ly, lz) - plane - row - 1);
             VG_UNROLL
             for (int i = 0; i < 9; i++) {
                 const T* line = v + (i / 3 * plane + i % 3 * row);
@@ -438,12 +456,14 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
             }
             return true;
         }
-        const bool inside = vg_inside(grid, x, y, z);
-        bool all = inside;
-        VG_UNROLL
-        for (int i = 0; i < 27; i++) {
-            const vg_u32 nx = vg_clamp((int)x + i % 3 - 1, grid.extent[0]), ny = vg_clamp((int)y + i / 3 % 3 - 1, grid.extent[1]);
-            all &= vg_load<T>(grid, nx, ny, vg_clamp((int)z + i / 9 - 1, grid.extent[2]), &out[i]);
+        bool all = vg_inside(grid, x, y, z);
+        VG_NO_UNROLL
+        for (int k = 0; k < 27; k++) {
+            T v;
+            all &= vg_load<T>(grid, vg_clamp((int)x + k % 3 - 1, grid.extent[0]), vg_clamp((int)y + k / 3 % 3 - 1, grid.extent[1]),
+                              vg_clamp((int)z + k / 9 - 1, grid.extent[2]), &v);
+            VG_UNROLL
+            for (int i = 0; i < 27; i++) out[i] = k == 0 || i == k ? v : out[i];
         }
         return all;
     }
@@ -454,7 +474,7 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
     }
 
     // A voxel of the current tile, which is resident.
-    VG_HD T in_tile(vg_u32 lx, vg_u32 ly, vg_u32 lz) const { return ((const T*)tile)[offset(lx, ly, lz)]; }
+    VG_HD T in_tile(vg_u32 lx, vg_u32 ly, vg_u32 lz) const { return tile[offset(lx, ly, lz)]; }
 
 private:
     VG_HD vg_u32 last(int i, vg_u32 first) const {
@@ -498,9 +518,9 @@ private:
             all = all && vg_tile_state(grid, near) == VG_RESIDENT;
         }
         if (!all) return sample_mixed(p, out);
-        const T* v = (const T*)tile + from;
+        const T* v = tile + from;
         const T *w = v + step[2], *vy = v + step[1], *wy = w + step[1];
-        const float c[8] = {(float)*v, (float)v[step[0]], (float)*vy, (float)vy[step[0]], (float)*w, (float)w[step[0]], (float)*wy, (float)wy[step[0]]};
+        const float c[8] = {vg_float(*v), vg_float(v[step[0]]), vg_float(*vy), vg_float(vy[step[0]]), vg_float(*w), vg_float(w[step[0]]), vg_float(*wy), vg_float(wy[step[0]])};
         *out = vg_trilerp(c, p.fx, p.fy, p.fz);
         return true;
     }
@@ -516,7 +536,7 @@ private:
             for (int i = 0; i < 2; i++) {
                 all &= vg_load<T>(grid, vg_clamp(p.x + i, grid.extent[0]), vg_clamp(p.y + (k & 1), grid.extent[1]), vg_clamp(p.z + (k >> 1), grid.extent[2]), &v[i]);
             }
-            const float next = vg_lerp((float)v[0], (float)v[1], p.fx);
+            const float next = vg_lerp(vg_float(v[0]), vg_float(v[1]), p.fx);
             if (k == 1) slices[0] = vg_lerp(row, next, p.fy);
             if (k == 3) slices[1] = vg_lerp(row, next, p.fy);
             row = next;
@@ -526,20 +546,29 @@ private:
     }
 };
 
+// A trilinear sample at (px, py, pz) in voxels, voxel i having its centre at i + 0.5, where everything near is known to be resident. For samples here and there; along a ray
+// the accessor's are cheaper.
+template <class T> VG_HD float vg_trilinear_unchecked(const vg_grid& g, float px, float py, float pz) {
+    vg_accessor<T, vg_tile_shape, false> once(g);
+    float v;
+    once.sample(px, py, pz, &v);
+    return v;
+}
+
 // ---------------------------------------------------------------- a tile and its neighbours
 
 // Neighbourhoods of the voxels of one tile, for threads that share it: the 26 tiles around are tested once per tile, and reading is free of branches, on the rim too.
 // Local coordinates count from the tile's first voxel. Neighbours are numbered 0 to 26, x fastest; 13 is the tile itself.
 template <class T, class S = vg_tile_shape> struct vg_around {
     const vg_grid& grid;
-    vg_u64 tile;             // address of the tile
+    const T* tile;           // its voxels, where it is resident
     vg_u32 x0, y0, z0;       // its first voxel
     vg_u32 xn, yn, zn;       // its last voxel inside the array, counted from the first
     vg_u32 resident, known;  // of the 27 tiles: memory may be read; resident or uniform
     vg_u32 special;          // uniform, but not with the fill value
     vg_i64 back[3], on[3];   // voxels from the tile's first one back into the tile before, and from its last one on into the next
 
-    VG_HD explicit vg_around(const vg_grid& g) : grid(g), resident(0), known(0), special(0) {}
+    VG_HD explicit vg_around(const vg_grid& g) : grid(g), tile(vg_global<const T>(g.base)), resident(0), known(0), special(0) {}
 
     // What is known of the neighbours of the tile at (tx, ty, tz) in tiles, tested one after the other.
     VG_HD void enter(vg_u32 tx, vg_u32 ty, vg_u32 tz) {
@@ -583,7 +612,7 @@ template <class T, class S = vg_tile_shape> struct vg_around {
         const vg_u32 need = (in_row << in_y[0] | in_row << in_y[1] | in_row << in_y[2]) << in_z;
         if (need & special) return load_mixed(lx, ly, lz, dz, out);
         const T fill = vg_from_word<T>(grid.fill);
-        const T* v = (const T*)tile + (lx + (ly << S::place(grid, 1)) + (lz << S::place(grid, 2))) + step_z;
+        const T* v = tile + (lx + (ly << S::place(grid, 1)) + (lz << S::place(grid, 2))) + step_z;
         VG_UNROLL
         for (int j = 0; j < 3; j++) {
             const T* line = v + steps_y[j];
@@ -621,7 +650,7 @@ private:
         }
         x0 = first[0]; y0 = first[1]; z0 = first[2];
         xn = last[0]; yn = last[1]; zn = last[2];
-        tile = vg_tile_address(grid, vg_tile_id_at(grid, tx, ty, tz));
+        tile = vg_tile_at<const T>(grid, vg_tile_id_at(grid, tx, ty, tz));
         resident = known = special = 0;
     }
 
@@ -643,12 +672,17 @@ private:
         special |= (seen >> 2 & 1) << i;
     }
 
+    // Near uniform tiles of a value of their own: voxel by voxel.
     VG_HD bool load_mixed(vg_u32 lx, vg_u32 ly, vg_u32 lz, int dz, T out[9]) const {
+        const vg_u32 z = vg_clamp((int)(z0 + lz) + dz, grid.extent[2]);
         bool all = true;
-        VG_UNROLL
-        for (int i = 0; i < 9; i++) {
-            const vg_u32 x = vg_clamp((int)(x0 + lx) + i % 3 - 1, grid.extent[0]), y = vg_clamp((int)(y0 + ly) + i / 3 - 1, grid.extent[1]);
-            all &= vg_load<T>(grid, x, y, vg_clamp((int)(z0 + lz) + dz, grid.extent[2]), &out[i]);
+        VG_NO_UNROLL
+        for (int k = 0; k < 9; k++) {
+            T v;
+            all &= vg_load<T>(grid, vg_clamp((int)(x0 + lx) + k % 3 - 1, grid.extent[0]), vg_clamp((int)(y0 + ly) + k / 3 - 1, grid.extent[1]), z, &v);
+            // Selected, not indexed: the values stay in registers.
+            VG_UNROLL
+            for (int i = 0; i < 9; i++) out[i] = k == 0 || i == k ? v : out[i];
         }
         return all;
     }

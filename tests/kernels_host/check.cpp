@@ -54,7 +54,7 @@ template <class T> struct Model {
             const vg_u8 state = kind < 5 ? VG_RESIDENT : kind < 7 ? VG_UNIFORM : VG_MISSING;
             states.push_back(state);
             const vg_u64 block = vg_block_of(g, t);
-            if (state != VG_MISSING) vg_group(block, t)[state == VG_RESIDENT ? VG_WORD_RESIDENT : VG_WORD_UNIFORM] |= 1ull << (t & 63);
+            if (state != VG_MISSING) ((vg_u64*)vg_group(block, t))[state == VG_RESIDENT ? VG_WORD_RESIDENT : VG_WORD_UNIFORM] |= 1ull << (t & 63);
             const T uniform = kind == 5 ? fill : (T)(100 + random_below(100));
             std::memcpy((char*)block + VG_BLOCK_VALUES + (t % VG_BLOCK_TILES) * 8, &uniform, sizeof(T));
         }
@@ -167,7 +167,7 @@ template <class T, class S> void check_writes(Model<T>& m) {
         CHECK(vg_load<T>(g, x, y, z, &v) && v == value, "(%u, %u, %u)", x, y, z);
     }
     for (vg_u64 t = 0; t < dirty.size(); t++)
-        CHECK((vg_group(vg_block_of(g, t), t)[VG_WORD_DIRTY] >> (t & 63) & 1) == dirty[t], "tile %llu", t);
+        CHECK((((vg_u64*)vg_group(vg_block_of(g, t), t))[VG_WORD_DIRTY] >> (t & 63) & 1) == dirty[t], "tile %llu", t);
 }
 
 template <class T, class S> void check_array(const vg_grid& grid, vg_u64 bytes) {
