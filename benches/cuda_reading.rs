@@ -152,7 +152,7 @@ fn reading(
 
     let list = bench.buffer(tiles.len() as u64 * 16)?;
     let positions: Vec<u32> =
-        tiles.iter().flat_map(|(t, _)| [t.x as u32, t.y as u32, t.z as u32, 0]).collect();
+        (0..).zip(tiles).flat_map(|(i, (t, _))| [t.x as u32, t.y as u32, t.z as u32, i]).collect();
     list.copy_from_host(&bench.stream, bytemuck::cast_slice(&positions))?;
     let (threads, each) = (132 * 16 * 256u32, 64u32);
     let out = bench.buffer(u64::from(threads) * 8)?;

@@ -12,8 +12,8 @@ use vastgrid::{Coord, CudaBackend, Error, Extent, Pool, Region, SparseArray3D};
 
 /// 8192 x 8192 x 8192 voxels of two bytes: one tebibyte.
 const EXTENT: Extent = Extent::cube(1 << 13);
-/// Slices of one voxel's thickness times this are streamed at a time.
-const SLAB: u64 = 64;
+/// What is streamed and summed at a time: 2 GiB.
+const SLAB: Extent = Extent::new(1 << 13, 1 << 10, 1 << 7);
 
 #[expect(clippy::cast_possible_truncation, reason = "the low bits")]
 fn value(c: Coord) -> u16 {
@@ -42,11 +42,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         array.base_address()
     );
 
-    let (start, mut sum, slabs) = (Instant::now(), 0u64, (EXTENT.z / SLAB * parts.min(32) / 32).max(1));
-    for slab in 0..slabs {
-        let region = Region::new(Coord::new(0, 0, slab * SLAB), Extent::new(EXTENT.x, EXTENT.y, SLAB));
-        sum += sum_of(&pool, &array, region, &stream, (&reduce, &fold))?;
-        let bytes = ((slab + 1) * SLAB * EXTENT.x * EXTENT.y * 2) as f64;
+    let depth = (EXTENT.z * parts.min(32) / 32).max(SLAB.z);
+    let (start, mut sum, mut voxels) = (Instant::now(), 0u64, 0u64);
+    for slab in 0..depth / SLAB.z * (EXTENT.y / SLAB.y) {
+        let (y, z) = (slab % (EXTENT.y / SLAB.y) * SLAB.y, slab / (EXTENT.y / SLAB.y) * SLAB.z);
+        sum += sum_of(&pool, &array, Region::new(Coord::new(0, y, z), SLAB), &stream, (&reduce, &fold))?;
+        voxels += SLAB.x * SLAB.y * SLAB.z;
+        let bytes = (voxels * 2) as f64;
         println!(
             "{slab:3}: {:6.1} GiB, {:.1} GB/s",
             bytes / (1u64 << 30) as f64,
@@ -57,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plane = |z: u64| -> u64 {
         (0..EXTENT.y).map(|y| (0..EXTENT.x).map(|x| u64::from(value(Coord::new(x, y, z)))).sum::<u64>()).sum()
     };
-    let expected: u64 = (0..slabs * SLAB).into_par_iter().map(plane).sum();
+    let expected: u64 = (0..depth).into_par_iter().map(plane).sum();
     println!("sum {sum}, on the CPU {expected}; {}", pool.stats());
     if sum == expected { Ok(()) } else { Err("the sums differ".into()) }
 }

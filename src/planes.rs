@@ -98,7 +98,8 @@ impl Planes {
 
     /// Notes changes from now on. What was set before is among the first if `groups` names it. Called under the lock that all changes are made under.
     pub(crate) fn watch(&self, groups: impl Iterator<Item = u64>) {
-        self.groups().extend(groups);
+        let all = self.bits.len() as u64 / GROUP_WORDS;
+        self.groups().extend(groups.filter(|&group| group < all));
         self.changes.watched.store(true, std::sync::atomic::Ordering::Release);
     }
 

@@ -22,8 +22,8 @@ extern "C" __global__ void __launch_bounds__(256) vg_stream_dense(const uint4* d
     vg_stream(data + ((vg_u64)blockIdx.x << tile_log2_bytes >> 4), 1ull << tile_log2_bytes >> 4, out + blockIdx.x);
 }
 
-// ---- random: `each` voxels a thread, in tiles of a list of tile positions (x, y, z in tiles, and one to spare). MODE 0: unchecked; 1: vg_load; 2: the accessor;
-// 3: the same voxels in a dense buffer that holds the tiles of the list one after the other.
+// ---- random: `each` voxels a thread, in tiles of a list of tile positions (x, y, z in tiles, and the number in the dense buffer). MODE 0: unchecked; 1: vg_load; 2: the accessor;
+// 3: the same in a dense buffer of as many tiles.
 template <class T, int MODE> __device__ void vg_random(const vg_grid& g, const uint4* tiles, unsigned n, unsigned each, const T* dense, vg_u64* out) {
     const vg_u32 thread = blockIdx.x * blockDim.x + threadIdx.x;
     vg_u64 state = thread * 0x9e3779b97f4a7c15ull + 0x632be59bd9b4e019ull, sum = 0;
@@ -34,7 +34,8 @@ template <class T, int MODE> __device__ void vg_random(const vg_grid& g, const u
         const vg_u32 at = ((vg_u32)(state >> 20) * 0x2c1b3c6du >> 4) & ((1u << g.tile_voxels_log2) - 1);
         T v;
         if (MODE == 3) {
-            v = dense[((vg_u64)pick << g.tile_voxels_log2) + at];
+            // The same look at the list, so that all ways differ in nothing but how the voxel is found.
+            v = dense[((vg_u64)tiles[pick].w << g.tile_voxels_log2) + at];
         } else {
             const uint4 t = tiles[pick];
             const vg_u32 tile[3] = {t.x, t.y, t.z};
@@ -113,6 +114,7 @@ template <class T, class S, int WAY> __device__ void vg_trace(const vg_grid& g, 
     }
     vg_accessor<T, S, WAY != VG_UNTESTED> near(g);
     const vg_paged paged = {g, table};
+    const vg_ray ray = {from[0], from[1], from[2], rays.step[0], rays.step[1], rays.step[2]};
     float sum = 0;
     vg_u32 count = 0;
     for (vg_u32 k = 0; k < rays.steps; k++) {
@@ -123,8 +125,13 @@ template <class T, class S, int WAY> __device__ void vg_trace(const vg_grid& g, 
         if (WAY == VG_FLAT) {
             value = vg_trilinear_unchecked<T>(g, x, y, z);
         } else if (WAY == VG_UNTESTED || WAY == VG_PER_TILE) {
-            ok = near.sample(x, y, z, &value);
-            if (WAY == VG_PER_TILE && near.state == VG_MISSING) {
+            ok = near.sample_at(ray.at(k), &value);
+            if (near.state == VG_RESIDENT) {
+                const vg_u32 n = near.span(ray, k + 1, rays.steps);
+                _Pragma("unroll 2") for (vg_u32 i = 1; i <= n; i++) sum += near.sample_inside(ray.at(k + i));
+                count += n;
+                k += n;
+            } else if (WAY == VG_PER_TILE && near.state == VG_MISSING) {
                 const float leap = ceilf(near.exit(x, y, z, back[0], back[1], back[2]));
                 k += leap > 1 ? (vg_u32)fminf(leap, (float)rays.steps) - 1 : 0;
             }

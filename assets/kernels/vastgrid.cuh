@@ -5,6 +5,7 @@
 //       float v;
 //       if (near.get(x, y, z, &v)) ...               // one voxel; false where its tile is not there
 //       if (near.sample(px, py, pz, &v)) ...         // trilinear; voxel i has its centre at i + 0.5
+//       n = near.span(ray, k, end)                   // so many samples of a ray from here need no test at all: near.sample_inside
 //   }
 //
 // Everything works under NVRTC without any include, and under nvcc. What is marked VG_HD compiles on the host too, where its tests run.
@@ -417,22 +418,37 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
 
     // The same, with the position as whole voxels and fractions: as exact at 2^30 as at 0.
     VG_HD bool sample_at(const vg_position& p, float* out) {
-        if (!((vg_u32)p.x - x0 < xn && (vg_u32)p.y - y0 < yn && (vg_u32)p.z - z0 < zn)) {
+        if (!holds(p)) {
             const vg_u32 x = vg_clamp(p.x, grid.extent[0]), y = vg_clamp(p.y, grid.extent[1]), z = vg_clamp(p.z, grid.extent[2]);
             at(x, y, z);
-            if (!((vg_u32)p.x - x0 < xn && (vg_u32)p.y - y0 < yn && (vg_u32)p.z - z0 < zn)) return sample_rim(p, out);
+            if (!holds(p)) return sample_rim(p, out);
         }
         if (state != VG_RESIDENT) {
             *out = vg_float(value);
             return state != VG_MISSING;
         }
+        *out = sample_inside(p);
+        return true;
+    }
+
+    // How many of a ray's samples, from k on and below `end`, have all of their support in the current tile: `sample_inside` needs no test for them. 0 where sample k's has not.
+    // Along each axis a ray's places only ever grow or only ever shrink, rounded as they are, so if the first and the last of the samples lie inside, all do.
+    VG_HD vg_u32 span(const vg_ray& ray, vg_u32 k, vg_u32 end) const {
+        if (k >= end || !holds(ray.at(k))) return 0;
+        const float most = least(steps(ray.ox, ray.sx, k, x0, xn), least(steps(ray.oy, ray.sy, k, y0, yn), steps(ray.oz, ray.sz, k, z0, zn)));
+        vg_u32 n = most < (float)(end - k) ? (vg_u32)most + 1 : end - k;
+        while (n > 1 && !holds(ray.at(k + n - 1))) n--;
+        return n;
+    }
+
+    // A sample that lies within a span of the current tile, which is resident.
+    VG_HD float sample_inside(const vg_position& p) const {
         const vg_u32 from = offset((vg_u32)p.x - x0, (vg_u32)p.y - y0, (vg_u32)p.z - z0);
         const vg_u32 row = 1u << S::place(grid, 1), plane = 1u << S::place(grid, 2);
         const T* v = tile + from;
         const T *vy = v + row, *w = v + plane, *wy = v + (plane + row);
         const float c[8] = {vg_float(v[0]), vg_float(v[1]), vg_float(vy[0]), vg_float(vy[1]), vg_float(w[0]), vg_float(w[1]), vg_float(wy[0]), vg_float(wy[1])};
-        *out = vg_trilerp(c, p.fx, p.fy, p.fz);
-        return true;
+        return vg_trilerp(c, p.fx, p.fy, p.fz);
     }
 
     // How far a ray goes before the voxels below its samples leave the current tile: in units of its direction, whose reciprocals are (rx, ry, rz).
@@ -477,6 +493,17 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
     VG_HD T in_tile(vg_u32 lx, vg_u32 ly, vg_u32 lz) const { return tile[offset(lx, ly, lz)]; }
 
 private:
+    // Whether all of a sample's support lies in the current tile.
+    VG_HD bool holds(const vg_position& p) const {
+        return (vg_u32)p.x - x0 < xn && (vg_u32)p.y - y0 < yn && (vg_u32)p.z - z0 < zn;
+    }
+
+    // How many steps a ray takes along an axis from sample k on before its support leaves the tile, about.
+    VG_HD static float steps(float o, float s, vg_u32 k, vg_u32 first, vg_u32 n) {
+        const float end = (float)(s < 0 ? first : first + n) + 0.5f;
+        return s == 0 ? 3.0e38f : (end - vg_ray::along(o, s, k)) / s;
+    }
+
     VG_HD vg_u32 last(int i, vg_u32 first) const {
         const vg_u32 side = (1u << S::shift(grid, i)) - 1, rest = grid.extent[i] - first - 1;
         return side < rest ? side : rest;
@@ -544,6 +571,20 @@ private:
         *out = vg_lerp(slices[0], slices[1], p.fz);
         return all;
     }
+};
+
+// A straight line of samples: sample k lies at origin + (k + 1/2) * step, in voxels.
+struct vg_ray {
+    float ox, oy, oz, sx, sy, sz;
+
+    VG_HD static float along(float o, float s, vg_u32 k) {
+#if defined(__CUDA_ARCH__)
+        return __fmaf_rn((float)k + 0.5f, s, o);
+#else
+        return o + ((float)k + 0.5f) * s;
+#endif
+    }
+    VG_HD vg_position at(vg_u32 k) const { return vg_position(along(ox, sx, k), along(oy, sy, k), along(oz, sz, k)); }
 };
 
 // A trilinear sample at (px, py, pz) in voxels, voxel i having its centre at i + 0.5, where everything near is known to be resident. For samples here and there; along a ray

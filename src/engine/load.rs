@@ -1,11 +1,13 @@
 //! Owns the loading of a claim's tiles, in parallel, each straight into its staging memory: [`Engine::begin_load`] and [`Engine::end_load`].
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 use crate::backend::{Backend, Staging};
 use crate::error::SourceError;
+use crate::geometry::Region;
 use crate::layout::TileId;
 
 use super::waiting::while_loading;
@@ -40,22 +42,55 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Has workers begin to fill the tiles. [`Engine::end_load`] must follow.
+    /// Begins to have the tiles filled: those that are in memory already are sent on their way here, workers take the others. [`Engine::end_load`] must follow.
     pub(super) fn begin_load(
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Arc<Batch<B>> {
+        let mut results = Vec::with_capacity(tiles.len());
+        if self.backend.caps().asynchronous {
+            // Copies go by themselves, so sending them costs less than waking somebody up for it, and calls of the driver from two threads get in each other's way.
+            for &tile in tiles {
+                let Some(sent) = caught(|| self.send_prepared(array, tile).transpose()).transpose() else {
+                    break;
+                };
+                results.push(Some(sent));
+            }
+            self.flush();
+        }
+        let begun = results.len();
+        results.resize_with(tiles.len(), || None);
         let batch = Arc::new(Batch {
             engine: Arc::downgrade(self),
             array: Arc::downgrade(array),
             tiles: tiles.to_vec(),
-            next: AtomicUsize::new(0),
-            done: Mutex::new(Done { left: tiles.len(), results: tiles.iter().map(|_| None).collect() }),
+            next: AtomicUsize::new(begun),
+            done: Mutex::new(Done { left: tiles.len() - begun, results }),
             all_done: Condvar::new(),
         });
-        self.workers.begin(&batch, tiles.len());
+        self.workers.begin(&batch, tiles.len() - begun);
         batch
+    }
+
+    /// Sends a tile that is in memory already; `None` if it is not.
+    fn send_prepared(&self, array: &ArrayShared<B>, tile: TileId) -> Option<Result<B::Ticket, SourceError>> {
+        let (range, region) = array.place(tile);
+        match array.source.prepared(&array.layout, &array.planes, tile, region) {
+            Ok(None) => None,
+            Ok(Some(bytes)) => {
+                let sent = self.backend.submit_prepared(&array.reservation, range, bytes);
+                Some(sent.map_err(SourceError::Upload))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn flush(&self) {
+        if let Err(error) = self.backend.flush() {
+            // The tickets concerned say so too.
+            tracing::warn!(%error, "uploads could not be begun");
+        }
     }
 
     /// Helps with what is left of the loads, and returns how each tile ended once its data is in place. Tiles do not depend on each other.
@@ -73,18 +108,30 @@ impl<B: Backend> Engine<B> {
     }
 
     fn load_tile(&self, array: &ArrayShared<B>, tile: TileId) -> Result<B::Ticket, SourceError> {
-        let start = array.layout.tile_offset_bytes(tile);
-        let range = start..start + array.layout.tile_bytes();
-        let region = array.layout.tile_region(array.coord(tile));
-        if let Some(bytes) = array.source.prepared(&array.layout, &array.planes, tile, region)? {
-            return self
-                .backend
-                .submit_prepared(&array.reservation, range, bytes)
-                .map_err(SourceError::Upload);
+        if let Some(sent) = self.send_prepared(array, tile) {
+            return sent;
         }
+        let (range, region) = array.place(tile);
         let mut staging = self.backend.stage(&array.reservation, range).map_err(SourceError::Upload)?;
         array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?;
         self.backend.submit(&array.reservation, staging).map_err(SourceError::Upload)
+    }
+}
+
+/// Runs a load, in which this thread is known to be loading; a panic is the tile's error.
+fn caught<R>(load: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+    catch_unwind(AssertUnwindSafe(|| while_loading(load))).unwrap_or_else(|panic| {
+        // What was thrown may panic again when it is dropped.
+        std::mem::forget(panic);
+        Err(SourceError::Panicked { message: "while loading a tile".into() })
+    })
+}
+
+impl<B: Backend> ArrayShared<B> {
+    /// Where a tile lies in the reservation, and its part inside the array.
+    fn place(&self, tile: TileId) -> (Range<u64>, Region) {
+        let start = self.layout.tile_offset_bytes(tile);
+        (start..start + self.layout.tile_bytes(), self.layout.tile_region(self.coord(tile)))
     }
 }
 
@@ -101,16 +148,9 @@ impl<B: Backend> Shared for Batch<B> {
             let Some(&tile) = self.tiles.get(at) else { return };
             // A piece that was begun is waited for, so the engine is there.
             let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
-            let load = AssertUnwindSafe(|| while_loading(|| engine.load_tile(&array, tile)));
-            let result = catch_unwind(load).unwrap_or_else(|panic| {
-                std::mem::forget(panic);
-                Err(SourceError::Panicked { message: "while loading a tile".into() })
-            });
-            if self.next.load(Ordering::Relaxed) >= self.tiles.len()
-                && let Err(error) = engine.backend.flush()
-            {
-                // The tickets concerned say so too.
-                tracing::warn!(%error, "uploads could not be begun");
+            let result = caught(|| engine.load_tile(&array, tile));
+            if self.next.load(Ordering::Relaxed) >= self.tiles.len() {
+                engine.flush();
             }
             // Before anyone is told: whoever drops the array then gives its addresses back.
             drop((engine, array));

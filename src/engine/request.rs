@@ -71,8 +71,8 @@ impl Report {
     }
 }
 
-/// How many batches of one request are under way at most: while one is copied the next is mapped.
-const BATCHES_UNDER_WAY: usize = 2;
+/// How many batches of one request are under way at most: while some are copied the next is mapped.
+const BATCHES_UNDER_WAY: usize = 8;
 
 /// The batches of a request that have memory and are being loaded, oldest first.
 #[derive(Debug)]

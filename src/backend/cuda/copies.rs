@@ -149,9 +149,10 @@ impl Copies {
         self.lanes.iter().map(|lane| &lane.stream)
     }
 
-    /// Copies that nobody found to be done yet.
+    /// Flights that nobody found to be done yet, the open one included.
     pub(super) fn in_flight(&self) -> usize {
-        self.lanes.iter().map(|lane| lock(&lane.queue).len()).sum()
+        let open = usize::from(lock(&self.open).is_some());
+        open + self.lanes.iter().map(|lane| lock(&lane.queue).len()).sum::<usize>()
     }
 
     /// Puts a copy to the range that `writing` stands for on the open flight.
