@@ -129,7 +129,7 @@ mod view;
 mod voxel;
 
 pub use array::{ArrayBuilder, Pins, SparseArray3D};
-pub use backend::{Backend, BackendCaps, HostAddressable, HostBackend, ModelBackend};
+pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda};
 pub use engine::{Loaded, Report, TileFailure};
 pub use error::{BackendError, Error, LayoutError, ResidencyError, SourceError};
 pub use geometry::{Coord, Extent, Region};

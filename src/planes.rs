@@ -178,6 +178,23 @@ impl Planes {
         from_words(&words)
     }
 
+    /// What tiles hold that do not exist, in words.
+    pub(crate) fn fill_words(&self) -> &VoxelWords {
+        &self.fill
+    }
+
+    /// What a tile holds whose uniform bit was seen, in words.
+    pub(crate) fn uniform_words(&self, tile: TileId) -> VoxelWords {
+        if !is_visible(self.special_word(tile), tile.0) {
+            return self.fill;
+        }
+        let mut words = VoxelWords::default();
+        for (i, word) in words.iter_mut().take(self.value_words).enumerate() {
+            *word = self.values[at(tile.0) * self.value_words + i].load(Ordering::Relaxed);
+        }
+        words
+    }
+
     /// Where the ranges of a tile's cells go, if they are kept.
     pub(crate) fn range_words(&self, tile: TileId) -> Option<&[AtomicU64]> {
         let ranges = self.ranges.as_ref()?;

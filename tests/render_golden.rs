@@ -188,6 +188,91 @@ fn beams_of_rays_do_not_show() {
     assert!(fewer >= 8, "beams spared rays in {fewer} of 24 pictures");
 }
 
+/// Ways of a volume to lie in memory, of bricks whose sides are no multiple of a group's.
+fn ways_to_lie<T: Scalar>(voxels: &[T]) -> Vec<(String, Bricked<T>)> {
+    let mut ways = vec![("scattered".into(), Bricked::new(voxels, EXTENT, 4, 2))];
+    for edge in [4, 8, 16] {
+        ways.push((format!("in line, {edge}"), Bricked::in_line(voxels, EXTENT, edge, 4)));
+        for page in [[2, 2, 2], [1, 4, 2], [8, 1, 1]] {
+            let bricked = Bricked::in_pages(voxels, EXTENT, edge, 4, page);
+            ways.push((format!("pages of {page:?}, {edge}"), bricked));
+        }
+    }
+    ways
+}
+
+fn groups_agree<T: Scalar>() {
+    let voxels: Vec<T> = blobs(EXTENT);
+    let dense = DenseVolume::new(&voxels, EXTENT).unwrap();
+    let ways = ways_to_lie(&voxels);
+    for (mode, camera) in
+        modes().into_iter().flat_map(|mode| cameras().into_iter().map(move |camera| (mode, camera)))
+    {
+        let options = small(mode);
+        let plain = Options { skip_empty: false, simd: false, ..options.clone() };
+        let expected = bits(&render(&dense, &camera, &transfer(), &plain).unwrap().image);
+        for (name, bricked) in &ways {
+            let mut cache = SkipCache::new();
+            for again in [false, true] {
+                let got = render_with(bricked, &camera, &transfer(), &options, &mut cache).unwrap();
+                assert!(bits(&got.image) == expected, "{mode:?} {camera:?} {name} again {again}");
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_of_bricks_do_not_show_u8() {
+    groups_agree::<u8>();
+}
+
+#[test]
+fn groups_of_bricks_do_not_show_i16() {
+    groups_agree::<i16>();
+}
+
+#[test]
+fn groups_of_bricks_do_not_show_f32() {
+    groups_agree::<f32>();
+}
+
+#[test]
+fn what_is_missing_or_uniform_in_a_group_does_not_show() {
+    let voxels: Vec<i16> = blobs(EXTENT);
+    // Bricks of 8: 6 x 5 x 7 of them, groups from 0 and 4 on.
+    let [inside, rim, beside] = [[1, 2, 1], [3, 0, 3], [4, 4, 4]].map(|[x, y, z]| TileCoord::new(x, y, z));
+    for (mode, tile) in
+        modes().into_iter().flat_map(|mode| [inside, rim, beside].map(move |tile| (mode, tile)))
+    {
+        for uniform in [false, true] {
+            let damaged = |mut bricked: Bricked<i16>| {
+                if uniform {
+                    bricked.make_uniform(tile);
+                } else {
+                    bricked.evict(tile);
+                }
+                bricked
+            };
+            let scattered = damaged(Bricked::new(&voxels, EXTENT, 8, 4));
+            let in_line = damaged(Bricked::in_line(&voxels, EXTENT, 8, 4));
+            let in_pages = damaged(Bricked::in_pages(&voxels, EXTENT, 8, 4, [2, 2, 2]));
+            for camera in cameras() {
+                let plain = Options { simd: false, ..small(mode) };
+                let expected = render(&scattered, &camera, &transfer(), &plain).unwrap();
+                for bricked in [&in_line, &in_pages] {
+                    let mut cache = SkipCache::new();
+                    for _ in 0..2 {
+                        let got =
+                            render_with(bricked, &camera, &transfer(), &small(mode), &mut cache).unwrap();
+                        assert!(bits(&got.image) == bits(&expected.image), "{mode:?} {tile} {uniform}");
+                        assert_eq!(got.report.wanted, expected.report.wanted, "{mode:?} {tile} {uniform}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn empty_space_is_leapt_over() {
     let voxels: Vec<u8> = blobs(EXTENT);

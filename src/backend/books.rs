@@ -167,6 +167,32 @@ impl<P> Books<P> {
         gone.map(|m| m.page).ok_or(BackendError::NotMapped { call: "unmap", offset_bytes })
     }
 
+    /// Takes a page out that [`Books::check_unmap`] finds no fault with, and says what might be done with it: [`Books::put_back`] undoes that.
+    pub(super) fn take(&mut self, offset_bytes: u64) -> Result<(P, Access), BackendError> {
+        self.check_unmap(offset_bytes)?;
+        let gone = self.mapped.remove(&(offset_bytes / self.page_bytes));
+        gone.map(|m| (m.page, m.access)).ok_or(BackendError::NotMapped { call: "unmap", offset_bytes })
+    }
+
+    /// Enters again what [`Books::take`] took out.
+    pub(super) fn put_back(&mut self, offset_bytes: u64, page: P, access: Access) {
+        let mapped = Mapped { page, access, uses: Vec::new() };
+        self.mapped.insert(offset_bytes / self.page_bytes, mapped);
+    }
+
+    /// What may be done with each page of a range of whole, mapped pages.
+    pub(super) fn accesses(&self, range: &Range<u64>) -> Vec<Access> {
+        let pages = self.pages_of(range);
+        pages.filter_map(|index| self.mapped.get(&index)).map(|mapped| mapped.access).collect()
+    }
+
+    /// Whether any part of a range is being written, or read.
+    pub(super) fn in_use(&self, range: &Range<u64>, writes_only: bool) -> bool {
+        let overlaps = |u: &Use| u.range.start < range.end && range.start < u.range.end;
+        let mut pages = self.pages_of(range).filter_map(|index| self.mapped.get(&index));
+        pages.any(|mapped| mapped.uses.iter().any(|u| (u.writes || !writes_only) && overlaps(u)))
+    }
+
     /// Enters that a part of one page is being written from now on, by one writer and no reader.
     pub(super) fn begin_write(&mut self, range: &Range<u64>) -> Result<(), BackendError> {
         let call = "stage";
@@ -298,6 +324,24 @@ mod tests {
         b.end_use(&(10..190), false);
         assert_eq!(b.unmap(100).unwrap(), "b");
         assert!(matches!(b.unmap(0), Err(BackendError::Busy { .. })));
+    }
+
+    #[test]
+    fn what_is_taken_and_put_back_is_as_it_was() {
+        let mut b = books();
+        b.map(100, "b");
+        b.set_access(&(100..200), Access::Read).unwrap();
+        b.begin_read(&(110..120)).unwrap();
+        assert!(
+            b.in_use(&(100..115), false) && !b.in_use(&(100..200), true) && !b.in_use(&(120..200), false)
+        );
+        assert!(matches!(b.take(100), Err(BackendError::Busy { .. })));
+        b.end_use(&(110..120), false);
+        let (page, access) = b.take(100).unwrap();
+        assert!(matches!(b.begin_read(&(110..120)), Err(BackendError::NotMapped { .. })));
+        b.put_back(100, page, access);
+        assert_eq!(b.accesses(&(100..200)), [Access::Read]);
+        b.begin_read(&(110..120)).unwrap();
     }
 
     #[test]

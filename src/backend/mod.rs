@@ -7,6 +7,7 @@
 //! | backend | memory | for |
 //! | --- | --- | --- |
 //! | [`HostBackend`] | the process' own address space | real work |
+//! | [`CudaBackend`] | a CUDA device's, in its virtual memory | real work |
 //! | [`ModelBackend`] | the heap, read through the trait | tests of policy and of failure |
 //! | [`Checked`] | any other, enforcing the rules of the CUDA driver | tests, logs, call prices |
 //! | [`Faulty`] | any other, failing or delaying the nth call | tests of failure |
@@ -21,6 +22,7 @@ use crate::prepared::Prepared;
 mod books;
 mod calls;
 mod checked;
+pub mod cuda;
 mod faulty;
 mod host;
 mod model;
@@ -29,6 +31,7 @@ mod zeroed;
 
 pub use calls::{CallCounts, CallLog, CallPrice, CallPrices, CallRecord, CallRecorder};
 pub use checked::{Checked, CheckedPage, CheckedReservation, CheckedStaging, CheckedTicket};
+pub use cuda::{CudaBackend, CudaConfig};
 pub use faulty::{Call, Fault, Faults, Faulty};
 pub use host::{HostBackend, HostConfig, HostPage, HostReservation, HostStaging};
 pub use model::{ModelBackend, ModelConfig, ModelPage, ModelReservation, ModelStaging, ModelTicket};

@@ -3,6 +3,8 @@
 //! A voxel's bit is set unless no sample between it and its upper neighbours can matter. It comes from the voxels themselves, those of the next
 //! bricks included as far as they are there; where one is missing the bit is set.
 
+use std::sync::Arc;
+
 use super::grid::Grid;
 use super::held::Held;
 use super::occupancy::{NOTHING, Weigh};
@@ -10,7 +12,7 @@ use super::volume::Volume;
 use crate::view::kernels::bits::Bits;
 use crate::voxel::Scalar;
 
-/// A bit per voxel of a brick.
+/// A bit per voxel of a brick, or of a group of them.
 #[derive(Debug)]
 pub(crate) struct Fine {
     /// Of the voxels inside the volume.
@@ -71,6 +73,17 @@ impl Fine {
             below = above;
         }
         Some(Self { bits: Bits::new(bits, [nx, ny, nz])?, missing: held.missing_after() })
+    }
+
+    /// Of a group with such sides, from its bricks and where they begin; those in which nothing matters are not needed.
+    pub(crate) fn joined(
+        origin: [i64; 3],
+        bricks: &[([i64; 3], Arc<Self>)],
+        sides: [usize; 3],
+    ) -> Option<Self> {
+        let from = |at: &[i64; 3]| [0, 1, 2].map(|a| usize::try_from(at[a] - origin[a]).unwrap_or(0));
+        let bits = Bits::joined(bricks.iter().map(|(at, fine)| (from(at), &fine.bits)), sides)?;
+        Some(Self { bits, missing: 0 })
     }
 }
 

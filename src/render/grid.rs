@@ -19,6 +19,8 @@ pub(crate) struct Grid {
     /// Fixed-point positions to bricks.
     fixed_shift: [u32; 3],
     last_brick: [i64; 3],
+    /// Bricks of a group; fewer at the upper faces of the volume.
+    group: [i64; 3],
     pub(crate) cell_shift: [u32; 3],
     /// Cells of a brick.
     pub(crate) cells: [usize; 3],
@@ -30,6 +32,10 @@ const ALL: u32 = 62;
 
 /// log2 of a position further than any: the end of what has none.
 const FAR: u32 = 62;
+
+/// The most bricks of a group along each axis, and voxels. **Source**: measured, see DECISIONS.md, 14.
+const GROUP_BRICKS: i64 = 4;
+const GROUP_VOXELS: i64 = 128;
 
 impl Grid {
     pub(crate) fn new<T: Scalar, V: Volume<T>>(volume: &V) -> Result<Self, RenderError> {
@@ -48,6 +54,7 @@ impl Grid {
             brick_shift: [ALL; 3],
             fixed_shift: [FAR; 3],
             last_brick: [0; 3],
+            group: [1; 3],
             cell_shift: [0; 3],
             cells: [0; 3],
             brick_voxels: 0,
@@ -63,6 +70,7 @@ impl Grid {
                 }
                 grid.brick_shift[a] = b.trailing_zeros();
                 grid.fixed_shift[a] = 32 + b.trailing_zeros();
+                grid.group[a] = (GROUP_VOXELS >> b.trailing_zeros()).clamp(1, GROUP_BRICKS);
                 grid.last_brick[a] = ((n - 1) >> b.trailing_zeros()).cast_signed();
             }
             grid.cell_shift[a] = c.trailing_zeros();
@@ -106,15 +114,30 @@ impl Grid {
         [along(0), along(1), along(2)]
     }
 
-    /// Where a ray in that direction leaves a brick, along each axis, in fixed point. The outermost bricks have no outer end on the lower side, and no matter whether they have
-    /// one on the upper, as no position is that far from the volume.
-    #[inline(always)]
-    pub(crate) fn ends(&self, brick: [i64; 3], direction: [i64; 3]) -> [i64; 3] {
-        let along = |a: usize| {
-            let end = (brick[a] + i64::from(direction[a] > 0)) << self.fixed_shift[a];
-            if end == 0 { -(1 << FAR) } else { end }
-        };
-        [along(0), along(1), along(2)]
+    /// Where rays leave a box of bricks on the lower and on the upper side, along each axis, in fixed point. The outermost bricks have no outer end on the lower side, and no matter
+    /// whether they have one on the upper, as no position is that far from the volume.
+    pub(crate) fn ends(&self, bricks: BrickBox) -> [[i64; 3]; 2] {
+        let end = |a: usize, brick: i64| brick << self.fixed_shift[a];
+        let lower = |a: usize| if bricks.low[a] == 0 { -(1 << FAR) } else { end(a, bricks.low[a]) };
+        [[lower(0), lower(1), lower(2)], std::array::from_fn(|a| end(a, bricks.high[a] + 1))]
+    }
+
+    /// The last voxel inside the volume of a box that begins with a voxel and has such sides, from its first.
+    pub(crate) fn last_of(&self, origin: [i64; 3], sides: [i64; 3]) -> [i32; 3] {
+        let last = |a: usize| sides[a].min(self.extent[a] - origin[a]) - 1;
+        [0, 1, 2].map(|a| i32::try_from(last(a)).unwrap_or(i32::MAX))
+    }
+
+    /// The place among groups of the one that a brick belongs to.
+    pub(crate) fn group_of(&self, brick: [i64; 3]) -> [i64; 3] {
+        std::array::from_fn(|a| brick[a] / self.group[a])
+    }
+
+    /// The bricks of a group.
+    pub(crate) fn group(&self, place: [i64; 3]) -> BrickBox {
+        let low = std::array::from_fn(|a| place[a] * self.group[a]);
+        let high = std::array::from_fn(|a| (low[a] + self.group[a] - 1).min(self.last_brick[a]));
+        BrickBox { low, high }
     }
 
     /// Whether the volume has such a brick.
@@ -137,11 +160,20 @@ impl Grid {
 /// A box of bricks, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct BrickBox {
-    low: [i64; 3],
+    pub(crate) low: [i64; 3],
     high: [i64; 3],
 }
 
 impl BrickBox {
+    pub(crate) fn one(brick: [i64; 3]) -> Self {
+        Self { low: brick, high: brick }
+    }
+
+    /// Bricks along each axis.
+    pub(crate) fn sides(&self) -> [i64; 3] {
+        std::array::from_fn(|a| self.high[a] - self.low[a] + 1)
+    }
+
     pub(crate) fn tiles(&self) -> impl Iterator<Item = TileCoord> + use<> {
         let Self { low, high } = *self;
         (low[2]..=high[2]).flat_map(move |z| {
@@ -190,8 +222,12 @@ mod tests {
         assert_eq!(grid.voxel_below([-5, 40 << 32, 2 << 32]), [0, 32, 2]);
         assert_eq!(grid.brick_below([33 << 32, 40 << 32, -5]), [2, 0, 0]);
         assert_eq!(grid.brick_below([999 << 32, -1, 0]), [6, 0, 0]);
-        assert_eq!(grid.ends([2, 0, 0], [1, 1, -1]), [48 << 32, 1 << 62, -1 << 62]);
-        assert_eq!(grid.ends([2, 0, 0], [-1, 0, 1]), [32 << 32, -1 << 62, 1 << 62]);
+        let ends = [[32 << 32, -1 << 62, -1 << 62], [48 << 32, 1 << 62, 1 << 62]];
+        assert_eq!(grid.ends(BrickBox::one([2, 0, 0])), ends);
+        assert_eq!((grid.group_of([3, 0, 0]), grid.group_of([4, 0, 0])), ([0; 3], [1, 0, 0]));
+        assert_eq!(grid.group([1, 0, 0]), BrickBox { low: [4, 0, 0], high: [6, 0, 0] }, "as far as they go");
+        let sides = |brick| Grid::new(&Shape([1000; 3], [brick; 3], [8; 3])).unwrap().group([0; 3]).sides();
+        assert_eq!([16, 32, 64, 128, 256, 1000].map(sides), [[4; 3], [4; 3], [2; 3], [1; 3], [1; 3], [1; 3]]);
         let tiles: Vec<_> = grid.bricks_between([-1, 0, 0], [16, 40, 9]).tiles().collect();
         assert_eq!(tiles, [TileCoord::new(0, 0, 0), TileCoord::new(1, 0, 0)]);
     }

@@ -1,35 +1,39 @@
-//! Owns what a thread holds of the bricks its rays are in: [`Held`], one brick with its 26 neighbours, and a small table of them. A brick is looked
-//! up once for all rays of a block of pixels; reads near its rim go to the neighbours through the same table. Knows nothing of rays.
+//! Owns what a thread holds of the bricks its rays are in: [`Held`], one brick with its 26 neighbours, or a group of bricks. Reads near a brick's rim go to the
+//! neighbours. Knows nothing of rays.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::fine::{Fine, range_of};
-use super::grid::{Grid, tile_coord};
+use super::grid::{BrickBox, Grid, tile_coord};
 use super::occupancy::{Cells, NOTHING};
 use super::volume::{Brick, Volume};
 use crate::view::kernels::{Around, ROWS_OF_A_GRADIENT, Voxels, differences, split, trilerp};
 use crate::voxel::Scalar;
 
-/// A brick and what lies around it. What every ray that comes by looks at lies side by side.
+/// A brick, or a group of them, and what lies around it. What every ray that comes by looks at lies side by side.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Held<'a, T> {
+    /// Where rays leave it on the lower and on the upper side, see [`Grid::ends`].
+    ends: [[i64; 3]; 2],
     /// Its first voxel in fixed point.
     pub(crate) low: [i64; 3],
     /// Which voxels matter, where that does not depend on the ray.
     pub(crate) fine: Option<Arc<Fine>>,
-    /// The importance of its most important cell.
+    /// The importance of its most important cell; infinite for a group.
     pub(crate) most: f32,
     /// Its last voxel inside the volume, relative to its first.
     pub(crate) last: [i32; 3],
     pub(crate) content: Content<'a, T>,
     /// All of them as flat memory, where they are there and lie like that.
     pub(crate) flat: Option<Around<'a, T>>,
+    /// The brick, or the first one of the group.
     pub(crate) tile: [i64; 3],
     /// Its first voxel.
     pub(crate) origin: [i64; 3],
+    /// Those of the (first) brick.
     pub(crate) cells: Arc<Cells>,
-    /// x fastest, the brick itself in the middle.
+    /// x fastest, the (first) brick itself in the middle.
     around: [Brick<'a, T>; 27],
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct Held<'a, T> {
 pub(crate) enum Content<'a, T> {
     /// With memory; without kernels where it is too small or too large for them.
     Voxels(Option<Voxels<'a, T>>),
+    /// Several bricks, all with memory and flat.
+    Group,
     /// One value, and the sample that interpolating it gives (NaN for infinity).
     Uniform(f32),
     Missing,
@@ -60,21 +66,44 @@ impl<'a, T: Scalar> Held<'a, T> {
             Brick::Missing => Content::Missing,
         };
         let origin = grid.origin(tile);
-        let last = |a: usize| {
-            let voxels = grid.brick[a].min(grid.extent[a] - origin[a]);
-            i32::try_from(voxels - 1).unwrap_or(i32::MAX)
-        };
         let flat = if let Content::Voxels(Some(_)) = content {
-            let slices =
-                around.map(|brick| if let Brick::Resident(voxels) = brick { Some(voxels) } else { None });
-            let beyond = [0, 1, 2].map(|a| grid.extent[a] - 1 - origin[a]);
-            Around::new(&slices, grid.brick, origin.map(|o| -o), beyond)
+            let brick = |[x, y, z]: [i64; 3]| match around[usize::try_from(13 + x + 3 * y + 9 * z).ok()?] {
+                Brick::Resident(voxels) => Some(voxels),
+                _ => None,
+            };
+            flat(grid, origin, brick, [1; 3])
         } else {
             None
         };
-        let last = [last(0), last(1), last(2)];
-        let (low, most) = (origin.map(|o| o << 32), cells.most);
-        Self { tile, origin, low, most, content, cells, around, flat, fine: None, last }
+        let last = grid.last_of(origin, grid.brick);
+        let (low, most, ends) = (origin.map(|o| o << 32), cells.most, grid.ends(BrickBox::one(tile)));
+        Self { tile, origin, low, most, content, cells, around, flat, fine: None, last, ends }
+    }
+
+    /// A group that begins with this brick, if all of it and around it is there and flat. Which voxels matter is still to be said.
+    pub(crate) fn widened<V: Volume<T>>(self, volume: &'a V, grid: &Grid, group: BrickBox) -> Option<Self> {
+        let brick = |at: [i64; 3]| match look_up(volume, grid, std::array::from_fn(|a| self.tile[a] + at[a]))
+        {
+            Brick::Resident(voxels) => Some(voxels),
+            _ => None,
+        };
+        let bricks = group.sides();
+        let flat = flat(grid, self.origin, brick, bricks)?;
+        let last = grid.last_of(self.origin, std::array::from_fn(|a| bricks[a] * grid.brick[a]));
+        let (ends, most) = (grid.ends(group), f32::INFINITY);
+        Some(Self { content: Content::Group, flat: Some(flat), fine: None, most, last, ends, ..self })
+    }
+
+    /// Its sides inside the volume.
+    pub(crate) fn sides(&self) -> [usize; 3] {
+        self.last.map(|n| usize::try_from(n).unwrap_or(0) + 1)
+    }
+
+    /// Where a ray in that direction leaves it, along each axis.
+    #[inline(always)]
+    pub(crate) fn ends(&self, direction: [i64; 3]) -> [i64; 3] {
+        let along = |a: usize| if direction[a] > 0 { self.ends[1][a] } else { self.ends[0][a] };
+        [along(0), along(1), along(2)]
     }
 
     /// Whether the support of a gradient lies in the brick.
@@ -231,6 +260,17 @@ fn far<T: Scalar, V: Volume<T>>(volume: &V, grid: &Grid, voxel: [i64; 3]) -> Opt
     }
 }
 
+/// A box of bricks that begins with the voxel `origin`, and those around it, as flat memory.
+fn flat<'a, T>(
+    grid: &Grid,
+    origin: [i64; 3],
+    brick: impl Fn([i64; 3]) -> Option<&'a [T]>,
+    bricks: [i64; 3],
+) -> Option<Around<'a, T>> {
+    let beyond = [0, 1, 2].map(|a| grid.extent[a] - 1 - origin[a]);
+    Around::new(brick, bricks, grid.brick, origin.map(|o| -o), beyond)
+}
+
 fn look_up<'a, T: Scalar, V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 3]) -> Brick<'a, T> {
     if !grid.has(tile) {
         return Brick::Missing;
@@ -238,67 +278,5 @@ fn look_up<'a, T: Scalar, V: Volume<T>>(volume: &'a V, grid: &Grid, tile: [i64; 
     match volume.brick(tile_coord(tile)) {
         Brick::Resident(voxels) if voxels.len() < grid.brick_voxels => Brick::Missing,
         brick => brick,
-    }
-}
-
-/// The bricks that a thread met last.
-#[derive(Debug)]
-pub(crate) struct Table<'a, T> {
-    /// Tiles side by side with their bricks, so that finding one touches little memory.
-    slots: Vec<Slot<'a, T>>,
-}
-
-/// A tile, and its brick if that was looked up.
-type Slot<'a, T> = ([i64; 3], Option<Box<Held<'a, T>>>);
-
-impl<'a, T: Scalar> Table<'a, T> {
-    const EDGE: i64 = 8;
-
-    fn new() -> Self {
-        Self { slots: (0..Self::EDGE.pow(3)).map(|_| ([0; 3], None)).collect() }
-    }
-
-    /// The brick, from the table or looked up now.
-    #[inline(always)]
-    pub(crate) fn get(&mut self, tile: [i64; 3], look_up: impl FnOnce() -> Held<'a, T>) -> &Held<'a, T> {
-        let [x, y, z] = tile.map(|t| t & (Self::EDGE - 1));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than EDGE cubed")]
-        let (of, slot) = &mut self.slots[(x + Self::EDGE * (y + Self::EDGE * z)) as usize];
-        // Not `!=`, which compares them through memory.
-        if (of[0] ^ tile[0]) | (of[1] ^ tile[1]) | (of[2] ^ tile[2]) != 0 {
-            (*of, *slot) = (tile, None);
-        }
-        slot.get_or_insert_with(|| Box::new(look_up()))
-    }
-}
-
-/// The tables of a picture's threads: each takes one for a while, and so finds again what another one looked up.
-#[derive(Debug)]
-pub(crate) struct Tables<'a, T> {
-    unused: Mutex<Vec<Table<'a, T>>>,
-}
-
-/// A table in use.
-#[derive(Debug)]
-pub(crate) struct InUse<'r, 'a, T> {
-    tables: &'r Tables<'a, T>,
-    pub(crate) table: Table<'a, T>,
-}
-
-impl<'a, T: Scalar> Tables<'a, T> {
-    pub(crate) fn new() -> Self {
-        Self { unused: Mutex::new(Vec::new()) }
-    }
-
-    pub(crate) fn take(&self) -> InUse<'_, 'a, T> {
-        let unused = self.unused.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        InUse { tables: self, table: unused.unwrap_or_else(Table::new) }
-    }
-}
-
-impl<T> Drop for InUse<'_, '_, T> {
-    fn drop(&mut self) {
-        let table = Table { slots: std::mem::take(&mut self.table.slots) };
-        self.tables.unused.lock().unwrap_or_else(PoisonError::into_inner).push(table);
     }
 }

@@ -1,4 +1,4 @@
-//! Owns how a ray goes from brick to brick: [`march`]. Each brick that it enters is looked up once; there 64 samples at a time are scanned for those
+//! Owns how a ray goes from brick to brick, or from group to group of them: [`march`]. Each that it enters is looked up once; there 64 samples at a time are scanned for those
 //! that can matter, and those that do are taken eight at a time:
 //!
 //! ```text
@@ -11,9 +11,10 @@
 
 use std::ops::Range;
 
-use super::fine::Question;
 use super::grid::{BrickBox, Grid, tile_coord};
-use super::held::{Content, Held, Table};
+use super::held::{Content, Held};
+use super::look_up::look_up;
+use super::met::Table;
 use super::occupancy::{SkipCache, Weigh};
 use super::path::Path;
 use super::tally::Tally;
@@ -120,14 +121,17 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
     /// The gradients at some lanes' samples, per voxel times two: all at once, where nothing of them can be missing.
     #[inline(always)]
     pub(crate) fn gradients_at_once(&self, lanes: u32) -> Option<[Batch; 3]> {
-        let Content::Voxels(Some(voxels)) = &self.held.content else { return None };
         let kernels = &self.scene.kernels;
         let first = relative(self.path.at(self.first), self.held.low);
         let samples = Samples { first, step: self.path.step, lanes: self.lanes };
         // What is between two samples of the inside is inside.
         let inner = |lane: u32| self.held.has_gradient(self.path.at(self.sample(lane as usize)));
-        if inner(lanes.trailing_zeros()) && inner(lanes.ilog2()) {
-            return Some(kernels.gradient(voxels, samples));
+        match &self.held.content {
+            Content::Voxels(Some(voxels)) if inner(lanes.trailing_zeros()) && inner(lanes.ilog2()) => {
+                return Some(kernels.gradient(voxels, samples));
+            }
+            Content::Voxels(Some(_)) | Content::Group => {}
+            _ => return None,
         }
         let (across, around) = kernels.across.as_ref().zip(self.held.flat.as_ref())?;
         Some(across.gradient(around, samples))
@@ -190,8 +194,9 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
     while *k < until {
         let p = path.at(*k);
         let tile = grid.brick_below(p);
-        let leave = k.saturating_add(path.run(p, grid.ends(tile, path.step))).min(until);
-        let held = table.get(tile, || look_up(scene, method, tile));
+        let Table { bricks, groups } = &mut *table;
+        let held = &**bricks.get(tile, || look_up(scene, method, tile, groups));
+        let leave = k.saturating_add(path.run(p, held.ends(path.step))).min(until);
         if scene.skip_empty && held.most <= method.threshold(state) {
             tally.skipped += u64::from(leave - *k);
             *k = leave;
@@ -206,26 +211,6 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
         }
     }
     Halt::Through
-}
-
-/// A brick that this thread meets for the first time, or again.
-#[cold]
-fn look_up<'a, T: Scalar, V: Volume<T>, M: Method>(
-    scene: &Scene<'a, T, V>,
-    method: &M,
-    tile: [i64; 3],
-) -> Held<'a, T> {
-    let (volume, grid, weigh) = (scene.volume, &scene.grid, method.weigh());
-    let cells = scene.cache.cells(volume, grid, weigh, tile);
-    let mut held = Held::new(volume, grid, tile, cells);
-    if let Some(threshold) = method.lasting_threshold()
-        && scene.skip_empty
-        && matches!(held.content, Content::Voxels(Some(_)))
-        && held.most > threshold
-    {
-        held.fine = scene.cache.fine(volume, grid, Question { weigh, threshold }, &held);
-    }
-    held
 }
 
 /// A ray in a brick.
@@ -288,7 +273,11 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
         let (scene, held) = (self.scene, self.held);
         let (at, look) = (relative(self.path.at(k), held.low), &scene.kernels.look);
         if let (Some(fine), true) = (&held.fine, scene.skip_empty) {
-            return look.scan(Cells::Fine(&fine.bits), at, self.stride, samples);
+            let mut found = look.scan(Cells::Fine(&fine.bits), at, self.stride, samples);
+            if matches!(held.content, Content::Group) {
+                found.inner = 0;
+            }
+            return found;
         }
         let (grid, threshold) = (&scene.grid, self.method.threshold(state));
         let cells = if scene.skip_empty {
@@ -330,8 +319,8 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
                 values = [*value; LANES];
                 test.mask(&values)
             }
-            // Neither has inner samples.
-            (None, Content::Voxels(None) | Content::Missing) => 0,
+            // None has inner samples.
+            (None, Content::Voxels(None) | Content::Group | Content::Missing) => 0,
         };
         self.take(begin, lanes, used, &values, passed, k, state)
     }

@@ -59,6 +59,8 @@ pub(crate) struct Cells {
 struct Known {
     cells: Option<Arc<Cells>>,
     fine: Option<Arc<Fine>>,
+    /// Of the group that begins with it.
+    group: Option<Arc<Fine>>,
 }
 
 type Shard = RwLock<HashMap<TileCoord, Known>>;
@@ -66,8 +68,8 @@ type Shard = RwLock<HashMap<TileCoord, Known>>;
 /// What is known of empty space. Keep one from picture to picture of one volume: as long as transfer function, mode and volume stay the same, nothing of it is
 /// worked out again.
 ///
-/// **Cost**: four bytes for each cell of the bricks that rays have met, and about one and a quarter bits for each voxel of those of them that were resident; up to 8 MiB for the volume. It forgets everything when that
-/// comes to more than 256 MiB.
+/// **Cost**: four bytes for each cell of the bricks that rays have met, and about one and a quarter bits for each voxel of those of them that were resident, as much again where
+/// they were resident together with all around them; up to 8 MiB for the volume. It forgets everything when that comes to more than 256 MiB.
 #[derive(Debug, Default)]
 pub struct SkipCache {
     key: Vec<u64>,
@@ -231,6 +233,20 @@ impl SkipCache {
         let fine = Arc::new(Fine::new(held, volume, grid, question)?);
         self.learnt.fetch_add(1, Ordering::Relaxed);
         self.keep(key, fine.bits.words(), |known| known.fine = Some(Arc::clone(&fine)));
+        Some(fine)
+    }
+
+    /// The voxels of the group that begins with a brick that matter, from the cache or worked out; all of it has to be resident.
+    pub(crate) fn group(
+        &self,
+        first: TileCoord,
+        work_out: impl FnOnce() -> Option<Fine>,
+    ) -> Option<Arc<Fine>> {
+        if let Some(fine) = self.known(first, |known| known.group.clone()) {
+            return Some(fine);
+        }
+        let fine = Arc::new(work_out()?);
+        self.keep(first, fine.bits.words(), |known| known.group = Some(Arc::clone(&fine)));
         Some(fine)
     }
 }

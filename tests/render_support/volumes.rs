@@ -57,17 +57,39 @@ pub(crate) struct Bricked<T> {
 impl<T: Scalar> Bricked<T> {
     /// Bricks in no order.
     pub(crate) fn new(voxels: &[T], extent: Extent, edge: u64, cell: u64) -> Self {
-        let mut bricked = Self::in_line(voxels, extent, edge, cell);
-        let (count, volume) = (bricked.places.len(), edge.pow(3) as usize);
-        let mut random = Random(7);
-        for i in (1..count).rev() {
-            bricked.places.swap(i, random.below(i + 1));
+        let bricked = Self::in_line(voxels, extent, edge, cell);
+        let (mut places, mut random) = (bricked.places.clone(), Random(7));
+        for i in (1..places.len()).rev() {
+            places.swap(i, random.below(i + 1));
         }
-        let in_line = bricked.all.clone();
-        for (i, &place) in bricked.places.iter().enumerate() {
-            bricked.all[place * volume..][..volume].copy_from_slice(&in_line[i * volume..][..volume]);
+        bricked.placed(places)
+    }
+
+    /// Bricks in pages of so many along each axis, as arrays have them.
+    pub(crate) fn in_pages(voxels: &[T], extent: Extent, edge: u64, cell: u64, page: [u64; 3]) -> Self {
+        let bricked = Self::in_line(voxels, extent, edge, cell);
+        let tiles = bricked.tiles.to_array();
+        let flat = |at: [u64; 3], of: [u64; 3]| at[0] + of[0] * (at[1] + of[1] * at[2]);
+        let place = |i: u64| {
+            let tile = [i % tiles[0], i / tiles[0] % tiles[1], i / tiles[0] / tiles[1]];
+            let pages = [0, 1, 2].map(|a| tiles[a].div_ceil(page[a]));
+            let first = flat([0, 1, 2].map(|a| tile[a] / page[a]), pages) * page.iter().product::<u64>();
+            (first + flat([0, 1, 2].map(|a| tile[a] % page[a]), page)) as usize
+        };
+        let places = (0..bricked.tile_count() as u64).map(place).collect();
+        bricked.placed(places)
+    }
+
+    /// The bricks moved to other places in memory.
+    fn placed(mut self, places: Vec<usize>) -> Self {
+        let volume = self.edge.pow(3) as usize;
+        let room = places.iter().max().map_or(0, |last| last + 1);
+        let mut all = vec![T::from_f64(77.0); room * volume];
+        for (i, &place) in places.iter().enumerate() {
+            all[place * volume..][..volume].copy_from_slice(self.voxels(i));
         }
-        bricked
+        (self.all, self.places) = (all, places);
+        self
     }
 
     /// Bricks that follow each other in memory as they do in the volume, so that all of it is flat memory.
@@ -117,6 +139,11 @@ impl<T: Scalar> Bricked<T> {
         let i = self.index(tile);
         self.there[i] = true;
         self.known[i] = true;
+    }
+
+    pub(crate) fn evict(&mut self, tile: TileCoord) {
+        let i = self.index(tile);
+        self.there[i] = false;
     }
 
     pub(crate) fn make_uniform(&mut self, tile: TileCoord) {

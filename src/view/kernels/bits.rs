@@ -20,7 +20,7 @@ pub(crate) struct Bits {
     pub(crate) last: [i32; 3],
     /// The brick's blocks that are within [`NEAR`] voxels of one that matters; none for a brick too large for it.
     pub(crate) blocks: Option<Blocks>,
-    /// Those within [`WIDE`], with one block more on every side of the brick.
+    /// Those within [`WIDE`], with one block more on every side of the brick; not for a group of bricks.
     pub(crate) around: Option<Blocks>,
 }
 
@@ -44,6 +44,37 @@ const SIDE: usize = 1 << BLOCK;
 impl Bits {
     /// For a brick of so many voxels, whose rows are padded to words. `None` where there are too many for the kernels, or none.
     pub(crate) fn new(voxels: Vec<u32>, sides: [usize; 3]) -> Option<Self> {
+        let bits = Self::alone(voxels, sides)?;
+        let around = Blocks::none(sides.map(|n| n + 2 * SIDE)).map(|mut around| {
+            let (padded, shape) = padded(&bits.voxels, sides);
+            around.take_voxels(&padded, shape, WIDE);
+            around
+        });
+        Some(Self { around, ..bits })
+    }
+
+    /// For a group with such sides, from bricks and where they begin: multiples of 32 along x, or all in one word.
+    pub(crate) fn joined<'b>(
+        bricks: impl Iterator<Item = ([usize; 3], &'b Self)>,
+        sides: [usize; 3],
+    ) -> Option<Self> {
+        let words = sides[0].div_ceil(32);
+        let mut voxels = vec![0; words * sides[1] * sides[2]];
+        for ([x, y, z], brick) in bricks {
+            let side = |a: usize| usize::try_from(brick.last[a]).map(|last| last + 1).ok();
+            let (rows, row_words) = (side(1)?, side(0)?.div_ceil(32));
+            for (i, row) in brick.voxels.chunks_exact(row_words).enumerate() {
+                let to = x / 32 + words * (y + i % rows + sides[1] * (z + i / rows));
+                for (word, bits) in voxels.get_mut(to..to + row_words)?.iter_mut().zip(row) {
+                    *word |= bits << (x % 32);
+                }
+            }
+        }
+        Self::alone(voxels, sides)
+    }
+
+    /// As [`Bits::new`], without what is around.
+    fn alone(voxels: Vec<u32>, sides: [usize; 3]) -> Option<Self> {
         let small = |n: usize| i32::try_from(n).ok();
         small(voxels.len()).filter(|&n| n > 0)?;
         let words = sides[0].div_ceil(32);
@@ -53,12 +84,7 @@ impl Bits {
             blocks.take_voxels(&voxels, [words, sides[1]], NEAR);
             blocks
         });
-        let around = Blocks::none(sides.map(|n| n + 2 * SIDE)).map(|mut around| {
-            let (padded, shape) = padded(&voxels, sides);
-            around.take_voxels(&padded, shape, WIDE);
-            around
-        });
-        Some(Self { voxels, stride, last, blocks, around })
+        Some(Self { voxels, stride, last, blocks, around: None })
     }
 
     /// How much is kept.
@@ -241,6 +267,20 @@ mod tests {
         volume.add_unknown([64, 0, 8], [32, 8, 8]);
         let set: Vec<_> = all([18, 6, 4]).filter(|&b| is_set(&volume, b)).collect();
         assert_eq!((set.len(), set[0], *set.last().unwrap()), (3 * 3 * 3, [15, 0, 1], [17, 2, 3]));
+    }
+
+    #[test]
+    fn joined_bricks_know_what_one_brick_would() {
+        for (edge, at) in [(8, [21, 3, 9]), (32, [70, 37, 33]), (16, [31, 16, 15]), (64, [64, 0, 0])] {
+            let sides = [75, 40, 50];
+            let origin = at.map(|v| v / edge * edge);
+            let part =
+                one([0, 1, 2].map(|a| edge.min(sides[a] - origin[a])), [0, 1, 2].map(|a| at[a] % edge));
+            let (joined, whole) =
+                (Bits::joined([(origin, &part)].into_iter(), sides).unwrap(), one(sides, at));
+            assert!(joined.voxels == whole.voxels && joined.last == whole.last, "{edge} {at:?}");
+            assert_eq!(joined.blocks.unwrap().words, whole.blocks.unwrap().words, "{edge} {at:?}");
+        }
     }
 
     #[test]

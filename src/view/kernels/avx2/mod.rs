@@ -13,7 +13,7 @@ use crate::voxel::Scalar;
 mod across;
 mod scan;
 
-use across::{Along, follow, word_of, words_of};
+use across::{Along, bytes_of, follow, word_of, words_of};
 use scan::{groups_near, scan, stride};
 
 /// Whether the machine has all that is used here.
@@ -307,9 +307,9 @@ macro_rules! kernels_of {
                 out: &mut Batch,
             ) -> u32 {
                 let lanes = widened(lanes);
-                let x = Along::new(first[0], step[0], lanes, v.axes[0]);
-                let y = Along::new(first[1], step[1], lanes, v.axes[1]);
-                let z = Along::new(first[2], step[2], lanes, v.axes[2]);
+                let x = Along::new(first[0], step[0], lanes, &v.axes[0]);
+                let y = Along::new(first[1], step[1], lanes, &v.axes[1]);
+                let z = Along::new(first[2], step[2], lanes, &v.axes[2]);
                 let ([x0, x1], [y0, y1]) =
                     ([x.place::<0>(), x.place::<1>()], [y.place::<0>(), y.place::<1>()]);
                 let [z0, z1] = [z.place::<0>(), z.place::<1>()];
@@ -333,9 +333,9 @@ macro_rules! kernels_of {
                 Samples { first, step, lanes }: Samples<'_>,
             ) -> [Batch; 3] {
                 let lanes = widened(lanes);
-                let x = Along::new(first[0], step[0], lanes, v.axes[0]);
-                let y = Along::new(first[1], step[1], lanes, v.axes[1]);
-                let z = Along::new(first[2], step[2], lanes, v.axes[2]);
+                let x = Along::new(first[0], step[0], lanes, &v.axes[0]);
+                let y = Along::new(first[1], step[1], lanes, &v.axes[1]);
+                let z = Along::new(first[2], step[2], lanes, &v.axes[2]);
                 let [x0, x1, x2, x3] = [x.place::<-1>(), x.place::<0>(), x.place::<1>(), x.place::<2>()];
                 let rows_y = [y.place::<-1>(), y.place::<0>(), y.place::<1>(), y.place::<2>()];
                 let rows_z = [z.place::<-1>(), z.place::<0>(), z.place::<1>(), z.place::<2>()];
@@ -366,8 +366,13 @@ macro_rules! kernels_of {
             #[inline]
             fn pair(v: &Around<'_, $t>, row: __m256i, [a, b]: [__m256i; 2], joined: bool) -> [__m256; 2] {
                 let (a, b) = (_mm256_add_epi32(row, a), _mm256_add_epi32(row, b));
-                if joined && size_of::<$t>() == 2 {
+                if joined && size_of::<$t>() == 1 {
                     // SAFETY: the callers above add up one place of each axis, and both voxels are there.
+                    let both = unsafe { bytes_of(v, a) };
+                    return [$first(both), $first(_mm256_srli_epi32::<8>(both))];
+                }
+                if joined && size_of::<$t>() == 2 {
+                    // SAFETY: as above.
                     let both = unsafe { words_of(v, a) };
                     return [$first(both), $first(_mm256_srli_epi32::<16>(both))];
                 }

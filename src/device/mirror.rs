@@ -1,0 +1,169 @@
+//! Owns the copy of an array's bits on the device, [`Mirror`]: which groups of 64 tiles changed is sent, nothing else. Knows planes and words, no residency policy.
+//!
+//! Bits are sent after everything that they vouch for: values and ranges. A kernel that runs meanwhile, in an older frame, sees each word as it was or as it is; both are true of
+//! memory that its frame keeps.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::backend::{Backend, CudaBackend};
+use crate::backend::cuda::{BlockTable, Collected, Store};
+use crate::cuda::{Event, Stream};
+use crate::engine::{ArrayShared, Engine};
+use crate::error::{BackendError, Error};
+use crate::layout::TileId;
+use crate::planes::{Planes, pack_range, unpack_range};
+use crate::sync::{AtomicU64, Ordering};
+
+use super::{GridView, block};
+
+/// Groups of 64 tiles in a block: as many words in it may be marked by kernels.
+const GROUPS: u64 = block::TILES / 64;
+
+/// The resident and the uniform word of a group.
+type Bits = [u64; 2];
+
+/// The copy of one array's bits.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    table: BlockTable,
+    /// What was sent, by group. Its lock orders views.
+    sent: Mutex<HashMap<u64, Bits>>,
+}
+
+/// What has to be sent.
+#[derive(Debug, Default)]
+struct Changes {
+    vouched_for: Vec<Store>,
+    bits: Vec<Store>,
+    sent: Vec<(u64, Bits)>,
+}
+
+impl Mirror {
+    /// The array's mirror, made now if there was none.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    pub(super) fn of(
+        engine: &Engine<CudaBackend>,
+        array: &ArrayShared<CudaBackend>,
+    ) -> Result<Arc<Self>, BackendError> {
+        if array.attached.get().is_none() {
+            let table =
+                BlockTable::new(engine.backend.device(), block::count(&array.layout), block::BYTES / 8, GROUPS)?;
+            let mirror = Self { table, sent: Mutex::default() };
+            // Should another thread have been faster, its mirror stands, and this one goes.
+            if array.attached.set(Arc::new(mirror)).is_ok() {
+                engine.watch(array);
+            }
+        }
+        let attached = array.attached.get().cloned().map(Arc::downcast::<Self>);
+        let missing = BackendError::WrongOwner { call: "view", what: "the array has no mirror" };
+        attached.and_then(Result::ok).ok_or(missing)
+    }
+
+    /// Brings the mirror up to date and has `stream` wait for that: what a kernel is given.
+    ///
+    /// # Errors
+    /// The driver's refusal; what could not be sent is sent the next time.
+    pub(super) fn view(
+        &self,
+        engine: &Engine<CudaBackend>,
+        array: &ArrayShared<CudaBackend>,
+        stream: &Stream,
+    ) -> Result<GridView, Error> {
+        let base = engine.backend.base_address(&array.reservation);
+        let voxel_bytes = usize::try_from(array.layout.voxel_bytes()).unwrap_or(usize::MAX);
+        let fill: &[u8] = bytemuck::cast_slice(array.planes.fill_words());
+        let fill = fill.get(..voxel_bytes).unwrap_or(fill);
+        let view = GridView::new(&array.layout, base, self.table.address(), fill, array.writable)?;
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = array.planes.take_changes();
+        if let Err(error) = self.send(&mut sent, &array.planes, &groups) {
+            array.planes.put_changes_back(groups);
+            return Err(error.into());
+        }
+        stream.wait_event(&self.table.changed()?)?;
+        Ok(view)
+    }
+
+    fn send(
+        &self,
+        sent: &mut HashMap<u64, Bits>,
+        planes: &Planes,
+        groups: &BTreeSet<u64>,
+    ) -> Result<(), BackendError> {
+        let mut changes = Changes::default();
+        for &group in groups {
+            changes.compare(planes, group, sent.get(&group).copied().unwrap_or_default());
+        }
+        self.table.store(&changes.vouched_for)?;
+        self.table.store(&changes.bits)?;
+        sent.extend(changes.sent);
+        Ok(())
+    }
+
+    /// Begins to collect which tiles kernels wrote, once the events have come.
+    ///
+    /// # Errors
+    /// The driver's refusal.
+    pub(super) fn collect(&self, after: &[Event]) -> Result<Collected, BackendError> {
+        self.table.collect(after)
+    }
+
+    /// The tiles that were written, and whether these are all; `None` while the look is under way.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub(super) fn collected(
+        &self,
+        collected: &mut Collected,
+    ) -> Result<Option<(Vec<TileId>, bool)>, BackendError> {
+        let Some((groups, complete)) = self.table.collected(collected)? else { return Ok(None) };
+        let tile = |group: u64, bit| TileId((group << 6) + bit);
+        let tiles = groups.into_iter().flat_map(|[group, bits]| {
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| tile(group, bit))
+        });
+        Ok(Some((tiles.collect(), complete)))
+    }
+}
+
+impl Changes {
+    /// Notes what of a group is not as it was sent.
+    fn compare(&mut self, planes: &Planes, group: u64, before: Bits) {
+        let first = TileId(group << 6);
+        let load = |word: &AtomicU64| word.load(Ordering::Acquire);
+        let resident = load(planes.resident_word(first));
+        let uniform = load(planes.uniform_word(first)) & !resident;
+        let now = [resident, uniform];
+        if before == now {
+            return;
+        }
+        let number = block::of(first);
+        let store = |bytes: u64, value| Store { block: number, word: bytes / 8, value };
+        for tile in (first.0..first.0 + 64).map(TileId) {
+            let bit = tile.0 & 63;
+            if (uniform & !before[1]) >> bit & 1 == 1 {
+                self.vouched_for.push(store(block::value_bytes(tile), planes.uniform_words(tile)[0]));
+            }
+            if (resident & !before[0]) >> bit & 1 == 1
+                && let Some(value) = tile_range(planes, tile)
+            {
+                self.vouched_for.push(store(block::range_bytes(tile), value));
+            }
+        }
+        self.bits.push(store(block::group_word_bytes(first, block::RESIDENT_WORD), resident));
+        self.bits.push(store(block::group_word_bytes(first, block::UNIFORM_WORD), uniform));
+        self.sent.push((group, now));
+    }
+}
+
+/// The smallest and largest value of a resident tile, as the mirror keeps them, if they are known.
+fn tile_range(planes: &Planes, tile: TileId) -> Option<u64> {
+    let mut hull = (f32::INFINITY, f32::NEG_INFINITY);
+    for word in planes.range_words(tile)? {
+        let (min, max) = unpack_range(word.load(Ordering::Relaxed))?;
+        hull = (hull.0.min(min), hull.1.max(max));
+    }
+    Some(pack_range(hull))
+}

@@ -1,0 +1,41 @@
+//! Owns what kernels see of arrays: [`DeviceFrame`], within which a [`GridView`] of an array is valid, and the mirror of its bits on the device.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `frame` | when kernels may read: from a view until the work on its stream is done |
+//! | `mirror` | the copy of an array's bits on the device |
+//! | `grid_view` | what a kernel is given, by value |
+//! | `block` | the layout of the mirror's blocks, to which it points |
+//!
+//! The other half is `assets/kernels/vastgrid.cuh`, also as [`crate::cuda::kernels::VASTGRID_CUH`]: the same struct in C, and the functions that read an array through it.
+//!
+//! # The protocol
+//!
+//! ```text
+//! let frame = pool.device_frame();        nothing that is resident from here on goes
+//! array.request(&tiles)?;                 what the kernel needs
+//! let view = frame.view(&array, &stream)?;   the mirror is brought up to date, in the stream's order
+//! launch(.., view, ..)                    on that stream
+//! drop(frame);                            memory stays until the stream has come so far; nobody waits here
+//! ```
+
+use crate::backend::CudaBackend;
+use crate::pool::Pool;
+
+pub mod block;
+mod frame;
+mod grid_view;
+mod mirror;
+
+pub use frame::DeviceFrame;
+pub use grid_view::{GridAxis, GridView};
+
+impl Pool<CudaBackend> {
+    /// Opens a frame for kernels: until it is dropped, and the work is done that was put on the streams of its views, memory that they may read is not unmapped.
+    ///
+    /// **Cost**: tens of nanoseconds.
+    #[must_use]
+    pub fn device_frame(&self) -> DeviceFrame<'_> {
+        DeviceFrame::new(self)
+    }
+}
