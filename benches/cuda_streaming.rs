@@ -19,8 +19,8 @@ use common::{SplitMix, median};
 use rayon::prelude::*;
 use vastgrid::cuda::{Device, DeviceBuffer, Event, PinnedBuffer, Stream};
 use vastgrid::{
-    CudaBackend, Error, Extent, Layout, Pool, PoolConfig, Prepared, Region, SourceError, SparseArray3D, TileCoord,
-    TileSource,
+    CudaBackend, Error, Extent, Layout, Pool, PoolConfig, Prepared, Region, SourceError, SparseArray3D,
+    TileCoord, TileSource,
 };
 
 const BUDGET: u64 = 4 << 30;
@@ -112,7 +112,8 @@ impl Stream1 {
     fn new(source: &Source, page_bytes: Option<u64>) -> Result<Self, Error> {
         let config = PoolConfig { budget_bytes: BUDGET, ..PoolConfig::default() };
         let pool = Pool::with_config(CudaBackend::open(0)?, config)?;
-        let mut builder = SparseArray3D::builder(&pool, source.clone()).tile(tile_shape(source.tile_bytes as u64));
+        let mut builder =
+            SparseArray3D::builder(&pool, source.clone()).tile(tile_shape(source.tile_bytes as u64));
         if let Some(bytes) = page_bytes {
             builder = builder.page_bytes(bytes);
         }
@@ -273,7 +274,8 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         .into_par_iter()
         .map(|seed| {
             let mut random = SplitMix(seed);
-            let smooth = |i: usize, noise: u64| ((i / 64) as u16 & 0xfff0 | (noise & 15) as u16).to_le_bytes();
+            let smooth =
+                |i: usize, noise: u64| ((i / 64) as u16 & 0xfff0 | (noise & 15) as u16).to_le_bytes();
             let voxels: Vec<u8> = (0..tile_bytes / 2).flat_map(|i| smooth(i, random.next())).collect();
             let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(&voxels).unwrap();
@@ -298,7 +300,11 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         }
         array.verify(&source)?;
         let rate = |seconds: &mut Vec<f64>| bytes as f64 / median(seconds) / 1e9;
-        println!("{name}: all cores alone {:.2} GB/s, bus {:.2} GB/s", rate(&mut decoding), rate(&mut copying));
+        println!(
+            "{name}: all cores alone {:.2} GB/s, bus {:.2} GB/s",
+            rate(&mut decoding),
+            rate(&mut copying)
+        );
         print(&format!("{name}, tiles of 1 MiB, default pages"), &mut ours, &mut theirs, bytes, 0.85);
     }
     Ok(())

@@ -35,14 +35,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let pool = Pool::new(backend, 8 << 30)?;
     let array = SparseArray3D::builder(&pool, Procedural::new(EXTENT, value)).build()?;
-    println!("{} GiB reserved at {:#x}, {array:?}", array.layout().reserved_bytes() >> 30, array.base_address());
+    println!(
+        "{} GiB reserved at {:#x}, {array:?}",
+        array.layout().reserved_bytes() >> 30,
+        array.base_address()
+    );
 
     let (start, mut sum, slabs) = (Instant::now(), 0u64, (EXTENT.z / SLAB * parts.min(32) / 32).max(1));
     for slab in 0..slabs {
         let region = Region::new(Coord::new(0, 0, slab * SLAB), Extent::new(EXTENT.x, EXTENT.y, SLAB));
         sum += sum_of(&pool, &array, region, &stream, (&reduce, &fold))?;
         let bytes = ((slab + 1) * SLAB * EXTENT.x * EXTENT.y * 2) as f64;
-        println!("{slab:3}: {:6.1} GiB, {:.1} GB/s", bytes / (1u64 << 30) as f64, bytes / start.elapsed().as_secs_f64() / 1e9);
+        println!(
+            "{slab:3}: {:6.1} GiB, {:.1} GB/s",
+            bytes / (1u64 << 30) as f64,
+            bytes / start.elapsed().as_secs_f64() / 1e9
+        );
     }
 
     let plane = |z: u64| -> u64 {
@@ -84,6 +92,10 @@ fn sum_of(
     }
     frame.end()?;
     let mut result = [0u64; 4];
-    results.copy_to_host_at(stream, u64::from(count) * RESULT_BYTES, bytemuck::cast_slice_mut(&mut result))?;
+    results.copy_to_host_at(
+        stream,
+        u64::from(count) * RESULT_BYTES,
+        bytemuck::cast_slice_mut(&mut result),
+    )?;
     Ok(result[0])
 }
