@@ -99,6 +99,32 @@ pub enum LayoutError {
         /// The size of the shape given.
         shape_bytes: u64,
     },
+    /// The array cannot be shown to kernels, whose positions and offsets are 32 bits.
+    #[error(
+        "extent {extent} in tiles of {tile} voxels and pages of {page} tiles is beyond kernels: sides up to {max_side_voxels} voxels, tiles up to {max_tile_bytes} bytes and pages below 2^32 tiles along an axis"
+    )]
+    BeyondKernels {
+        /// Size of the array in voxels.
+        extent: Extent,
+        /// Shape of a tile in voxels.
+        tile: Extent,
+        /// Shape of a page in tiles.
+        page: Extent,
+        /// The longest side.
+        max_side_voxels: u64,
+        /// The largest tile.
+        max_tile_bytes: u64,
+    },
+    /// The fill value cannot be shown to kernels.
+    #[error(
+        "a fill value of {fill_bytes} bytes for voxels of {voxel_bytes}: kernels need one of the voxel's size that is at most 8 bytes, or repeats its first 8"
+    )]
+    FillOfKernels {
+        /// Size of the fill value.
+        fill_bytes: usize,
+        /// Size of a voxel.
+        voxel_bytes: u64,
+    },
 }
 
 /// Memory that could not be had, moved or given back.
@@ -137,6 +163,20 @@ pub enum BackendError {
         page_bytes: u64,
         /// The most that it reserves.
         max_bytes: u64,
+    },
+    /// Nothing was asked for: a size of zero.
+    #[error("{call}: a size of zero bytes")]
+    ZeroSize {
+        /// The call.
+        call: &'static str,
+    },
+    /// An alignment that no address can have.
+    #[error("{call}: an alignment of {align_bytes} bytes: must be a power of two")]
+    Alignment {
+        /// The call.
+        call: &'static str,
+        /// The alignment asked for.
+        align_bytes: u64,
     },
     /// An offset or size is no multiple of what the backend maps.
     #[error("{call}: offset {offset_bytes} and size {bytes} must be multiples of {granularity_bytes}")]

@@ -66,6 +66,8 @@
 //!
 //! **Look at it**: [`render`] casts rays through what is resident and says what it lacked, or through everything, under any budget.
 //!
+//! **Build something else of the same parts**: [`vmm`] reserves addresses, makes memory and maps one into the other, and has a buffer that grows in place.
+//!
 //! # Words
 //!
 //! | word | meaning | others call it |
@@ -110,6 +112,7 @@ mod readme {}
 
 mod array;
 pub mod backend;
+pub mod device;
 mod engine;
 mod error;
 mod geometry;
@@ -129,7 +132,8 @@ mod view;
 mod voxel;
 
 pub use array::{ArrayBuilder, Pins, SparseArray3D};
-pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda};
+pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda, vmm};
+pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};
 pub use error::{BackendError, Error, LayoutError, ResidencyError, SourceError};
 pub use geometry::{Coord, Extent, Region};

@@ -90,6 +90,11 @@ const TABLE: &[(&str, &[&str])] = &[
         "pyramid",
         &["error", "geometry", "voxel", "layout", "stats", "source", "backend", "view", "pool", "array"],
     ),
+    // Arrays as kernels see them.
+    (
+        "device",
+        &["error", "geometry", "voxel", "layout", "sync", "backend", "planes", "engine", "pool", "array"],
+    ),
     // Sees what users see.
     (
         "render",

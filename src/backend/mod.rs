@@ -27,6 +27,7 @@ mod faulty;
 mod host;
 mod model;
 mod notes;
+pub mod vmm;
 mod zeroed;
 
 pub use calls::{CallCounts, CallLog, CallPrice, CallPrices, CallRecord, CallRecorder};

@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend::{Backend, CudaBackend};
 use crate::backend::cuda::{BlockTable, Collected, Store};
+use crate::backend::{Backend, CudaBackend};
 use crate::cuda::{Event, Stream};
 use crate::engine::{ArrayShared, Engine};
 use crate::error::{BackendError, Error};
@@ -49,8 +49,12 @@ impl Mirror {
         array: &ArrayShared<CudaBackend>,
     ) -> Result<Arc<Self>, BackendError> {
         if array.attached.get().is_none() {
-            let table =
-                BlockTable::new(engine.backend.device(), block::count(&array.layout), block::BYTES / 8, GROUPS)?;
+            let table = BlockTable::new(
+                engine.backend.device(),
+                block::count(&array.layout),
+                block::BYTES / 8,
+                GROUPS,
+            )?;
             let mirror = Self { table, sent: Mutex::default() };
             // Should another thread have been faster, its mirror stands, and this one goes.
             if array.attached.set(Arc::new(mirror)).is_ok() {

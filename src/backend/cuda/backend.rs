@@ -167,11 +167,16 @@ impl Shared {
         Ok(Source::Heap(heap.into_boxed_slice()))
     }
 
-    /// Does what may fail because a range is in use; and if it is, once more after finding out which copies are done: nobody may have asked yet.
-    fn unless_busy<T>(&self, call: impl Fn() -> Result<T, BackendError>) -> Result<T, BackendError> {
+    /// Does what may fail because a range is in use; and if it is, once more after finding out which copies are done, and waiting for those that nobody else will ask for.
+    fn unless_busy<T>(
+        &self,
+        inner: &Inner,
+        call: impl Fn() -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
         match call() {
             Err(BackendError::Busy { .. }) if self.copies.in_flight() > 0 => {
                 self.copies.reap_all()?;
+                self.copies.settle(inner.number, false);
                 call()
             }
             outcome => outcome,
@@ -271,18 +276,20 @@ impl Backend for CudaBackend {
         access: Access,
     ) -> Result<(), BackendError> {
         self.check_owner("set_access", reservation)?;
-        self.shared.unless_busy(|| reservation.inner.set_access(&range, access))
+        self.shared.unless_busy(&reservation.inner, || reservation.inner.set_access(&range, access))
     }
 
     fn unmap(&self, reservation: &CudaReservation, offset_bytes: u64) -> Result<CudaPage, BackendError> {
         self.check_owner("unmap", reservation)?;
-        let physical = self.shared.unless_busy(|| reservation.inner.unmap(offset_bytes))?;
+        let physical =
+            self.shared.unless_busy(&reservation.inner, || reservation.inner.unmap(offset_bytes))?;
         Ok(CudaPage { physical, owner: self.shared.number })
     }
 
     fn stage(&self, reservation: &CudaReservation, range: Range<u64>) -> Result<CudaStaging, BackendError> {
         self.check_owner("stage", reservation)?;
-        let writing = self.shared.unless_busy(|| reservation.inner.begin_write(range.clone()))?;
+        let writing =
+            self.shared.unless_busy(&reservation.inner, || reservation.inner.begin_write(range.clone()))?;
         let source = self.shared.buffer(writing.bytes())?;
         Ok(CudaStaging { writing, source })
     }
@@ -298,7 +305,7 @@ impl Backend for CudaBackend {
             let what = "the staging memory is of another reservation";
             return Err(BackendError::WrongOwner { call: "submit", what });
         }
-        let flight = self.shared.copies.begin(writing, source)?;
+        let flight = self.shared.copies.add(writing, source)?;
         Ok(CudaTicket { flight, owner: self.shared.number })
     }
 
@@ -315,7 +322,8 @@ impl Backend for CudaBackend {
         if length != range.end.saturating_sub(range.start) {
             return Err(BackendError::CutsMapping { call, offset_bytes, bytes: length });
         }
-        let writing = self.shared.unless_busy(|| reservation.inner.begin_write(range.clone()))?;
+        let writing =
+            self.shared.unless_busy(&reservation.inner, || reservation.inner.begin_write(range.clone()))?;
         let source = if self.shared.device.is_pinned(from)? {
             Source::Prepared(bytes)
         } else {
@@ -323,8 +331,13 @@ impl Backend for CudaBackend {
             source.copy_from(from);
             source
         };
-        let flight = self.shared.copies.begin(writing, source)?;
+        let flight = self.shared.copies.add(writing, source)?;
         Ok(CudaTicket { flight, owner: self.shared.number })
+    }
+
+    fn flush(&self) -> Result<(), BackendError> {
+        self.shared.copies.flush();
+        Ok(())
     }
 
     fn available_bytes(&self) -> Result<Option<u64>, BackendError> {
@@ -350,7 +363,7 @@ impl Backend for CudaBackend {
         self.check_owner("read", reservation)?;
         let inner = &reservation.inner;
         let range = offset_bytes..offset_bytes.saturating_add(out.len() as u64);
-        let pieces = self.shared.unless_busy(|| {
+        let pieces = self.shared.unless_busy(inner, || {
             let mut books = inner.books();
             books.begin_read(&range)?;
             Ok(books.pieces(&range))

@@ -58,7 +58,8 @@ pub(crate) struct BlockTable {
 #[derive(Debug)]
 struct State {
     table: DeviceBuffer,
-    zero: DeviceBuffer,
+    /// What entries of blocks point at that are not in use.
+    _zero: DeviceBuffer,
     arenas: Vec<DeviceBuffer>,
     left_in_arena: u64,
     in_use: BTreeMap<u64, u64>,
@@ -88,7 +89,7 @@ impl BlockTable {
         let buffer = PinnedBuffer::new(device, STORES * PAIR_BYTES)?;
         let state = State {
             table,
-            zero,
+            _zero: zero,
             arenas: Vec::new(),
             left_in_arena: 0,
             in_use: BTreeMap::new(),

@@ -2,8 +2,9 @@
 
 use std::ffi::c_void;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use super::device::Device;
 use super::driver::About;
@@ -88,6 +89,33 @@ impl DeviceBuffer {
         stream.copy_out(self.address + offset_bytes, to)
     }
 
+    /// Begins a copy from page-locked memory and returns at once: what comes later on the stream sees it.
+    ///
+    /// # Errors
+    /// As [`DeviceBuffer::copy_from_host`]; [`BackendError::OutOfRange`] also for a range outside `from`.
+    ///
+    /// # Safety
+    /// `from` lives, and nobody writes to the range, until the stream has come so far.
+    pub unsafe fn begin_copy_from_pinned(
+        &self,
+        stream: &Stream,
+        offset_bytes: u64,
+        from: &PinnedBuffer,
+        range: Range<usize>,
+    ) -> Result<(), BackendError> {
+        let bytes = range.len() as u64;
+        let Some(source) = from.get(range.clone()) else {
+            let (offset_bytes, reserved_bytes) = (range.start as u64, from.len() as u64);
+            let call = "begin_copy_from_pinned";
+            return Err(BackendError::OutOfRange { call, offset_bytes, bytes, reserved_bytes });
+        };
+        self.check("begin_copy_from_pinned", stream, offset_bytes, bytes)?;
+        // SAFETY: a part of page-locked memory, which stays as it is for as long as the caller promises.
+        unsafe {
+            stream.begin_copy_in(self.address + offset_bytes, source.as_ptr(), About { offset_bytes, bytes })
+        }
+    }
+
     /// Sets every byte of it, on a stream: what comes later on the stream sees it.
     ///
     /// # Errors
@@ -161,6 +189,13 @@ impl PinnedBuffer {
         Ok(Self { device: device.clone(), memory, bytes, device_address })
     }
 
+    /// A part of it that keeps the whole: a tile's bytes, say, for a source that has them ready ([`Prepared`](crate::Prepared)). `None` where there is no such part.
+    #[must_use]
+    pub fn part(self: &Arc<Self>, range: Range<usize>) -> Option<PinnedPart> {
+        self.get(range.clone())?;
+        Some(PinnedPart { buffer: self.clone(), range })
+    }
+
     /// Where kernels find it. Whoever lets one write there sees to it that nobody looks at the slice meanwhile.
     #[must_use]
     pub fn device_address(&self) -> u64 {
@@ -199,6 +234,19 @@ impl fmt::Debug for PinnedBuffer {
     /// The size only: nobody wants to see so many bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PinnedBuffer").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// A part of a [`PinnedBuffer`], which it keeps. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct PinnedPart {
+    buffer: Arc<PinnedBuffer>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for PinnedPart {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.get(self.range.clone()).unwrap_or_default()
     }
 }
 

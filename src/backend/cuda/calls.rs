@@ -8,10 +8,11 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
 
 use super::driver::{About, Driver};
+use super::stream::Copy;
 use super::sys::{
-    CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAccessDesc, CUmemAllocationProp, CUmemHandle,
-    CUmodule, CUresult, CUstream, HOST_ALLOC_PORTABLE_MAPPED, MEMORY_TYPE_HOST, POINTER_MEMORY_TYPE,
-    STREAM_NON_BLOCKING, code,
+    COPY_IN_STREAM_ORDER, CUcontext, CUdevice, CUdeviceptr, CUevent, CUfunction, CUmemAccessDesc,
+    CUmemAllocationProp, CUmemHandle, CUmemLocation, CUmemcpyAttributes, CUmodule, CUresult, CUsize,
+    CUstream, HOST_ALLOC_PORTABLE_MAPPED, MEMORY_TYPE_HOST, POINTER_MEMORY_TYPE, STREAM_NON_BLOCKING, code,
 };
 use crate::error::BackendError;
 
@@ -234,6 +235,59 @@ impl Driver {
     ) -> Result<()> {
         let code = call!(self.memcpy_htod_async(to, from.cast::<c_void>(), about.bytes, stream));
         self.check("cuMemcpyHtoDAsync", code, about)
+    }
+
+    /// Whether several copies can go in one call.
+    pub(super) fn copies_together(&self) -> bool {
+        self.symbols.memcpy_batch_async.is_some() || self.symbols.memcpy_batch_async_12.is_some()
+    }
+
+    /// `cuMemcpyBatchAsync`, in the form of CUDA 13 or of CUDA 12.8.
+    ///
+    /// # Safety
+    /// As [`Driver::copy_in`], for each copy; also where this fails, since some may have been begun.
+    pub(super) unsafe fn copy_in_together(&self, copies: &[Copy], stream: CUstream) -> Result<()> {
+        let to: Vec<CUdeviceptr> = copies.iter().map(|copy| copy.to).collect();
+        let from: Vec<CUdeviceptr> =
+            copies.iter().map(|copy| copy.from.expose_provenance() as CUdeviceptr).collect();
+        let sizes: Vec<CUsize> = copies.iter().map(|copy| copy.bytes as CUsize).collect();
+        let anywhere = CUmemLocation { kind: 0, id: 0 };
+        let attributes = CUmemcpyAttributes {
+            source_access_order: COPY_IN_STREAM_ORDER,
+            source_location_hint: anywhere,
+            destination_location_hint: anywhere,
+            flags: 0,
+        };
+        // The attributes are those of all copies from the first on.
+        let first: CUsize = 0;
+        let (count, mut failed) = (copies.len() as CUsize, CUsize::MAX);
+        let (to, from, sizes) = (to.as_ptr(), from.as_ptr(), sizes.as_ptr());
+        let code = match (self.symbols.memcpy_batch_async, self.symbols.memcpy_batch_async_12) {
+            // SAFETY: arrays of `count` copies and one of attributes, all of them live; each copy is what the caller promises.
+            (Some(call), _) => unsafe {
+                call(to, from, sizes, count, &raw const attributes, &raw const first, 1, stream)
+            },
+            // SAFETY: as above, and a place for the number of the copy that fails.
+            (None, Some(call)) => unsafe {
+                call(
+                    to,
+                    from,
+                    sizes,
+                    count,
+                    &raw const attributes,
+                    &raw const first,
+                    1,
+                    &raw mut failed,
+                    stream,
+                )
+            },
+            (None, None) => {
+                return Err(BackendError::NoSymbol { library: "libcuda.so.1", symbol: "cuMemcpyBatchAsync" });
+            }
+        };
+        let bytes = copies.iter().map(|copy| copy.bytes as u64).sum();
+        let about = About { offset_bytes: copies.first().map_or(0, |copy| copy.offset_bytes), bytes };
+        self.check("cuMemcpyBatchAsync", code, about)
     }
 
     /// `cuMemcpyDtoHAsync`.

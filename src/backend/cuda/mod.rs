@@ -7,6 +7,9 @@
 //! | `device`, `stream`, `module` | [`Device`], [`Stream`] and [`Event`], [`Module`] and [`Function`] |
 //! | `buffers` | [`DeviceBuffer`], [`PinnedBuffer`] |
 //! | `memory` | addresses, physical memory, and mappings |
+//! | `backend`, `reservation`, `staging`, `copies` | [`CudaBackend`] |
+//! | `block_table` | words that the host changes and kernels read |
+//! | `ptx`, `nvrtc` | the kernels that ship with the crate; the run-time compiler, where there is one |
 //! | `backend` | [`CudaBackend`] |
 //! | `reservation` | what that hands out, and who writes or reads what |
 //! | `staging`, `copies` | page-locked memory for tiles on their way; copies, and when they are done |
@@ -30,6 +33,8 @@
 //! [`Device::from_raw_context`] and [`Stream::from_raw`] take those of others; `as_raw` methods hand ours out.
 
 mod backend;
+#[expect(unsafe_code, reason = "launches kernels on memory that it owns")]
+mod block_table;
 #[expect(unsafe_code, reason = "owns memory that the driver gave")]
 mod buffers;
 #[expect(unsafe_code, reason = "calls the driver")]
@@ -43,6 +48,8 @@ mod driver;
 pub(in crate::backend) mod memory;
 #[expect(unsafe_code, reason = "launches kernels")]
 mod module;
+mod nvrtc;
+mod ptx;
 mod reservation;
 #[expect(unsafe_code, reason = "hands out page-locked memory piece by piece")]
 mod staging;
@@ -52,8 +59,16 @@ mod stream;
 mod sys;
 
 pub use backend::{CudaBackend, CudaConfig};
-pub use buffers::{DeviceBuffer, PinnedBuffer};
+pub use buffers::{DeviceBuffer, PinnedBuffer, PinnedPart};
 pub use device::Device;
 pub use module::{Arg, Function, Module};
+pub use nvrtc::compile;
 pub use reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket};
 pub use stream::{Event, Stream};
+
+pub(crate) use block_table::{BlockTable, Collected, Store};
+
+/// The kernels that ship with the crate, as PTX that drivers for CUDA 12.4 and later load on any device of compute capability 7.5 or later, and the header that users' kernels include.
+pub mod kernels {
+    pub use super::ptx::{CHECK, MIRROR, REDUCE, SAMPLE, VASTGRID_CUH};
+}

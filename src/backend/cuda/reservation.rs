@@ -36,14 +36,14 @@ pub struct CudaReservation {
 
 impl Drop for CudaReservation {
     fn drop(&mut self) {
-        self.shared.copies.settle(self.inner.number);
+        self.shared.copies.settle(self.inner.number, true);
     }
 }
 
 /// What a reservation shares with whatever is on its way to it: it lives until both are gone.
 #[derive(Debug)]
 pub(super) struct Inner {
-    number: u64,
+    pub(super) number: u64,
     /// Before the addresses: mappings go first.
     books: Mutex<Books<Mapping<Physical>>>,
     pub(super) reserved: Arc<Reserved>,
@@ -195,10 +195,16 @@ impl Staging for CudaStaging {
     }
 }
 
-/// Stands for a copy to the device. Dropping it leaves the copy on its way: the range stays in use until that is done.
+/// Stands for a copy to the device. Dropping it leaves the copy on its way: the range stays in use until that is done, and whoever wants the range before waits for it.
 #[derive(Debug)]
 pub struct CudaTicket {
     pub(super) flight: Arc<Flight>,
     /// Number of the backend that made it.
     pub(super) owner: u64,
+}
+
+impl Drop for CudaTicket {
+    fn drop(&mut self) {
+        self.flight.forget();
+    }
 }

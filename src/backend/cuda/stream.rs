@@ -8,6 +8,16 @@ use super::driver::About;
 use super::sys::{CUdeviceptr, CUevent, CUstream, EVENT_BLOCKING_SYNC, EVENT_TIMED, EVENT_UNTIMED};
 use crate::error::BackendError;
 
+/// One of several copies to the device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copy {
+    pub(super) to: CUdeviceptr,
+    pub(super) from: *const u8,
+    pub(super) bytes: usize,
+    /// Where in the reservation, for errors.
+    pub(super) offset_bytes: u64,
+}
+
 /// A queue of work for the device: what is on it runs in order, and beside what is on other streams. Has no ties to the default stream.
 ///
 /// Dropping it waits for nothing: what was put on it still runs.
@@ -98,6 +108,24 @@ impl Stream {
         let _current = self.device.enter()?;
         // SAFETY: as the caller promises.
         unsafe { self.device.driver().copy_in(to, from, self.raw, about) }
+    }
+
+    /// Begins copies from host memory to addresses of the device, in one call where the driver can.
+    ///
+    /// # Safety
+    /// For each of them as for [`Stream::begin_copy_in`]; if this fails, until the stream has come so far.
+    pub(super) unsafe fn begin_copies_in(&self, copies: &[Copy]) -> Result<(), BackendError> {
+        let _current = self.device.enter()?;
+        if copies.len() > 1 && self.device.driver().copies_together() {
+            // SAFETY: as the caller promises.
+            return unsafe { self.device.driver().copy_in_together(copies, self.raw) };
+        }
+        for copy in copies {
+            let about = About { offset_bytes: copy.offset_bytes, bytes: copy.bytes as u64 };
+            // SAFETY: as the caller promises.
+            unsafe { self.device.driver().copy_in(copy.to, copy.from, self.raw, about) }?;
+        }
+        Ok(())
     }
 
     /// Copies from host memory to an address of the device, and waits for it.

@@ -80,7 +80,22 @@ pub(in crate::backend) struct CUmemAccessDesc {
     pub(in crate::backend) flags: c_int,
 }
 
+/// `CUmemcpyAttributes`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(in crate::backend) struct CUmemcpyAttributes {
+    pub(in crate::backend) source_access_order: c_int,
+    pub(in crate::backend) source_location_hint: CUmemLocation,
+    pub(in crate::backend) destination_location_hint: CUmemLocation,
+    pub(in crate::backend) flags: c_uint,
+}
+
 const _: () = {
+    assert!(size_of::<CUmemcpyAttributes>() == 24 && align_of::<CUmemcpyAttributes>() == 4);
+    assert!(std::mem::offset_of!(CUmemcpyAttributes, source_access_order) == 0);
+    assert!(std::mem::offset_of!(CUmemcpyAttributes, source_location_hint) == 4);
+    assert!(std::mem::offset_of!(CUmemcpyAttributes, destination_location_hint) == 12);
+    assert!(std::mem::offset_of!(CUmemcpyAttributes, flags) == 20);
     assert!(size_of::<usize>() == 8 && size_of::<CUsize>() == size_of::<usize>());
     assert!(size_of::<CUcontext>() == size_of::<*mut c_void>());
     assert!(align_of::<CUcontext>() == align_of::<*mut c_void>());
@@ -113,6 +128,8 @@ pub(in crate::backend) mod code {
     pub(in crate::backend) const NOT_READY: CUresult = 600;
 }
 
+/// `CU_MEMCPY_SRC_ACCESS_ORDER_STREAM`: the source is read when the stream comes to it.
+pub(in crate::backend) const COPY_IN_STREAM_ORDER: c_int = 1;
 /// `CUmemAllocationType`: the only one.
 pub(in crate::backend) const ALLOCATION_PINNED: c_int = 1;
 /// `CUmemLocationType`.
@@ -250,5 +267,12 @@ symbols! {
     }
     optional {
         device_get_uuid = "cuDeviceGetUuid_v2"(*mut [u8; 16], CUdevice);
+        // CUDA 13's, and CUDA 12.8's, which says besides which copy failed.
+        memcpy_batch_async = "cuMemcpyBatchAsync_v2"(
+            *const CUdeviceptr, *const CUdeviceptr, *const CUsize, CUsize, *const CUmemcpyAttributes, *const CUsize, CUsize, CUstream,
+        );
+        memcpy_batch_async_12 = "cuMemcpyBatchAsync"(
+            *const CUdeviceptr, *const CUdeviceptr, *const CUsize, CUsize, *const CUmemcpyAttributes, *const CUsize, CUsize, *mut CUsize, CUstream,
+        );
     }
 }

@@ -12,7 +12,7 @@ static HELD: AtomicU64 = AtomicU64::new(0);
 
 /// The mappings that one backend may hold.
 #[derive(Debug)]
-pub(super) struct Mappings {
+pub(in crate::backend) struct Mappings {
     own: AtomicU64,
     own_limit: u64,
     process_limit: u64,
@@ -20,7 +20,7 @@ pub(super) struct Mappings {
 
 impl Mappings {
     /// At most `own_limit` for this backend, and for all of the process' together all but `headroom` of what the system allows.
-    pub(super) fn new(own_limit: Option<u64>, headroom: Option<u64>) -> Arc<Self> {
+    pub(in crate::backend) fn new(own_limit: Option<u64>, headroom: Option<u64>) -> Arc<Self> {
         let most = sys::max_map_count();
         let process_limit = most.saturating_sub(headroom.unwrap_or(most / 2));
         let own_limit = own_limit.unwrap_or(process_limit).min(process_limit);
@@ -42,7 +42,11 @@ impl Mappings {
     ///
     /// # Errors
     /// [`BackendError::TooManyMappings`].
-    pub(super) fn take(self: &Arc<Self>, call: &'static str, count: u64) -> Result<Taken, BackendError> {
+    pub(in crate::backend) fn take(
+        self: &Arc<Self>,
+        call: &'static str,
+        count: u64,
+    ) -> Result<Taken, BackendError> {
         let add = |of: &AtomicU64, limit: u64| {
             of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 held.checked_add(count).filter(|sum| *sum <= limit)
@@ -60,7 +64,7 @@ impl Mappings {
 
 /// Mappings that are held until this is dropped.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(in crate::backend) struct Taken {
     from: Arc<Mappings>,
     count: u64,
 }

@@ -27,13 +27,13 @@ use super::{Access, Backend, BackendCaps, HostAddressable, Refused, ReserveSpec}
 use crate::error::BackendError;
 use crate::layout::MAX_RESERVED_BYTES;
 
-mod mappings;
+pub(super) mod mappings;
 #[expect(unsafe_code, reason = "moves memory that nobody uses")]
 mod memory;
 #[expect(unsafe_code, reason = "hands out mapped memory as slices")]
 mod reservation;
 #[expect(unsafe_code, reason = "the boundary to the system")]
-mod sys;
+pub(super) mod sys;
 
 pub use reservation::{HostPage, HostReservation, HostStaging};
 

@@ -20,12 +20,12 @@ use crate::error::BackendError;
 pub(super) const HUGE_BYTES: usize = 2 << 20;
 
 /// Size of an OS page.
-pub(super) fn os_page_bytes() -> usize {
+pub(in crate::backend) fn os_page_bytes() -> usize {
     rustix::param::page_size()
 }
 
 /// `vm.max_map_count`, or the kernel's default where it cannot be read. Read once.
-pub(super) fn max_map_count() -> u64 {
+pub(in crate::backend) fn max_map_count() -> u64 {
     static COUNT: OnceLock<u64> = OnceLock::new();
     *COUNT.get_or_init(|| {
         std::fs::read_to_string("/proc/sys/vm/max_map_count")
@@ -37,7 +37,7 @@ pub(super) fn max_map_count() -> u64 {
 
 /// What a range of addresses is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(in crate::backend) enum Purpose {
     /// No access until memory is moved here.
     Reserve,
     /// Memory comes with the first touch, in OS pages, or in huge pages where the system has them.
@@ -49,7 +49,7 @@ pub(super) enum Purpose {
 
 /// A range of addresses that is ours until dropped.
 #[derive(Debug)]
-pub(super) struct Range {
+pub(in crate::backend) struct Range {
     start: usize,
     bytes: usize,
 }
@@ -59,7 +59,11 @@ impl Range {
     ///
     /// # Errors
     /// [`BackendError::OutOfMemory`] where there are none left, [`BackendError::System`] for any other refusal.
-    pub(super) fn new(bytes: usize, align_bytes: usize, purpose: Purpose) -> Result<Self, BackendError> {
+    pub(in crate::backend) fn new(
+        bytes: usize,
+        align_bytes: usize,
+        purpose: Purpose,
+    ) -> Result<Self, BackendError> {
         let range = Self::map(bytes, purpose)?;
         if range.start.is_multiple_of(align_bytes) {
             return Ok(range.advised(purpose));
@@ -110,7 +114,7 @@ impl Range {
     }
 
     /// First address.
-    pub(super) fn start(&self) -> usize {
+    pub(in crate::backend) fn start(&self) -> usize {
         self.start
     }
 
@@ -144,22 +148,22 @@ pub(super) unsafe fn move_memory(from: usize, to: usize, bytes: usize) -> Result
 ///
 /// # Safety
 /// The range is whole OS pages inside a [`Range`] that is ours, and nobody holds a reference to or reads it.
-pub(super) unsafe fn reserve_again(start: usize, bytes: usize) -> Result<(), BackendError> {
+pub(in crate::backend) unsafe fn reserve_again(start: usize, bytes: usize) -> Result<(), BackendError> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
     // SAFETY: as the caller promises, only memory of ours is replaced.
     let mapped = unsafe { mmap_anonymous(pointer(start), bytes, ProtFlags::empty(), flags) };
     mapped.map(|_| ()).map_err(|errno| failure("mmap", 0, bytes, errno))
 }
 
-/// Reserves a range again after a move to it failed, if the failure left a hole there (the kernel clears the target first; what can go wrong after that are
-/// allocations that do not fail in practice). Never replaces anything: by now it might be another thread's.
+/// Reserves a range again after a move or a map to it failed, if the failure left a hole there (the kernel clears the target first; what can go wrong after that are
+/// allocations that do not fail in practice), and says whether it did. Never replaces anything: by now it might be another thread's.
 ///
 /// # Safety
 /// As [`reserve_again`].
-pub(super) unsafe fn mend(start: usize, bytes: usize) {
+pub(in crate::backend) unsafe fn mend(start: usize, bytes: usize) -> bool {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE;
     // SAFETY: nothing that exists is replaced.
-    let _ = unsafe { mmap_anonymous(pointer(start), bytes, ProtFlags::empty(), flags) };
+    unsafe { mmap_anonymous(pointer(start), bytes, ProtFlags::empty(), flags) }.is_ok()
 }
 
 /// Gives the memory of a range back; it reads as zero from then on and can be written again.
@@ -202,7 +206,7 @@ pub(super) unsafe fn touch(start: usize, bytes: usize) {
 ///
 /// # Safety
 /// The ranges do not overlap, `from` is readable and `to` is writable, and nobody else uses `to` or writes `from` meanwhile.
-pub(super) unsafe fn copy(from: usize, to: usize, bytes: usize) {
+pub(in crate::backend) unsafe fn copy(from: usize, to: usize, bytes: usize) {
     // SAFETY: as the caller promises.
     unsafe { ptr::copy_nonoverlapping(pointer(from).cast::<u8>(), pointer(to).cast::<u8>(), bytes) };
 }
@@ -241,7 +245,7 @@ pub(super) fn can_move() -> bool {
     })
 }
 
-fn pointer(address: usize) -> *mut c_void {
+pub(in crate::backend) fn pointer(address: usize) -> *mut c_void {
     ptr::with_exposed_provenance_mut(address)
 }
 
