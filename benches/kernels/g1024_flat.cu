@@ -43,35 +43,46 @@ extern "C" __global__ void __launch_bounds__(256) flat_neighbourhood(vg_grid g, 
 
 // Laid out by hand over the header's addresses: where every tile around begins is looked up once a block, and within the tile all but the first of 9 loads is at a
 // constant distance. Tiles that are not resident count as the fill value of this workload, 0.
-struct g_columns {
-    const vg_u64* near;           // where the 27 tiles begin, x fastest; 0: not resident
+struct g_plane {
+    float v[9];
+};
+
+// A plane of nine around a voxel counted from the tile's first one, wherever it lies; past the domain's faces the nearest voxel stands in. `near`: where the 27 tiles begin,
+// x fastest, or 0 where one is not resident. A function of its own, of values alone: most voxels do without, and keep theirs in registers.
+__device__ __noinline__ g_plane g_around(const vg_u64* near, const g_tile tile, int x, int y, int z) {
+    g_plane plane;
+    _Pragma("unroll") for (int i = 0; i < 9; i++) {
+        const int vx = g_clamp(tile.x + x + i % 3 - 1) - tile.x, vy = g_clamp(tile.y + y + i / 3 - 1) - tile.y, vz = g_clamp(tile.z + z) - tile.z;
+        const vg_u64 at = near[((vx + 64) >> 6) + 3 * ((vy + 64) >> 6) + 9 * ((vz + 64) >> 6)];
+        plane.v[i] = at ? ((const float*)at)[(vx & 63) + ((vy & 63) << 6) + ((vz & 63) << 12)] : 0.0f;
+    }
+    return plane;
+}
+
+// A column whose rows lie in the tile: three pointers, from which everything is at a constant distance.
+struct g_column {
     const float *left, *here, *right;
     bool has_left, has_right;
-    int x, y, low[3], high[3];    // this column; the first and last voxels of the domain, counted from the tile's first
 
-    // Past the domain's faces the nearest voxel stands in.
-    __device__ __forceinline__ float one(int vx, int vy, int vz) const {
-        vx = min(max(vx, low[0]), high[0]), vy = min(max(vy, low[1]), high[1]), vz = min(max(vz, low[2]), high[2]);
-        const vg_u64 at = near[((vx + 64) >> 6) + 3 * ((vy + 64) >> 6) + 9 * ((vz + 64) >> 6)];
-        return at ? ((const float*)at)[(vx & 63) + ((vy & 63) << 6) + ((vz & 63) << 12)] : 0.0f;
-    }
-
-    // A plane of nine, any.
-    __device__ __noinline__ void around(int z, float to[9]) const {
-        for (int i = 0; i < 9; i++) to[i] = one(x + i % 3 - 1, y + i / 3 - 1, z);
-    }
-
-    // A plane of nine whose rows lie in the tile, k planes beyond the pointers.
-    __device__ __forceinline__ void within(int k, float to[9]) const {
+    // A plane of nine, k planes beyond the pointers.
+    __device__ __forceinline__ g_plane within(int k) const {
+        g_plane plane;
         _Pragma("unroll") for (int j = 0; j < 3; j++) {
             const int at = k * 4096 + (j - 1) * 64;
             const float a = __ldg(left + at), c = __ldg(right + at);
-            to[3 * j] = has_left ? a : 0.0f;
-            to[3 * j + 1] = __ldg(here + at);
-            to[3 * j + 2] = has_right ? c : 0.0f;
+            plane.v[3 * j] = has_left ? a : 0.0f;
+            plane.v[3 * j + 1] = __ldg(here + at);
+            plane.v[3 * j + 2] = has_right ? c : 0.0f;
         }
+        return plane;
     }
 };
+
+__device__ __forceinline__ vg_u64 g_sum_planes(const g_plane& a, const g_plane& b, const g_plane& c) {
+    float v[27];
+    _Pragma("unroll") for (int i = 0; i < 9; i++) v[i] = a.v[i], v[i + 9] = b.v[i], v[i + 18] = c.v[i];
+    return g_sum27(v);
+}
 
 template <int STEPS> __device__ __forceinline__ void g_by_hand(const vg_grid& g, const vg_u32* tiles, vg_u64* out) {
     __shared__ vg_u64 near[27];
@@ -87,47 +98,37 @@ template <int STEPS> __device__ __forceinline__ void g_by_hand(const vg_grid& g,
         }
     }
     __syncthreads();
-    const int first = (int)blockIdx.z * STEPS;
-    g_columns c;
-    c.near = near;
-    c.x = threadIdx.x & 63, c.y = (int)blockIdx.y * 4 + (int)(threadIdx.x >> 6);
-    const int origin[3] = {tile.x, tile.y, tile.z};
-    _Pragma("unroll") for (int i = 0; i < 3; i++) c.low[i] = -origin[i], c.high[i] = G_EXTENT - 1 - origin[i];
-    const int row = (c.y << 6) + (first << 12);
-    c.here = (const float*)near[13] + c.x + row;
-    c.left = c.here - 1, c.right = c.here + 1;
-    c.has_left = c.has_right = true;
-    if (c.x == 0) {
-        c.left = c.here;  // stands in at the face of the domain; else not looked at unless the tile is there
-        c.has_left = !tile.x || near[12];
-        if (tile.x && near[12]) c.left = (const float*)near[12] + 63 + row;
-    }
-    if (c.x == 63) {
-        const bool face = tile.x + 64 == G_EXTENT;
-        c.right = c.here;
-        c.has_right = face || near[14];
-        if (!face && near[14]) c.right = (const float*)near[14] + row;
-    }
-    float v[27];
+    const int first = (int)blockIdx.z * STEPS, x = (int)threadIdx.x & 63, y = (int)blockIdx.y * 4 + (int)(threadIdx.x >> 6);
     vg_u64 sum = 0;
-    if (c.y > 0 && c.y < 63) {
-        if (first == 0) c.around(-1, v);
-        else c.within(-1, v);
-        c.within(0, v + 9);
+    // The same for all of a warp.
+    if (y > 0 && y < 63) {
+        const int row = (y << 6) + (first << 12);
+        g_column c;
+        c.here = (const float*)near[13] + x + row;
+        c.left = c.here - 1, c.right = c.here + 1;
+        c.has_left = c.has_right = true;
+        // At the faces of the domain the voxel stands in for its neighbour; elsewhere it is read in vain where the tile next to it is not resident.
+        if (x == 0) {
+            c.has_left = tile.x == 0 || near[12];
+            c.left = tile.x && near[12] ? (const float*)near[12] + 63 + row : c.here;
+        }
+        if (x == 63) {
+            const bool face = tile.x + 64 == G_EXTENT;
+            c.has_right = face || near[14];
+            c.right = !face && near[14] ? (const float*)near[14] + row : c.here;
+        }
+        g_plane below = first ? c.within(-1) : g_around(near, tile, x, y, -1), at = c.within(0);
         _Pragma("unroll") for (int k = 0; k < STEPS; k++) {
-            // Planes below, at and above, whichever third of the values they are in.
-            if (k + 1 < STEPS || first + STEPS < 64) c.within(k + 1, v + 18);
-            else c.around(64, v + 18);
-            sum += g_sum27(v);
-            _Pragma("unroll") for (int i = 0; i < 18; i++) v[i] = v[i + 9];
+            const g_plane above = k + 1 < STEPS || first + STEPS < 64 ? c.within(k + 1) : g_around(near, tile, x, y, 64);
+            sum += g_sum_planes(below, at, above);
+            below = at, at = above;
         }
     } else {
-        c.around(first - 1, v);
-        c.around(first, v + 9);
+        g_plane below = g_around(near, tile, x, y, first - 1), at = g_around(near, tile, x, y, first);
         _Pragma("unroll 1") for (int k = 0; k < STEPS; k++) {
-            c.around(first + k + 1, v + 18);
-            sum += g_sum27(v);
-            _Pragma("unroll") for (int i = 0; i < 18; i++) v[i] = v[i + 9];
+            const g_plane above = g_around(near, tile, x, y, first + k + 1);
+            sum += g_sum_planes(below, at, above);
+            below = at, at = above;
         }
     }
     g_note(sum, out + id);
