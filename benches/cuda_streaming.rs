@@ -32,7 +32,7 @@ const POOL_BYTES: u64 = 1 << 30;
 enum Tiles {
     Prepared(Arc<PinnedBuffer>),
     Copied(Arc<Vec<u8>>),
-    Inflated { streams: Arc<Vec<Vec<u8>>>, bytes: usize },
+    Inflated(Arc<Vec<Vec<u8>>>),
 }
 
 /// A source over them: which part of the pool a tile gets depends on where it lies.
@@ -49,7 +49,7 @@ impl Source {
         match &self.tiles {
             Tiles::Prepared(pool) => key % (pool.len() / self.tile_bytes),
             Tiles::Copied(pool) => key % (pool.len() / self.tile_bytes),
-            Tiles::Inflated { streams, .. } => key % streams.len(),
+            Tiles::Inflated(streams) => key % streams.len(),
         }
     }
 
@@ -57,7 +57,7 @@ impl Source {
         match &self.tiles {
             Tiles::Prepared(pool) => out.copy_from_slice(&pool[slot * self.tile_bytes..][..self.tile_bytes]),
             Tiles::Copied(pool) => out.copy_from_slice(&pool[slot * self.tile_bytes..][..self.tile_bytes]),
-            Tiles::Inflated { streams, .. } => {
+            Tiles::Inflated(streams) => {
                 flate2::read::DeflateDecoder::new(&streams[slot][..]).read_exact(out).unwrap();
             }
         }
@@ -83,7 +83,7 @@ impl TileSource<u16> for Source {
 
 fn tile_shape(bytes: u64) -> [u64; 3] {
     let voxels = (bytes / 2).ilog2();
-    [1 << voxels.div_ceil(3), 1 << (voxels + 1) / 3, 1 << voxels / 3]
+    [voxels.div_ceil(3), (voxels + 1) / 3, voxels / 3].map(|log2| 1 << log2)
 }
 
 /// An array whose budget is full, and tiles in random order.
@@ -242,7 +242,7 @@ fn decode(source: &Source, bytes: u64) -> f64 {
             let slots = match &source.tiles {
                 Tiles::Prepared(pool) => pool.len() / source.tile_bytes,
                 Tiles::Copied(pool) => pool.len() / source.tile_bytes,
-                Tiles::Inflated { streams, .. } => streams.len(),
+                Tiles::Inflated(streams) => streams.len(),
             };
             source.fill(random.next() as usize % slots, buffer);
             std::hint::black_box(&buffer);
@@ -273,7 +273,7 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         .collect();
     let kinds = [
         ("copied from ordinary memory", Tiles::Copied(Arc::new(pinned[..].to_vec())), 8u64 << 30),
-        ("inflated", Tiles::Inflated { streams: Arc::new(streams), bytes: tile_bytes }, 2 << 30),
+        ("inflated", Tiles::Inflated(Arc::new(streams)), 2 << 30),
     ];
     for (name, tiles, bytes) in kinds {
         let source = Source { tiles, tile_bytes };
@@ -323,8 +323,7 @@ fn fullness(pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
                 ));
             } else {
                 for (axis, limit) in [tiles.x, tiles.y, tiles.z].into_iter().enumerate() {
-                    let to = at[axis] as i64 + (random.next() % 3) as i64 - 1;
-                    at[axis] = to.clamp(0, limit as i64 - 4) as u64;
+                    at[axis] = (at[axis] + random.next() % 3).saturating_sub(1).min(limit - 4);
                 }
                 let near = |i: u64| TileCoord::new(at[0] + i % 4, at[1] + i / 4 % 4, at[2] + i / 16);
                 wanted.extend((0..64).map(near));

@@ -15,6 +15,7 @@ const EXTENT: Extent = Extent::cube(1 << 13);
 /// Slices of one voxel's thickness times this are streamed at a time.
 const SLAB: u64 = 64;
 
+#[expect(clippy::cast_possible_truncation, reason = "the low bits")]
 fn value(c: Coord) -> u16 {
     (c.x.wrapping_mul(7) ^ c.y.wrapping_mul(13) ^ c.z.wrapping_mul(31)) as u16 & 0x0fff
 }
@@ -83,13 +84,14 @@ fn sum_of(
     let view = frame.view(array, stream)?;
     let (list, parts) = (list.address(), results.address());
     let total = parts + u64::from(count) * RESULT_BYTES;
+    let args = [Arg::new(&view), Arg::new(&list), Arg::new(&count), Arg::new(&parts)];
     #[expect(unsafe_code, reason = "kernels are launched on trust")]
-    // SAFETY: the arguments are those of the kernels; the frame keeps the tiles, and the buffers live until the results are copied below.
-    unsafe {
-        let args = [Arg::new(&view), Arg::new(&list), Arg::new(&count), Arg::new(&parts)];
-        reduce.launch(stream, [count.min(4096), 1, 1], [256, 1, 1], 0, &args)?;
-        fold.launch(stream, [1; 3], [256, 1, 1], 0, &[Arg::new(&parts), Arg::new(&count), Arg::new(&total)])?;
-    }
+    // SAFETY: the arguments are those of `vg_reduce_u16`; the frame keeps the tiles, and the buffers live until the result is copied below.
+    unsafe { reduce.launch(stream, [count.min(4096), 1, 1], [256, 1, 1], 0, &args) }?;
+    let args = [Arg::new(&parts), Arg::new(&count), Arg::new(&total)];
+    #[expect(unsafe_code, reason = "kernels are launched on trust")]
+    // SAFETY: the arguments are those of `vg_fold_u64`; the buffer as above.
+    unsafe { fold.launch(stream, [1; 3], [256, 1, 1], 0, &args) }?;
     frame.end()?;
     let mut result = [0u64; 4];
     results.copy_to_host_at(

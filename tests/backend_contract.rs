@@ -1,6 +1,10 @@
 //! One contract for every backend: what the trait promises, checked through the trait alone.
 
+mod common;
+
 use std::sync::{Mutex, PoisonError};
+
+use common::cuda::backend_or_skip;
 
 use vastgrid::BackendError;
 use vastgrid::backend::{
@@ -269,6 +273,34 @@ macro_rules! contract {
         #[test]
         fn addresses_show_what_was_submitted() { super::addresses_show_what_was_submitted(&$backend, $page_bytes); }
     };
+}
+
+/// The same for backends that may not be there.
+macro_rules! contract_where_there_is_one {
+    ($($name:ident: $backend:expr, $page_bytes:expr;)*) => {$(
+        contract_where_there_is_one!(@ $name, $backend, $page_bytes,
+            data_comes_back contents_follow_the_page recycling_mixes_nothing_up what_a_driver_refuses_is_refused a_huge_reservation_costs_nothing);
+    )*};
+    (@ $name:ident, $backend:expr, $page_bytes:expr, $($property:ident)*) => {
+        mod $name {
+            use super::*;
+            $(
+                #[test]
+                fn $property() {
+                    if let Some(backend) = $backend { super::$property(&backend, $page_bytes); }
+                }
+            )*
+        }
+    };
+}
+
+contract_where_there_is_one! {
+    cuda_2m: backend_or_skip(), 2 << 20;
+    cuda_8m: backend_or_skip(), 8 << 20;
+    checked_cuda_2m: backend_or_skip().map(Checked::new), 2 << 20;
+    checked_cuda_8m: backend_or_skip().map(Checked::new), 8 << 20;
+    faulty_cuda_2m: backend_or_skip().map(Faulty::new), 2 << 20;
+    both_around_cuda: backend_or_skip().map(|b| Checked::new(Faulty::new(b))), 4 << 20;
 }
 
 fn asynchronous() -> ModelBackend {

@@ -3,18 +3,28 @@
 
 mod common;
 
-use common::{array, assert_consistent, expected, one_tile_per_page, paged, pool, t, value};
+use common::cuda::{device_or_skip, small_backend};
+use common::{
+    array, assert_consistent, expected, one_tile_per_page, paged, pool, scaled, scaled_array, t, value,
+};
 use vastgrid::backend::{Call, Checked, Fault, Faults, Faulty, HostBackend, ModelBackend, ModelConfig};
 use vastgrid::source::Instruments;
 use vastgrid::{
-    Backend, BackendError, Coord, Error, Extent, Pool, Region, ResidencyError, SourceError, SparseArray3D,
-    Stats, TileCoord,
+    Backend, BackendError, Coord, CudaBackend, Error, Extent, Pool, Region, ResidencyError, SourceError,
+    SparseArray3D, Stats, TileCoord,
 };
 
+/// The smallest pages that the tests are made for. Backends with a larger granularity get larger tiles, so that everything is a multiple of this.
 const PAGE: u64 = 4096;
 const BUDGET: u64 = 8 * PAGE;
 
-/// What a test can see of the backend from outside: nothing of the host's, all of the model's.
+/// By how much all lengths are multiplied so that the backend can map the smallest page.
+fn scale_of<B: Backend>(backend: &B) -> u64 {
+    let fits = |s: &u64| PAGE * s.pow(3) >= backend.caps().granularity_bytes;
+    [1, 2, 4, 8, 16].into_iter().find(fits).unwrap()
+}
+
+/// What a test can see of the backend from outside: nothing of the host's or a device's, all of the model's.
 #[derive(Clone)]
 struct Outside(Option<ModelBackend>);
 
@@ -53,11 +63,16 @@ fn host() -> Backed<HostBackend> {
     (HostBackend::new(), Outside(None))
 }
 
+fn cuda() -> Backed<CudaBackend> {
+    (small_backend(device_or_skip().unwrap()), Outside(None))
+}
+
 /// A pool of 8 small pages with an array of small pages, one of pages four times as large, and one that has nothing to do with anything but a pinned page.
 struct World<B: Backend> {
     pool: Pool<Faulty<B>>,
     faults: Faults,
     outside: Outside,
+    scale: u64,
     small: Option<SparseArray3D<u16, Faulty<B>>>,
     large: SparseArray3D<u16, Faulty<B>>,
     watch: Instruments,
@@ -76,12 +91,20 @@ struct Snapshot {
 
 impl<B: Backend> World<B> {
     fn new((backend, outside): Backed<B>) -> Self {
+        let scale = scale_of(&backend);
         let faulty = Faulty::new(backend);
         let faults = faulty.faults();
-        let pool = pool(faulty, BUDGET, 300);
-        let (small, watch) = array(&pool, Extent::new(32, 30, 27));
-        let (large, _) = paged(&pool, Extent::new(64, 32, 16), 4 * PAGE);
-        Self { pool, faults, outside, small: Some(small), large, watch }
+        let pool = pool(faulty, BUDGET * scale.pow(3), 300);
+        let (small, watch) = scaled_array(&pool, Extent::new(32, 30, 27), scale);
+        let (source, _) = common::volume(scaled(Extent::new(64, 32, 16), scale));
+        let builder = SparseArray3D::builder(&pool, source).tile(Extent::cube(8 * scale));
+        let large = builder.page_bytes(4 * PAGE * scale.pow(3)).build().unwrap();
+        Self { pool, faults, outside, scale, small: Some(small), large, watch }
+    }
+
+    /// The size of the small array's pages.
+    fn page(&self) -> u64 {
+        PAGE * self.scale.pow(3)
     }
 
     fn small(&self) -> &SparseArray3D<u16, Faulty<B>> {
@@ -159,7 +182,7 @@ fn cases<B: Backend>() -> Vec<Case<B>> {
         assert_eq!(w.small().request(&tiles[2..]).unwrap().failed.len(), 3);
         w.watch.clear_faults();
         let stats = w.pool.stats();
-        assert_eq!(stats.used_bytes - stats.mapped_pages * PAGE, 3 * PAGE, "three pages wait");
+        assert_eq!(stats.used_bytes - stats.mapped_pages * w.page(), 3 * w.page(), "three pages wait");
     }
     fn request<B: Backend>(w: &World<B>, tiles: &[TileCoord]) -> Result<(), Error> {
         w.small().request(tiles)?.complete().map(drop)
@@ -216,12 +239,13 @@ fn cases<B: Backend>() -> Vec<Case<B>> {
             },
             after: Anything,
         },
-        Case { name: "set_budget", prepare: full, call: |w| w.pool.set_budget(5 * PAGE), after: Same },
+        Case { name: "set_budget", prepare: full, call: |w| w.pool.set_budget(5 * w.page()), after: Same },
         Case {
             name: "evict",
             prepare: full,
             call: |w| {
-                w.small().evict(Region::whole(Extent::new(32, 16, 8))).map(|pages| assert_eq!(pages, 2))
+                let two = Region::whole(scaled(Extent::new(32, 16, 8), w.scale));
+                w.small().evict(two).map(|pages| assert_eq!(pages, 2))
             },
             after: Same,
         },
@@ -230,8 +254,9 @@ fn cases<B: Backend>() -> Vec<Case<B>> {
             name: "build",
             prepare: full,
             call: |w| {
-                let (source, _) = common::volume(Extent::cube(16));
-                SparseArray3D::builder(&w.pool, source).tile([8, 8, 8]).page_bytes(PAGE).build().map(drop)
+                let (source, _) = common::volume(Extent::cube(16 * w.scale));
+                let builder = SparseArray3D::builder(&w.pool, source).tile(Extent::cube(8 * w.scale));
+                builder.page_bytes(w.page()).build().map(drop)
             },
             after: Same,
         },
@@ -329,11 +354,19 @@ fn every_call_may_fail_once_on_the_host() {
     every_call_may_fail_once(host);
 }
 
+#[test]
+fn every_call_may_fail_once_on_cuda() {
+    if device_or_skip().is_some() {
+        every_call_may_fail_once(cuda);
+    }
+}
+
 /// Makes the fault strike in a batch that evicts, and checks what is left. Returns whether an array was poisoned.
 fn strike<B: Backend>(make: fn() -> Backed<B>, case: &Case<B>, arm: impl Fn(&Faults), when: &str) -> bool {
     let mut world = World::new(make());
-    let (bystander, _) = array(&world.pool, Extent::cube(16));
-    world.pool.set_budget(BUDGET + PAGE).unwrap();
+    let scale = world.scale;
+    let (bystander, _) = scaled_array(&world.pool, Extent::cube(16), scale);
+    world.pool.set_budget(BUDGET * scale.pow(3) + world.page()).unwrap();
     let pins = bystander.pin(&[t(0, 0, 0)]).unwrap();
     (case.prepare)(&world);
     let before = world.snapshot();
@@ -376,7 +409,7 @@ fn strike<B: Backend>(make: fn() -> Backed<B>, case: &Case<B>, arm: impl Fn(&Fau
     pool.trim().unwrap();
     assert_eq!((pool.stats().used_bytes, pool.stats().mapped_pages), (0, 0), "{when}");
     outside.assert_physical(&pool.stats(), when);
-    let (again, _) = array(&pool, Extent::cube(32));
+    let (again, _) = scaled_array(&pool, Extent::cube(32), scale);
     assert_eq!(again.get_through_regions(), value(Coord::new(31, 31, 31)), "{when}");
     poisoned
 }
@@ -432,6 +465,13 @@ fn what_cannot_be_undone_poisons_its_array_alone_on_the_model() {
 #[test]
 fn what_cannot_be_undone_poisons_its_array_alone_on_the_host() {
     what_cannot_be_undone_poisons_its_array_alone(host);
+}
+
+#[test]
+fn what_cannot_be_undone_poisons_its_array_alone_on_cuda() {
+    if device_or_skip().is_some() {
+        what_cannot_be_undone_poisons_its_array_alone(cuda);
+    }
 }
 
 #[test]

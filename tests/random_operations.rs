@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use common::cuda::{device_or_skip, small_backend};
 use common::{assert_consistent, expected_by, pool_of, salted};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -685,6 +686,13 @@ fn seeing<B: HostAddressable>(backend: B, tile: u64, page_bytes: u64) -> (B, Set
     (backend, setup)
 }
 
+/// A device: read through the trait, in pages of its granularity.
+fn device<B: Backend>(backend: B) -> (B, Setup<B>) {
+    let page_bytes = backend.caps().granularity_bytes;
+    let setup = Setup { model: None, tile: 64, page_bytes, show_u8: None, show_u16: None, show_f32: None };
+    (backend, setup)
+}
+
 fn host(pooled_from_bytes: u64) -> HostBackend {
     HostBackend::with_config(HostConfig { pooled_from_bytes, ..HostConfig::default() })
 }
@@ -727,6 +735,20 @@ fn on_the_host_with_demand_zero_pages() {
 #[test]
 fn on_the_checked_host() {
     run(48, || seeing(Checked::new(host(4096)), 8, 4096));
+}
+
+#[test]
+fn on_cuda() {
+    if let Some(cuda) = device_or_skip() {
+        run(16, || device(small_backend(cuda.clone())));
+    }
+}
+
+#[test]
+fn on_checked_cuda() {
+    if let Some(cuda) = device_or_skip() {
+        run(16, || device(Checked::new(small_backend(cuda.clone()))));
+    }
 }
 
 #[test]

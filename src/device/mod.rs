@@ -34,7 +34,6 @@ impl Pool<CudaBackend> {
     /// Opens a frame for kernels: until it is dropped, and the work is done that was put on the streams of its views, memory that they may read is not unmapped.
     ///
     /// **Cost**: tens of nanoseconds.
-    #[must_use]
     pub fn device_frame(&self) -> DeviceFrame<'_> {
         DeviceFrame::new(self)
     }

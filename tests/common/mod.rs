@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(clippy::cast_possible_truncation, reason = "a hash keeps its low bits")]
 
+pub(crate) mod cuda;
+
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -49,9 +51,23 @@ pub(crate) fn pool_of<B: Backend>(
 
 /// The test volume in tiles of 8^3 (1 KiB) and pages of 2 x 2 x 1 tiles (4 KiB).
 pub(crate) fn array<B: Backend>(pool: &Pool<B>, extent: Extent) -> (SparseArray3D<u16, B>, Instruments) {
-    let (source, instruments) = volume(extent);
-    let array = SparseArray3D::builder(pool, source).tile([8, 8, 8]).page([2, 2, 1]).build().unwrap();
+    scaled_array(pool, extent, 1)
+}
+
+/// The same with all lengths multiplied.
+pub(crate) fn scaled_array<B: Backend>(
+    pool: &Pool<B>,
+    extent: Extent,
+    scale: u64,
+) -> (SparseArray3D<u16, B>, Instruments) {
+    let (source, instruments) = volume(scaled(extent, scale));
+    let tile = Extent::cube(8 * scale);
+    let array = SparseArray3D::builder(pool, source).tile(tile).page([2, 2, 1]).build().unwrap();
     (array, instruments)
+}
+
+pub(crate) fn scaled(extent: Extent, scale: u64) -> Extent {
+    Extent::new(extent.x * scale, extent.y * scale, extent.z * scale)
 }
 
 /// The test volume in tiles of 8^3 (1 KiB), each with a page of `page_bytes` to itself where that is 1 KiB, or as many in it as fit.

@@ -127,14 +127,14 @@ impl BlockTable {
                 let reserved_bytes = self.block_words * 8;
                 return Err(BackendError::OutOfRange { call: "store", offset_bytes, bytes, reserved_bytes });
             }
-            let block = match state.in_use.get(&store.block) {
-                Some(&address) => address,
-                None => {
-                    let address = self.take(&mut state)?;
-                    fresh.push([state.table.address() + store.block * 8, address]);
-                    state.in_use.insert(store.block, address);
-                    address
-                }
+            let known = state.in_use.get(&store.block).copied();
+            let block = if let Some(address) = known {
+                address
+            } else {
+                let address = self.take(&mut state)?;
+                fresh.push([state.table.address() + store.block * 8, address]);
+                state.in_use.insert(store.block, address);
+                address
             };
             pairs.push([block + store.word * 8, store.value]);
         }

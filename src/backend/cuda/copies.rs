@@ -291,9 +291,8 @@ impl Copies {
     pub(super) fn settle(&self, reservation: u64, all: bool) {
         self.flush();
         for lane in &self.lanes {
-            let of_it = |f: &&Arc<Flight>| {
-                (all || f.forgotten.load(Ordering::Acquire)) && f.writes_to(reservation)
-            };
+            let of_it =
+                |f: &&Arc<Flight>| (all || f.forgotten.load(Ordering::Acquire)) && f.writes_to(reservation);
             let last = lock(&lane.queue).iter().rfind(of_it).cloned();
             if let Some(flight) = last
                 && let Err(error) = self.wait(&flight)

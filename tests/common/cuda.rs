@@ -1,0 +1,41 @@
+//! The CUDA device that tests run on, where there is one.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use vastgrid::CudaBackend;
+use vastgrid::cuda::{CudaConfig, Device};
+
+/// Device 0, open until the process ends; `None` where there is none, and the reason on the screen. With `VASTGRID_REQUIRE_CUDA=1` its absence is a failure.
+pub(crate) fn device_or_skip() -> Option<Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let opened = DEVICE.get_or_init(|| {
+        let error = match Device::open(0) {
+            Ok(device) => return Some(device),
+            Err(error) => error,
+        };
+        let required = std::env::var("VASTGRID_REQUIRE_CUDA").is_ok_and(|v| v == "1");
+        assert!(!required, "VASTGRID_REQUIRE_CUDA=1, but {error}");
+        println!("skipped: no CUDA device ({error})");
+        None
+    });
+    if opened.is_none() {
+        println!("skipped: no CUDA device");
+    }
+    opened.clone()
+}
+
+/// A backend on that device which stages little, so that its memory is soon there and soon used again.
+pub(crate) fn backend_or_skip() -> Option<CudaBackend> {
+    device_or_skip().map(small_backend)
+}
+
+/// The same on a device that is there.
+pub(crate) fn small_backend(device: Device) -> CudaBackend {
+    CudaBackend::on(device, CudaConfig { staging_bytes: 16 << 20, ..CudaConfig::default() }).unwrap()
+}
+
+/// Held by tests that look at the device's free memory, or take all of it.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
