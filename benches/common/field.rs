@@ -63,9 +63,8 @@ impl Field {
         let mut around = Vec::with_capacity(SIDE * SIDE * SIDE);
         for z in 0..SIDE {
             for y in 0..SIDE {
-                around.extend(
-                    (0..SIDE).map(|x| self.at(near(first.x, x), near(first.y, y), near(first.z, z))),
-                );
+                around
+                    .extend((0..SIDE).map(|x| self.at(near(first.x, x), near(first.y, y), near(first.z, z))));
             }
         }
         let mut bits = 0;

@@ -1,6 +1,6 @@
 //! What the benches share: timing two things in turn, and the fixed workload G1024.
 #![allow(dead_code, reason = "each bench uses a part of it")]
-#![allow(clippy::cast_possible_truncation, reason = "figures of a known size")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -155,13 +155,12 @@ impl NanoGrid {
                 let lower = [x, y, z].map(|c| c & !127);
                 let place = (x >> 7) << 10 | (y >> 7) << 5 | z >> 7;
                 let within = (x >> 3 & 15) << 8 | (y >> 3 & 15) << 4 | (z >> 3 & 15);
-                nodes
-                    .entry([lower[0], lower[1], lower[2], place])
-                    .or_default()
-                    .push([x, y, z, within]);
+                nodes.entry([lower[0], lower[1], lower[2], place]).or_default().push([x, y, z, within]);
             }
         }
-        nodes.values_mut().for_each(|leaves| leaves.sort_unstable_by_key(|l| l[3]));
+        for leaves in nodes.values_mut() {
+            leaves.sort_unstable_by_key(|l| l[3]);
+        }
         nodes
     }
 

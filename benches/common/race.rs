@@ -59,9 +59,10 @@ impl Race<'_> {
         let mut running = Vec::new();
         for kernel in kernels {
             let done = clear().and_then(|()| kernel.time(stream, 1)).map_err(|error| error.to_string());
-            match done.and_then(|_| check()).and_then(|()| {
-                kernel.time(stream, 2).map_err(|error| error.to_string())
-            }) {
+            match done
+                .and_then(|_| check())
+                .and_then(|()| kernel.time(stream, 2).map_err(|error| error.to_string()))
+            {
                 // Enough launches to make the events' own time small.
                 Ok(seconds) => running.push((kernel, (2e-3 / seconds).clamp(1.0, 64.0) as u32, Vec::new())),
                 Err(wrong) => println!("{:<28} FAILED: {wrong}", kernel.name),
@@ -111,5 +112,11 @@ pub(crate) fn compare(label: &str, times: &[Time], ours: &[&str], theirs: &[&str
         Some(target) => format!(", BELOW the target of {target:.2}"),
         None => String::new(),
     };
-    println!("    {label}: {ratio:.2} x ({} {:.1} G/s, {} {:.1} G/s{verdict})", a.name, a.rate / 1e9, b.name, b.rate / 1e9);
+    println!(
+        "    {label}: {ratio:.2} x ({} {:.1} G/s, {} {:.1} G/s{verdict})",
+        a.name,
+        a.rate / 1e9,
+        b.name,
+        b.rate / 1e9
+    );
 }
