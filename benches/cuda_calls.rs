@@ -29,7 +29,7 @@ fn row(space: &Space, devices: &[&Device], bytes: u64, run: u64) -> Result<(), B
         let start = Instant::now();
         let pieces: Vec<_> = (0..PIECES).map(|_| space.create(bytes)).collect::<Result<_, _>>()?;
         let create = micros(start, PIECES);
-        let range = space.reserve(bytes * PIECES * 16, bytes)?;
+        let mut range = space.reserve(bytes * PIECES * 16, bytes)?;
         // Runs of neighbours, each somewhere else.
         let mut starts: Vec<u64> = random
             .shuffled((PIECES * 16 / run) as u32)

@@ -323,7 +323,7 @@ fn main() -> Result<(), Error> {
     let words: &mut [u64] = bytemuck::cast_slice_mut(&mut pinned);
     words.par_chunks_mut(1 << 16).enumerate().for_each(|(i, words)| {
         let mut random = SplitMix(i as u64);
-        words.iter_mut().for_each(|word| *word = random.next() & 0x0fff_0fff_0fff_0fff);
+        words.fill_with(|| random.next() & 0x0fff_0fff_0fff_0fff);
     });
     let pinned = Arc::new(pinned);
     let ptx = std::fs::read_to_string("assets/kernels/sample.ptx")

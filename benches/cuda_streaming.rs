@@ -374,7 +374,7 @@ fn main() -> Result<(), Error> {
     let words: &mut [u64] = bytemuck::cast_slice_mut(&mut pinned);
     words.par_chunks_mut(1 << 16).enumerate().for_each(|(i, words)| {
         let mut random = SplitMix(i as u64);
-        words.iter_mut().for_each(|word| *word = random.next());
+        words.fill_with(|| random.next());
     });
     let pinned = Arc::new(pinned);
     println!("{}", device.name());

@@ -32,6 +32,7 @@ pub(crate) struct Planes {
     stamps: ZeroedWords,
     ranges: Option<Ranges>,
     fill: VoxelWords,
+    voxel_bytes: usize,
     value_words: usize,
     changes: Changes,
 }
@@ -76,6 +77,7 @@ impl Planes {
             stamps: ZeroedWords::new(layout.page_count())?,
             ranges,
             fill: to_words(fill),
+            voxel_bytes: size_of::<T>(),
             value_words,
             changes: Changes::default(),
         })
@@ -181,6 +183,11 @@ impl Planes {
     /// What tiles hold that do not exist, in words.
     pub(crate) fn fill_words(&self) -> &VoxelWords {
         &self.fill
+    }
+
+    /// Bytes of a voxel.
+    pub(crate) fn voxel_bytes(&self) -> usize {
+        self.voxel_bytes
     }
 
     /// What a tile holds whose uniform bit was seen, in words.

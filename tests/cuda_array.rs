@@ -284,7 +284,7 @@ fn what_a_kernel_writes_is_read_back_and_stays_until_it_is_given_up() {
         match array.request(&[tile]) {
             Ok(report) => drop(report.complete().unwrap()),
             Err(error) => {
-                assert!(matches!(error, Error::Residency(ResidencyError::AllPinned { .. })), "{error}")
+                assert!(matches!(error, Error::Residency(ResidencyError::AllPinned { .. })), "{error}");
             }
         }
     }
@@ -373,7 +373,7 @@ fn nothing_goes_that_a_running_kernel_reads() {
                         frame.end().unwrap();
                         frames += 1;
                         // A few kernels ahead, so that frames overlap.
-                        if frames % 4 == 0 {
+                        if frames.is_multiple_of(4) {
                             kernels.stream.synchronize().unwrap();
                         }
                     }

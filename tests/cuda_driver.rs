@@ -390,7 +390,9 @@ fn staging_never_waits_for_who_is_filling() {
         let held: Vec<_> = (0..8).map(|i| b.stage(&r, i * MIB..(i + 1) * MIB).unwrap()).collect();
         assert_eq!(held.iter().filter(|staging| staging.is_pinned()).count(), 4);
         let tickets: Vec<_> = held.into_iter().rev().map(|staging| b.submit(&r, staging).unwrap()).collect();
-        tickets.into_iter().for_each(|ticket| b.wait(ticket).unwrap());
+        for ticket in tickets {
+            b.wait(ticket).unwrap();
+        }
         // All of it came back: another size is cut from the same memory.
         let large = b.stage(&r, 0..2 * MIB).unwrap();
         assert!(large.is_pinned());

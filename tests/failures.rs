@@ -167,6 +167,7 @@ enum After {
     Anything,
 }
 
+#[expect(clippy::too_many_lines, reason = "a list")]
 fn cases<B: Backend>() -> Vec<Case<B>> {
     fn nothing<B: Backend>(_: &World<B>) {}
     fn full<B: Backend>(w: &World<B>) {

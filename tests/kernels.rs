@@ -1,6 +1,8 @@
 //! The kernels that ship with the crate, as far as that can be told without a GPU: PTX that its sources make, the struct that both languages agree on, and the header's functions
 //! run on the host.
 
+mod common;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -39,8 +41,7 @@ fn ptx_is_of_its_sources() {
             sum.update(part);
             sum.update([0]);
         }
-        let hex: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let expected = format!("// sha256 {hex} of {name}, vastgrid.cuh and the options");
+        let expected = format!("// sha256 {:x} of {name}, vastgrid.cuh and the options", sum.finalize());
         assert_eq!(ptx.lines().next(), Some(expected.as_str()), "stale: run assets/kernels/build.py");
         assert!(ptx.contains("release 12.4, V12.4.127"), "{name}: made by another compiler");
         assert!(ptx.contains("\n.version 8.4\n.target sm_75\n"), "{name}: made for other drivers or devices");
@@ -151,11 +152,17 @@ fn the_headers_functions_run_on_the_host() {
         return;
     };
     let scratch = tempfile::tempdir().unwrap();
+    let kernels = text("check.cu");
+    let hash = kernels.split("__device__ ").find(|part| part.starts_with("vg_u64 vg_hash(")).unwrap();
+    let end = hash.find("\n}\n").unwrap() + 3;
+    std::fs::write(scratch.path().join("hash.inc"), format!("static {}", &hash[..end])).unwrap();
     let (program, cases) = (scratch.path().join("check"), scratch.path().join("cases"));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels_host/check.cpp");
     let built = Command::new(compiler)
         .args(["-std=c++11", "-O1", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-I"])
         .arg(folder())
+        .arg("-I")
+        .arg(scratch.path())
         .arg(source)
         .arg("-o")
         .arg(&program)
@@ -198,6 +205,10 @@ fn the_headers_functions_run_on_the_host() {
     file.into_inner().unwrap().sync_all().unwrap();
     let ran = Command::new(&program).arg(&cases).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
-    println!("{said}");
     assert!(ran.status.success(), "{said}");
+    println!("{}", said.lines().last().unwrap());
+    for (i, line) in (0u32..100).zip(said.lines()) {
+        let c = Coord::new(i.into(), i.wrapping_mul(77777).into(), (i * i).wrapping_mul(1_000_003).into());
+        assert_eq!(line.parse(), Ok(common::device_hash(c, i + 3)), "{c}");
+    }
 }

@@ -1,7 +1,7 @@
 // What tests run: every accessor over a region, the struct as a kernel sees it, and readers and writers to run against eviction.
 #include "vastgrid.cuh"
 
-// The contents that tests expect at a voxel: the low bytes of this. The same in Rust: tests/kernels.rs.
+// The contents that tests expect at a voxel: the low bytes of this. The same in Rust: `device_hash` in tests/common.
 __device__ vg_u64 vg_hash(vg_u32 x, vg_u32 y, vg_u32 z, vg_u32 seed) {
     vg_u32 h = x * 0x9e3779b1u ^ y * 0x85ebca77u ^ z * 0xc2b2ae3du ^ seed * 0x27d4eb2fu;
     h ^= h >> 15;
@@ -24,7 +24,7 @@ __device__ bool vg_voxel_of(const vg_box& box, vg_u64 i, vg_u32 at[3]) {
     return i < box.size[2];
 }
 
-// The fields of the struct, in order, each as a word: 24 of them, then its size.
+// The fields of the struct, in order, each as a word: 25 of them, then its size.
 extern "C" __global__ void vg_echo(vg_grid g, vg_u64* out) {
     *out++ = g.base;
     *out++ = g.blocks;

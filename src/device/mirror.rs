@@ -12,7 +12,7 @@ use crate::cuda::{Event, Stream};
 use crate::engine::{ArrayShared, Engine};
 use crate::error::{BackendError, Error};
 use crate::layout::TileId;
-use crate::planes::{Planes, pack_range, unpack_range};
+use crate::planes::{Planes, unpack_range};
 use crate::sync::{AtomicU64, Ordering};
 
 use super::{GridView, block};
@@ -77,9 +77,8 @@ impl Mirror {
         stream: &Stream,
     ) -> Result<GridView, Error> {
         let base = engine.backend.base_address(&array.reservation);
-        let voxel_bytes = usize::try_from(array.layout.voxel_bytes()).unwrap_or(usize::MAX);
         let fill: &[u8] = bytemuck::cast_slice(array.planes.fill_words());
-        let fill = fill.get(..voxel_bytes).unwrap_or(fill);
+        let fill = fill.get(..array.planes.voxel_bytes()).unwrap_or(fill);
         let view = GridView::new(&array.layout, base, self.table.address(), fill, array.writable)?;
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = array.planes.take_changes();
@@ -138,23 +137,25 @@ impl Changes {
         let first = TileId(group << 6);
         let load = |word: &AtomicU64| word.load(Ordering::Acquire);
         let resident = load(planes.resident_word(first));
-        let uniform = load(planes.uniform_word(first)) & !resident;
+        let mut uniform = load(planes.uniform_word(first)) & !resident;
+        let each =
+            |mask: u64| (0..64).filter(move |bit| mask >> bit & 1 == 1).map(move |bit| TileId(first.0 + bit));
+        // A long voxel has a word only if it repeats itself; other uniform tiles are as good as missing to a kernel.
+        uniform &=
+            !each(uniform).filter(|&t| value_word(planes, t).is_none()).map(|t| 1 << (t.0 & 63)).sum::<u64>();
         let now = [resident, uniform];
         if before == now {
             return;
         }
         let number = block::of(first);
         let store = |bytes: u64, value| Store { block: number, word: bytes / 8, value };
-        for tile in (first.0..first.0 + 64).map(TileId) {
-            let bit = tile.0 & 63;
-            if (uniform & !before[1]) >> bit & 1 == 1 {
-                self.vouched_for.push(store(block::value_bytes(tile), planes.uniform_words(tile)[0]));
-            }
-            if (resident & !before[0]) >> bit & 1 == 1
-                && let Some(value) = tile_range(planes, tile)
-            {
-                self.vouched_for.push(store(block::range_bytes(tile), value));
-            }
+        for tile in each(uniform & !before[1]) {
+            self.vouched_for
+                .extend(value_word(planes, tile).map(|word| store(block::value_bytes(tile), word)));
+        }
+        for tile in each(resident & !before[0]) {
+            self.vouched_for
+                .push(store(block::range_bytes(tile), block::range_word(tile_range(planes, tile))));
         }
         self.bits.push(store(block::group_word_bytes(first, block::RESIDENT_WORD), resident));
         self.bits.push(store(block::group_word_bytes(first, block::UNIFORM_WORD), uniform));
@@ -162,12 +163,19 @@ impl Changes {
     }
 }
 
-/// The smallest and largest value of a resident tile, as the mirror keeps them, if they are known.
-fn tile_range(planes: &Planes, tile: TileId) -> Option<u64> {
+/// What a uniform tile holds, as the mirror keeps it.
+fn value_word(planes: &Planes, tile: TileId) -> Option<u64> {
+    let words = planes.uniform_words(tile);
+    let bytes: &[u8] = bytemuck::cast_slice(&words);
+    block::word_of(bytes.get(..planes.voxel_bytes())?)
+}
+
+/// The smallest and largest value of a tile, if those of all its cells are known.
+fn tile_range(planes: &Planes, tile: TileId) -> Option<(f32, f32)> {
     let mut hull = (f32::INFINITY, f32::NEG_INFINITY);
     for word in planes.range_words(tile)? {
         let (min, max) = unpack_range(word.load(Ordering::Relaxed))?;
         hull = (hull.0.min(min), hull.1.max(max));
     }
-    Some(pack_range(hull))
+    Some(hull)
 }

@@ -25,6 +25,18 @@ pub(crate) fn salted(c: Coord, salt: u64) -> u64 {
     mix ^ mix >> 29
 }
 
+/// What the test kernels expect at a voxel, in the low bytes: `vg_hash` of `assets/kernels/check.cu`.
+pub(crate) fn device_hash(c: Coord, seed: u32) -> u64 {
+    let mut h = (c.x as u32).wrapping_mul(0x9e37_79b1)
+        ^ (c.y as u32).wrapping_mul(0x85eb_ca77)
+        ^ (c.z as u32).wrapping_mul(0xc2b2_ae3d)
+        ^ seed.wrapping_mul(0x27d4_eb2f);
+    h ^= h >> 15;
+    h = h.wrapping_mul(0x2c1b_3c6d);
+    h ^= h >> 12;
+    u64::from(h.wrapping_mul(0x297a_2d39)) << 32 | u64::from(h)
+}
+
 /// The test volume, instrumented.
 pub(crate) fn volume(extent: Extent) -> (Instrumented<Procedural<u16>>, Instruments) {
     let source = Instrumented::new(Procedural::new(extent, value));

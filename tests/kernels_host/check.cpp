@@ -12,6 +12,9 @@
 
 #include "vastgrid.cuh"
 
+// The function of check.cu, cut out of it.
+#include "hash.inc"
+
 static int failures = 0;
 
 #define CHECK(condition, ...)                      \
@@ -228,6 +231,7 @@ int main(int, char** arguments) {
             else check_small<float>(c.g, c.bytes);
         }
     }
+    for (vg_u32 i = 0; i < 100; i++) std::printf("%llu\n", vg_hash(i, i * 77777, i * i * 1000003, i + 3));
     std::printf("%d cases, %d of them in memory, %d wrong\n", cases, small, failures);
     return failures != 0;
 }

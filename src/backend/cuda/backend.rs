@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::copies::{Copies, Source};
 use super::device::Device;
-use super::memory::{Granularity, Location, Physical, Reserved};
+use super::memory::{Granularity, Physical, Reserved};
 use super::reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket, Inner};
 use super::staging::Ring;
 use super::stream::Stream;
@@ -97,7 +97,7 @@ impl CudaBackend {
         let shared = Shared {
             number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             config,
-            granularity: Granularity::of(&device, Location::Device)?,
+            granularity: Granularity::of(&device)?,
             copies: Copies::new(&device, config.copy_streams, config.waits_asleep)?,
             ring: Ring::new(&device, config.staging_bytes),
             readers: Mutex::default(),
@@ -241,7 +241,7 @@ impl Backend for CudaBackend {
 
     fn create(&self, bytes: u64) -> Result<CudaPage, BackendError> {
         check_create(&self.caps(), bytes)?;
-        let physical = Physical::new(&self.shared.device, bytes, Location::Device)?;
+        let physical = Physical::new(&self.shared.device, bytes)?;
         Ok(CudaPage { physical, owner: self.shared.number })
     }
 

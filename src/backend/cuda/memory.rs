@@ -14,36 +14,22 @@ use super::driver::About;
 use super::sys::{
     ACCESS_NONE, ACCESS_READ, ACCESS_READ_WRITE, ALLOCATION_PINNED, CUdeviceptr, CUmemAccessDesc,
     CUmemAllocationProp, CUmemHandle, CUmemLocation, GRANULARITY_MINIMUM, GRANULARITY_RECOMMENDED,
-    LOCATION_DEVICE, LOCATION_HOST_NUMA,
+    LOCATION_DEVICE,
 };
 use crate::backend::Access;
 use crate::error::BackendError;
 
-/// Where physical memory lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::backend) enum Location {
-    /// In the device's own memory.
-    Device,
-    /// In the host's memory, at that NUMA node; the device reads it over the bus.
-    HostNuma(i32),
-}
-
-impl Location {
-    fn properties(self, device: &Device) -> CUmemAllocationProp {
-        let location = match self {
-            Self::Device => CUmemLocation { kind: LOCATION_DEVICE, id: device.ordinal() },
-            Self::HostNuma(node) => CUmemLocation { kind: LOCATION_HOST_NUMA, id: node },
-        };
-        CUmemAllocationProp {
-            kind: ALLOCATION_PINNED,
-            requested_handle_types: 0,
-            location,
-            win32_handle_meta_data: 0,
-            compression_type: 0,
-            gpu_direct_rdma_capable: 0,
-            usage: 0,
-            reserved: [0; 4],
-        }
+/// What physical memory of a device is asked for by.
+fn properties(device: &Device) -> CUmemAllocationProp {
+    CUmemAllocationProp {
+        kind: ALLOCATION_PINNED,
+        requested_handle_types: 0,
+        location: CUmemLocation { kind: LOCATION_DEVICE, id: device.ordinal() },
+        win32_handle_meta_data: 0,
+        compression_type: 0,
+        gpu_direct_rdma_capable: 0,
+        usage: 0,
+        reserved: [0; 4],
     }
 }
 
@@ -57,12 +43,12 @@ pub(in crate::backend) struct Granularity {
 }
 
 impl Granularity {
-    /// What the driver says of memory at a place.
+    /// What the driver says of the device's memory.
     ///
     /// # Errors
     /// [`BackendError::Driver`]; [`BackendError::DeviceUnsupported`] where it says what cannot be.
-    pub(in crate::backend) fn of(device: &Device, location: Location) -> Result<Self, BackendError> {
-        let properties = location.properties(device);
+    pub(in crate::backend) fn of(device: &Device) -> Result<Self, BackendError> {
+        let properties = properties(device);
         let _current = device.enter()?;
         let ask = |option| device.driver().granularity(&properties, option);
         let (minimum_bytes, recommended_bytes) = (ask(GRANULARITY_MINIMUM)?, ask(GRANULARITY_RECOMMENDED)?);
@@ -112,11 +98,6 @@ impl Reserved {
     /// The first address.
     pub(in crate::backend) fn base(&self) -> u64 {
         self.base
-    }
-
-    /// The size.
-    pub(in crate::backend) fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// The device that it was reserved through. Memory of others can be mapped as well.
@@ -173,7 +154,6 @@ pub(in crate::backend) struct Physical {
     /// `None` once it was released.
     handle: Option<CUmemHandle>,
     bytes: u64,
-    location: Location,
 }
 
 impl Physical {
@@ -183,24 +163,15 @@ impl Physical {
     ///
     /// # Errors
     /// [`BackendError::OutOfMemory`], [`BackendError::Driver`].
-    pub(in crate::backend) fn new(
-        device: &Device,
-        bytes: u64,
-        location: Location,
-    ) -> Result<Self, BackendError> {
+    pub(in crate::backend) fn new(device: &Device, bytes: u64) -> Result<Self, BackendError> {
         let _current = device.enter()?;
-        let handle = device.driver().create(bytes, &location.properties(device))?;
-        Ok(Self { device: device.clone(), handle: Some(handle), bytes, location })
+        let handle = device.driver().create(bytes, &properties(device))?;
+        Ok(Self { device: device.clone(), handle: Some(handle), bytes })
     }
 
     /// The size.
     pub(in crate::backend) fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// Where it lies.
-    pub(in crate::backend) fn location(&self) -> Location {
-        self.location
     }
 
     /// The device that it was made through.
@@ -274,16 +245,6 @@ impl<P: Borrow<Physical>> Mapping<P> {
             Ok(()) => Ok(Self { at: Arc::clone(at), offset_bytes, physical: Some(physical) }),
             Err(error) => Err((error, physical)),
         }
-    }
-
-    /// What is mapped; `None` never while the mapping is whole.
-    pub(in crate::backend) fn physical(&self) -> Option<&P> {
-        self.physical.as_ref()
-    }
-
-    /// Where in the reservation.
-    pub(in crate::backend) fn offset_bytes(&self) -> u64 {
-        self.offset_bytes
     }
 
     /// Unmaps, and hands back what was mapped.

@@ -134,8 +134,6 @@ pub(in crate::backend) const COPY_IN_STREAM_ORDER: c_int = 1;
 pub(in crate::backend) const ALLOCATION_PINNED: c_int = 1;
 /// `CUmemLocationType`.
 pub(in crate::backend) const LOCATION_DEVICE: c_int = 1;
-/// `CUmemLocationType`.
-pub(in crate::backend) const LOCATION_HOST_NUMA: c_int = 3;
 /// `CUmemAccess_flags`.
 pub(in crate::backend) const ACCESS_NONE: c_int = 0;
 /// `CUmemAccess_flags`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::Access;
-use super::super::cuda::memory::{Granularity, Location, Mapping, Physical, Reserved};
+use super::super::cuda::memory::{Granularity, Mapping, Physical, Reserved};
 use super::super::cuda::{Device, Stream};
 use crate::error::BackendError;
 
@@ -21,7 +21,7 @@ pub(super) struct CudaSpace {
 
 impl CudaSpace {
     pub(super) fn new(device: &Device) -> Result<Self, BackendError> {
-        let granularity = Granularity::of(device, Location::Device)?;
+        let granularity = Granularity::of(device)?;
         let stream = Arc::new(Stream::new(device)?);
         Ok(Self { device: device.clone(), granularity, stream })
     }
@@ -35,7 +35,7 @@ impl CudaSpace {
     }
 
     pub(super) fn create(&self, bytes: u64) -> Result<Arc<Physical>, BackendError> {
-        Physical::new(&self.device, bytes, Location::Device).map(Arc::new)
+        Physical::new(&self.device, bytes).map(Arc::new)
     }
 }
 
