@@ -287,7 +287,7 @@ impl Bench<'_> {
         .run(self.stream);
         let header = ["flat_walk", "flat_neighbourhood"];
         let accessor = ["nano_each", "nano_walk"];
-        compare("through the header, against its accessor", &times, &header, &accessor, Some(42.0 / 9.9));
+        compare("through the header, against NanoVDB's", &times, &header, &accessor, Some(42.0 / 9.9));
         compare("27 reads a voxel on both sides", &times, &["flat_neighbourhood"], &["nano_each"], None);
         compare("9 reads a voxel on both sides", &times, &["flat_walk"], &["nano_walk"], None);
         compare("the best of either, by hand", &times, &["flat"], &["nano"], None);
@@ -301,14 +301,8 @@ impl Bench<'_> {
         let mut times = Vec::new();
         let done = [2, 0].map(|axis| self.rays_along(axis, &rays, &mut random, &mut times));
         let (accessor, any) = (["nano_sample"], ["nano_sample", "nano_nodes"]);
-        compare(
-            "the header's accessor, against its accessor",
-            &times,
-            &["flat_sample"],
-            &accessor,
-            Some(4.0),
-        );
-        compare("a loop for each tile, against its accessor", &times, &["flat_tiles"], &accessor, Some(4.0));
+        compare("the header's accessor, against NanoVDB's", &times, &["flat_sample"], &accessor, Some(4.0));
+        compare("a loop for each tile, against NanoVDB's", &times, &["flat_tiles"], &accessor, Some(4.0));
         compare("the best of either, by hand", &times, &["flat_sample", "flat_tiles"], &any, None);
         compare("empty space left at once on both sides", &times, &["flat_leap"], &["nano_leap"], None);
         done.into_iter().collect()
@@ -407,7 +401,7 @@ impl Bench<'_> {
             check: &mut check,
         }
         .run(self.stream);
-        compare("with the test, against its accessor", &times, &["flat_random"], &["nano_random"], None);
+        compare("with the test, against NanoVDB's", &times, &["flat_random"], &["nano_random"], None);
         self.all_timed(&plan, &times)
     }
 }
