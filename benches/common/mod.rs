@@ -1,14 +1,17 @@
 //! What the benches share: timing two things in turn, and the fixed workload G1024.
 #![allow(dead_code, reason = "each bench uses a part of it")]
-#![allow(clippy::cast_possible_truncation, reason = "figures of a known size")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use vastgrid::source::Procedural;
-use vastgrid::{Coord, Extent, HostBackend, Pool, SparseArray3D, TileCoord};
+use vastgrid::{Backend, Coord, Error, Extent, HostBackend, Pool, SparseArray3D, TileCoord};
 
+pub(crate) mod field;
+pub(crate) mod nanovdb;
 pub(crate) mod plain;
+pub(crate) mod race;
 
 /// Times `ours` and `theirs` in turn, `rounds` times each after a warm-up, and prints both medians per item and the median of the ratios of neighbouring runs:
 /// what a machine that drifts does to one it does to the other.
@@ -137,15 +140,25 @@ impl G1024 {
     /// The workload as an array in pages of one tile of 1 MiB each, all active tiles resident; the others are known to be background.
     pub(crate) fn array(&self) -> (Pool<HostBackend>, SparseArray3D<f32>) {
         let pool = Pool::new(HostBackend::new(), 256 << 20).unwrap();
+        let array = self.array_in(&pool, 1 << 20).unwrap();
+        (pool, array)
+    }
+
+    /// The same in any pool, in pages of that size.
+    pub(crate) fn array_in<B: Backend>(
+        &self,
+        pool: &Pool<B>,
+        page_bytes: u64,
+    ) -> Result<SparseArray3D<f32, B>, Error> {
         let active: std::collections::HashSet<u32> = self.tiles.iter().copied().collect();
         let source = Procedural::new(Extent::cube(1024), Self::value).with_uniform(move |region| {
             let t = (region.start.x >> 6) + (region.start.y >> 6 << 4) + (region.start.z >> 6 << 8);
             (!active.contains(&(t as u32))).then_some(0.0)
         });
-        let array = SparseArray3D::builder(&pool, source).tile([64, 64, 64]).build().unwrap();
+        let array = SparseArray3D::builder(pool, source).tile([64, 64, 64]).page_bytes(page_bytes).build()?;
         let all: Vec<_> = (0..4096).map(Self::coord).collect();
-        let report = array.request(&all).unwrap().complete().unwrap();
+        let report = array.request(&all)?.complete()?;
         assert_eq!((report.loaded, report.uniform), (205, 4096 - 205));
-        (pool, array)
+        Ok(array)
     }
 }
