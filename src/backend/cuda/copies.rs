@@ -290,12 +290,13 @@ impl Copies {
     /// Waits for all copies to a reservation, or for those that nobody else can wait for.
     pub(super) fn settle(&self, reservation: u64, all: bool) {
         self.flush();
-        for lane in &self.lanes {
+        for (index, lane) in self.lanes.iter().enumerate() {
             let of_it =
                 |f: &&Arc<Flight>| (all || f.forgotten.load(Ordering::Acquire)) && f.writes_to(reservation);
             let last = lock(&lane.queue).iter().rfind(of_it).cloned();
+            // Those before it are done when it is, but somebody has to see to them.
             if let Some(flight) = last
-                && let Err(error) = self.wait(&flight)
+                && let Err(error) = self.wait(&flight).and_then(|()| self.reap(index))
                 && !error.is_fatal()
             {
                 tracing::warn!(%error, "copies that nobody waits for could not be waited for");
