@@ -509,9 +509,9 @@ fn loses_its_device(device: &Device) {
     lost(stream.synchronize().err(), "synchronize");
     let again = stream.synchronize().unwrap_err();
     assert!(again.to_string().contains("the device is lost: CUDA_ERROR_ILLEGAL_ADDRESS (700)"), "{again}");
-    // The copy had time to end before the context died, or not.
+    // The copy may have been made before the context died.
     println!("the copy on its way: {:?}", b.wait(on_its_way));
-    lost(b.submit(&r, filling).err(), "submit");
+    lost(b.submit(&r, filling).and_then(|ticket| b.wait(ticket)).err(), "submit and wait");
     lost(b.read(&r, 0, &mut [0; 8]).err(), "read");
     lost(DeviceBuffer::new(device, 4096).err(), "cuMemAlloc");
     println!("create: {:?}", b.create(2 * MIB).map(drop));

@@ -220,11 +220,11 @@ impl Copies {
     fn begin(&self, lane: &Lane, flight: &Flight) -> Result<(), BackendError> {
         let _current = self.device.enter()?;
         let held = lock(&flight.held);
-        let copy = |(writing, source): &(Writing, Source)| Copy {
-            to: writing.address(),
-            from: source.bytes().as_ptr(),
-            bytes: source.bytes().len(),
-            offset_bytes: writing.range().start,
+        let copy = |(writing, source): &(Writing, Source)| {
+            // Asked once: prepared bytes are somebody else's, who might answer otherwise the next time.
+            let from = source.bytes();
+            let bytes = from.len().min(usize::try_from(writing.bytes()).unwrap_or(usize::MAX));
+            Copy { to: writing.address(), from: from.as_ptr(), bytes, offset_bytes: writing.range().start }
         };
         let copies: Vec<_> = held.copies.iter().map(copy).collect();
         // SAFETY: the bytes belong to the sources, which the flight holds until the event is done (or, where this fails, until the stream is); nobody has them to write
@@ -241,6 +241,10 @@ impl Copies {
         }
         if !flight.begun.load(Ordering::Acquire) {
             self.flush();
+        }
+        // Taking off may have been its end.
+        if let Some(outcome) = self.outcome(flight) {
+            return outcome.map(|()| true);
         }
         let done = self.look(flight)?;
         if done {
@@ -334,7 +338,8 @@ impl Copies {
             Ok(false) => Ok(false),
             Ok(true) => {
                 flight.finish(0);
-                Ok(true)
+                // Somebody else may have found another end.
+                self.outcome(flight).unwrap_or(Ok(())).map(|()| true)
             }
             Err(BackendError::DeviceLost { code, .. }) => {
                 flight.finish(code);
