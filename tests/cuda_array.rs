@@ -6,7 +6,7 @@
 mod common;
 
 use std::collections::HashSet;
-use std::sync::MutexGuard;
+use std::sync::RwLockWriteGuard;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ const TILE: [u64; 3] = [32, 32, 16];
 const PAGE: u64 = 2 << 20;
 
 /// The device, for one test at a time: some look at its free memory.
-fn device() -> Option<(Device, MutexGuard<'static, ()>)> {
+fn device() -> Option<(Device, RwLockWriteGuard<'static, ()>)> {
     device_or_skip().map(|device| (device, alone()))
 }
 

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::Random;
-use common::cuda::{alone, device_or_skip, small_backend};
+use common::cuda::{alone, beside, device_or_skip, small_backend};
 use vastgrid::backend::{Access, Backend, ReserveSpec, Staging};
 use vastgrid::cuda::{
     Arg, CudaConfig, CudaReservation, CudaStaging, CudaTicket, Device, DeviceBuffer, Event, Module,
@@ -84,6 +84,7 @@ fn there_is_no_device_of_a_number_that_nobody_has() {
         );
     }
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     let devices = Device::count().unwrap();
     let error = Device::open(devices).unwrap_err();
     assert!(
@@ -154,6 +155,7 @@ fn memory_runs_out_for_real_and_all_works_again_after() {
 #[test]
 fn code_that_the_driver_refuses_is_an_error_with_its_reason() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     let refused = |ptx: &str| match Module::load(&device, ptx) {
         Err(BackendError::Ptx { name, code, log }) => (name, code, log),
         other => panic!("{other:?}"),
@@ -177,6 +179,7 @@ fn code_that_the_driver_refuses_is_an_error_with_its_reason() {
 #[expect(unsafe_code, reason = "launches a kernel")]
 fn kernels_run_in_the_order_of_their_stream() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     let stream = Stream::new(&device).unwrap();
     let buffer = DeviceBuffer::new(&device, 4096).unwrap();
     let function = Module::load(&device, STORE).unwrap().function("touch").unwrap();
@@ -201,6 +204,7 @@ fn kernels_run_in_the_order_of_their_stream() {
 #[test]
 fn buffers_take_what_fits_and_no_more() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     let stream = Stream::new(&device).unwrap();
     assert!(DeviceBuffer::new(&device, 0).is_err() && PinnedBuffer::new(&device, 0).is_err());
     let buffer = DeviceBuffer::new(&device, 1000).unwrap();
@@ -228,6 +232,7 @@ fn buffers_take_what_fits_and_no_more() {
 #[expect(unsafe_code, reason = "takes raw handles")]
 fn handles_of_others_are_used_and_left_alone() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     // SAFETY: the context is that of `device`, which lives until the process ends.
     let same = unsafe { Device::from_raw_context(device.as_raw_context()) }.unwrap();
     assert!(same.is_same(&device) && same.ordinal() == device.ordinal());
@@ -248,6 +253,7 @@ fn handles_of_others_are_used_and_left_alone() {
 #[test]
 fn a_dropped_ticket_leaves_its_copy_and_its_range_alone() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     let b = small_backend(device);
     let r = mapped(&b, 2, 2 * MIB);
     for round in 0..50 {
@@ -335,6 +341,7 @@ fn free_memory_is_after_as_it_was_before() {
 #[test]
 fn sixteen_threads_share_a_small_ring_and_every_byte_arrives() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     for staging_bytes in [0, 256 << 10, 4 << 20] {
         let b = CudaBackend::on(device.clone(), CudaConfig { staging_bytes, ..CudaConfig::default() });
         let b = b.unwrap();
@@ -382,6 +389,7 @@ fn writes_and_reads_its_own_page(b: &CudaBackend, r: &CudaReservation, thread: u
 #[test]
 fn staging_never_waits_for_who_is_filling() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     common::within_20_s(move || {
         let config = CudaConfig { staging_bytes: 4 << 20, ..CudaConfig::default() };
         let b = CudaBackend::on(device, config).unwrap();
@@ -412,6 +420,7 @@ impl Prepared for Tile {
 #[test]
 fn prepared_bytes_are_copied_from_where_they_are_and_let_go_after() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     let b = small_backend(device.clone());
     let r = mapped(&b, 4, 2 * MIB);
     let count = Arc::new(());
@@ -440,6 +449,7 @@ fn prepared_bytes_are_copied_from_where_they_are_and_let_go_after() {
 #[test]
 fn what_is_another_backends_is_refused() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     let (a, b) = (small_backend(device.clone()), small_backend(device));
     let r = mapped(&a, 1, 2 * MIB);
     let owner = |error: Option<BackendError>| {
@@ -465,6 +475,7 @@ const CHILD: &str = "VASTGRID_TEST_LOSES_ITS_DEVICE";
 #[test]
 fn a_lost_device_is_told_as_such_and_nothing_panics() {
     let Some(device) = device_or_skip() else { return };
+    let _beside = beside();
     if std::env::var_os(CHILD).is_some() {
         loses_its_device(&device);
         return;
@@ -498,9 +509,9 @@ fn loses_its_device(device: &Device) {
     lost(stream.synchronize().err(), "synchronize");
     let again = stream.synchronize().unwrap_err();
     assert!(again.to_string().contains("the device is lost: CUDA_ERROR_ILLEGAL_ADDRESS (700)"), "{again}");
-    // The copy had time to end before the context died, or not.
+    // The copy may have been made before the context died.
     println!("the copy on its way: {:?}", b.wait(on_its_way));
-    lost(b.submit(&r, filling).and_then(|ticket| b.wait(ticket)).err(), "submit");
+    lost(b.submit(&r, filling).and_then(|ticket| b.wait(ticket)).err(), "submit and wait");
     lost(b.read(&r, 0, &mut [0; 8]).err(), "read");
     lost(DeviceBuffer::new(device, 4096).err(), "cuMemAlloc");
     println!("create: {:?}", b.create(2 * MIB).map(drop));

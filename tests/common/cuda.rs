@@ -1,6 +1,6 @@
 //! The CUDA device that tests run on, where there is one.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use vastgrid::CudaBackend;
 use vastgrid::cuda::{CudaConfig, Device};
@@ -34,8 +34,14 @@ pub(crate) fn small_backend(device: Device) -> CudaBackend {
     CudaBackend::on(device, CudaConfig { staging_bytes: 16 << 20, ..CudaConfig::default() }).unwrap()
 }
 
-/// Held by tests that look at the device's free memory, or take all of it.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+static CARD: RwLock<()> = RwLock::new(());
+
+/// Held by tests that look at the device's free memory, or take all of it: no other test of the program has the device meanwhile.
+pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
+    CARD.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by tests that run beside each other, and not beside such.
+pub(crate) fn beside() -> RwLockReadGuard<'static, ()> {
+    CARD.read().unwrap_or_else(PoisonError::into_inner)
 }

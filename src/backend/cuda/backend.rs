@@ -174,7 +174,7 @@ impl Shared {
         call: impl Fn() -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         match call() {
-            Err(BackendError::Busy { .. }) if self.copies.in_flight() > 0 => {
+            Err(BackendError::Busy { .. }) => {
                 self.copies.reap_all()?;
                 self.copies.settle(inner.number, false);
                 call()

@@ -221,11 +221,11 @@ impl Copies {
     fn begin(&self, lane: &Lane, flight: &Flight) -> Result<(), BackendError> {
         let _current = self.device.enter()?;
         let held = lock(&flight.held);
-        let copy = |(writing, source): &(Writing, Source)| Copy {
-            to: writing.address(),
-            from: source.bytes().as_ptr(),
-            bytes: source.bytes().len(),
-            offset_bytes: writing.range().start,
+        let copy = |(writing, source): &(Writing, Source)| {
+            // Asked once: prepared bytes are somebody else's, who might answer otherwise the next time.
+            let from = source.bytes();
+            let bytes = from.len().min(usize::try_from(writing.bytes()).unwrap_or(usize::MAX));
+            Copy { to: writing.address(), from: from.as_ptr(), bytes, offset_bytes: writing.range().start }
         };
         let copies: Vec<_> = held.copies.iter().map(copy).collect();
         // SAFETY: the bytes belong to the sources, which the flight holds until the event is done (or, where this fails, until the stream is); nobody has them to write
@@ -242,6 +242,10 @@ impl Copies {
         }
         if !flight.begun.load(Ordering::Acquire) {
             self.flush();
+        }
+        // Taking off may have been its end.
+        if let Some(outcome) = self.outcome(flight) {
+            return outcome.map(|()| true);
         }
         let done = self.look(flight)?;
         if done {
@@ -291,12 +295,13 @@ impl Copies {
     /// Waits for all copies to a reservation, or for those that nobody else can wait for.
     pub(super) fn settle(&self, reservation: u64, all: bool) {
         self.flush();
-        for lane in &self.lanes {
+        for (index, lane) in self.lanes.iter().enumerate() {
             let of_it =
                 |f: &&Arc<Flight>| (all || f.forgotten.load(Ordering::Acquire)) && f.writes_to(reservation);
             let last = lock(&lane.queue).iter().rfind(of_it).cloned();
+            // Those before it are done when it is, but somebody has to see to them.
             if let Some(flight) = last
-                && let Err(error) = self.wait(&flight)
+                && let Err(error) = self.wait(&flight).and_then(|()| self.reap(index))
                 && !error.is_fatal()
             {
                 tracing::warn!(%error, "copies that nobody waits for could not be waited for");
@@ -334,7 +339,8 @@ impl Copies {
             Ok(false) => Ok(false),
             Ok(true) => {
                 flight.finish(0);
-                Ok(true)
+                // Somebody else may have found another end.
+                self.outcome(flight).unwrap_or(Ok(())).map(|()| true)
             }
             Err(BackendError::DeviceLost { code, .. }) => {
                 flight.finish(code);

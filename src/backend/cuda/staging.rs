@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   slab of 1 MiB pieces   [used][free][used][used]...      a slab all of whose pieces are free may be cut anew for another size
-//!   slab of 64 KiB pieces  [][][][][]...
+//!   slab of 64 KiB pieces  [][][][][]...   or given back, where a larger one is wanted
 //! ```
 
 use std::ptr::NonNull;
@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::buffers::PinnedBuffer;
 use super::device::Device;
 
-/// How much is taken from the system at a time, if the limit allows: a piece or several.
+/// How much is taken from the system at a time: one piece or several, and no more than a part of the limit, so that pieces of several sizes have room beside each other.
 const SLAB_BYTES: usize = 32 << 20;
+const SLABS_AT_LEAST: usize = 8;
 /// No piece is smaller: below that, page-locked memory would be all bookkeeping.
 const SMALLEST_PIECE_BYTES: usize = 4 << 10;
 
@@ -34,7 +35,8 @@ struct State {
 
 #[derive(Debug)]
 struct Slab {
-    memory: PinnedBuffer,
+    /// `None` once it was given back to the system: pieces know their slab by its place, which the next one takes.
+    memory: Option<PinnedBuffer>,
     piece_bytes: usize,
     /// Offsets of pieces that nobody has.
     free: Vec<usize>,
@@ -79,26 +81,36 @@ impl Ring {
             .iter()
             .position(|s| s.piece_bytes == piece_bytes && !s.free.is_empty())
             .or_else(|| self.grow(&mut state, piece_bytes))
-            .or_else(|| state.cut_anew(piece_bytes))?;
+            .or_else(|| state.cut_anew(piece_bytes))
+            .or_else(|| {
+                state.give_back_unused();
+                self.grow(&mut state, piece_bytes)
+            })?;
         let from = state.slabs.get_mut(slab)?;
         let offset = from.free.pop()?;
         // SAFETY: the slab's pieces lie inside its memory.
-        let start = unsafe { from.memory.start().add(offset) };
+        let start = unsafe { from.memory.as_ref()?.start().add(offset) };
         Some(Piece { ring: Arc::clone(self), slab, offset, start, bytes })
     }
 
     /// Another slab, if there may be one.
     fn grow(&self, state: &mut State, piece_bytes: usize) -> Option<usize> {
-        let most = self.limit_bytes.saturating_sub(state.bytes).min(SLAB_BYTES.max(piece_bytes));
-        let bytes = most / piece_bytes * piece_bytes;
+        let slab_bytes = SLAB_BYTES.min(self.limit_bytes / SLABS_AT_LEAST).max(piece_bytes);
+        let bytes = self.limit_bytes.saturating_sub(state.bytes).min(slab_bytes) / piece_bytes * piece_bytes;
         if bytes == 0 || state.exhausted {
             return None;
         }
         match PinnedBuffer::new(&self.device, bytes) {
             Ok(memory) => {
                 state.bytes += bytes;
-                state.slabs.push(Slab { memory, piece_bytes, free: cut(bytes, piece_bytes) });
-                Some(state.slabs.len() - 1)
+                let slab = Slab { memory: Some(memory), piece_bytes, free: cut(bytes, piece_bytes) };
+                let place = state.slabs.iter().position(|s| s.memory.is_none());
+                let place = place.unwrap_or(state.slabs.len());
+                match state.slabs.get_mut(place) {
+                    Some(gone) => *gone = slab,
+                    None => state.slabs.push(slab),
+                }
+                Some(place)
             }
             Err(error) => {
                 tracing::warn!(%error, bytes, held_bytes = state.bytes, "no more page-locked memory: copies will be slower");
@@ -117,13 +129,31 @@ impl Ring {
 impl State {
     /// A slab that nobody uses, cut for this size.
     fn cut_anew(&mut self, piece_bytes: usize) -> Option<usize> {
-        let unused =
-            |s: &Slab| s.free.len() == s.memory.len() / s.piece_bytes && s.memory.len() >= piece_bytes;
-        let at = self.slabs.iter().position(unused)?;
+        let large_enough = |s: &Slab| s.is_unused() && s.bytes() >= piece_bytes;
+        let at = self.slabs.iter().position(large_enough)?;
         let slab = self.slabs.get_mut(at)?;
         slab.piece_bytes = piece_bytes;
-        slab.free = cut(slab.memory.len(), piece_bytes);
+        slab.free = cut(slab.bytes(), piece_bytes);
         Some(at)
+    }
+
+    /// Gives slabs that nobody uses back to the system: they are too small for what is asked for.
+    fn give_back_unused(&mut self) {
+        for slab in self.slabs.iter_mut().filter(|slab| slab.is_unused()) {
+            self.bytes -= slab.bytes();
+            slab.free.clear();
+            slab.memory = None;
+        }
+    }
+}
+
+impl Slab {
+    fn bytes(&self) -> usize {
+        self.memory.as_ref().map_or(0, |memory| memory.len())
+    }
+
+    fn is_unused(&self) -> bool {
+        self.memory.is_some() && self.free.len() == self.bytes() / self.piece_bytes
     }
 }
 
