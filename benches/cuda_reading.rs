@@ -200,7 +200,7 @@ fn rays(bench: &Bench, view: GridView, tiles: &[(TileCoord, u64)]) -> Result<(),
     let (sums, counts) = (bench.buffer(4 << 20)?, bench.buffer(4 << 20)?);
     let (s, c) = (sums.address(), counts.address());
     let args = [Arg::new(&view), Arg::new(&rays), Arg::new(&table), Arg::new(&s), Arg::new(&c)];
-    let shape = ([1024 / 16, 1024 / 16, 1], [16, 16, 1]);
+    let shape = ([1024 / 32, 1024 / 8, 1], [32, 8, 1]);
     let names = [
         "flat_u16",
         "untested_u16",

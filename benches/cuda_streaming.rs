@@ -10,21 +10,26 @@
 
 mod common;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{SplitMix, median};
 use rayon::prelude::*;
-use vastgrid::cuda::{Device, DeviceBuffer, PinnedBuffer, Stream};
+use vastgrid::backend::{Access, Backend, ReserveSpec};
+use vastgrid::cuda::{CudaConfig, CudaReservation, Device, DeviceBuffer, PinnedBuffer, Stream};
 use vastgrid::{
     CudaBackend, Error, Extent, Layout, Pool, PoolConfig, Prepared, Region, SourceError, SparseArray3D,
     TileCoord, TileSource,
 };
 
 const BUDGET: u64 = 4 << 30;
+/// 256 GiB of u16.
 const EXTENT: Extent = Extent::new(8192, 4096, 4096);
+/// A sixteenth of the budget's pages, in a hundredth of the addresses: what mapping costs grows with both.
+const SMALL_BUDGET: u64 = 128 << 20;
+const SMALL_EXTENT: Extent = Extent::new(1024, 1024, 1024);
 const POOL_BYTES: u64 = 1 << 30;
 
 /// Tiles of one memory pool, whichever is asked for.
@@ -38,6 +43,7 @@ enum Tiles {
 /// A source over them: which part of the pool a tile gets depends on where it lies.
 #[derive(Clone, Debug)]
 struct Source {
+    extent: Extent,
     tiles: Tiles,
     tile_bytes: usize,
 }
@@ -66,7 +72,7 @@ impl Source {
 
 impl TileSource<u16> for Source {
     fn extent(&self) -> Extent {
-        EXTENT
+        self.extent
     }
 
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
@@ -87,26 +93,32 @@ fn tile_shape(bytes: u64) -> [u64; 3] {
 }
 
 /// An array whose budget is full, and tiles in random order.
-struct Stream1 {
+struct Streamer {
     _pool: Pool<CudaBackend>,
     array: SparseArray3D<u16, CudaBackend>,
+    budget: u64,
     random: SplitMix,
     recent: VecDeque<u64>,
 }
 
-impl Stream1 {
-    fn new(source: &Source, page_bytes: Option<u64>) -> Result<Self, Error> {
-        let config = PoolConfig { budget_bytes: BUDGET, ..PoolConfig::default() };
+impl Streamer {
+    fn new(source: &Source, page_bytes: Option<u64>, budget: u64) -> Result<Self, Error> {
+        let config = PoolConfig { budget_bytes: budget, ..PoolConfig::default() };
         let pool = Pool::with_config(CudaBackend::open(0)?, config)?;
         let mut builder =
             SparseArray3D::builder(&pool, source.clone()).tile(tile_shape(source.tile_bytes as u64));
         if let Some(bytes) = page_bytes {
             builder = builder.page_bytes(bytes);
         }
-        let mut this =
-            Self { array: builder.build()?, _pool: pool, random: SplitMix(5), recent: VecDeque::new() };
-        this.stream(BUDGET)?;
-        this.stream(BUDGET / 4)?;
+        let mut this = Self {
+            array: builder.build()?,
+            _pool: pool,
+            budget,
+            random: SplitMix(5),
+            recent: VecDeque::new(),
+        };
+        this.stream(budget)?;
+        this.stream(budget / 4)?;
         Ok(this)
     }
 
@@ -114,13 +126,13 @@ impl Stream1 {
         self.array.layout()
     }
 
-    /// Streams random pages of so many bytes together, in requests of 512 MiB, and returns the seconds that took.
+    /// Streams random pages of so many bytes together, in requests of 512 MiB or half the budget, and returns the seconds that took.
     fn stream(&mut self, bytes: u64) -> Result<f64, Error> {
         let page_bytes = self.layout().page_bytes();
         let start = Instant::now();
         let mut left = bytes;
         while left > 0 {
-            let step = left.min(512 << 20);
+            let step = left.min(512 << 20).min(self.budget / 2);
             let mut tiles = Vec::new();
             for _ in 0..step / page_bytes {
                 let page = loop {
@@ -130,7 +142,7 @@ impl Stream1 {
                     }
                 };
                 self.recent.push_back(page);
-                if self.recent.len() as u64 > BUDGET / page_bytes + 1 {
+                if self.recent.len() as u64 > self.budget / page_bytes + 1 {
                     self.recent.pop_front();
                 }
                 let per_page = self.layout().tiles_per_page();
@@ -204,32 +216,118 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         random: SplitMix(9),
     };
     let bytes = 8 << 30;
-    for (tile, page, target) in [
-        (8 << 20, None, 0.95),
-        (1 << 20, None, 0.95),
-        (256 << 10, None, 0.0),
-        (2 << 20, Some(2 << 20), 0.73),
-        (4 << 20, Some(4 << 20), 0.0),
-        (16 << 20, Some(16 << 20), 0.0),
+    for (tile, page, budget, target) in [
+        (8 << 20, None, BUDGET, 0.95),
+        (1 << 20, None, BUDGET, 0.95),
+        (256 << 10, None, BUDGET, 0.0),
+        (2 << 20, Some(2 << 20), BUDGET, 0.73),
+        (2 << 20, Some(2 << 20), SMALL_BUDGET, 0.73),
+        (4 << 20, Some(4 << 20), BUDGET, 0.0),
+        (16 << 20, Some(16 << 20), BUDGET, 0.0),
     ] {
-        let source = Source { tiles: Tiles::Prepared(pinned.clone()), tile_bytes: tile };
-        let mut array = Stream1::new(&source, page)?;
+        let extent = if budget == BUDGET { EXTENT } else { SMALL_EXTENT };
+        let source = Source { extent, tiles: Tiles::Prepared(pinned.clone()), tile_bytes: tile };
+        let mut array = Streamer::new(&source, page, budget)?;
         let page_bytes = array.layout().page_bytes();
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut theirs, mut loops) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bare = page.map(|page| Bare::new(device, pinned, page, budget, extent)).transpose()?;
         for _ in 0..5 {
             ours.push(array.stream(bytes)?);
             theirs.push(plain.copy(bytes, page_bytes)?);
+            if let Some(bare) = &mut bare {
+                loops.push(bare.stream(bytes)?);
+            }
         }
         array.verify(&source)?;
         let label = format!(
-            "prepared, pages of {} MiB{}, tiles of {} KiB",
+            "prepared, pages of {} MiB{}, tiles of {} KiB{}",
             page_bytes >> 20,
             if page.is_none() { " (default)" } else { "" },
-            tile >> 10
+            tile >> 10,
+            if budget == BUDGET { "" } else { ", 64 pages" }
         );
         print(&label, &mut ours, &mut theirs, bytes, target);
+        if !loops.is_empty() {
+            print("    against the bare loop over the same calls", &mut ours, &mut loops, bytes, 0.0);
+        }
     }
     Ok(())
+}
+
+/// The bare loop: unmap, map, set access, begin the copy, page after page, and wait at the end. What the calls themselves allow.
+struct Bare {
+    backend: CudaBackend,
+    reservation: CudaReservation,
+    pinned: Arc<PinnedBuffer>,
+    page_bytes: u64,
+    pages: u64,
+    mapped: Vec<u64>,
+    random: SplitMix,
+}
+
+impl Bare {
+    fn new(
+        device: &Device,
+        pinned: &Arc<PinnedBuffer>,
+        page_bytes: u64,
+        budget: u64,
+        extent: Extent,
+    ) -> Result<Self, Error> {
+        let backend = CudaBackend::on(device.clone(), CudaConfig::default())?;
+        let bytes = extent.checked_volume().unwrap_or(0) * 2;
+        let spec = ReserveSpec { bytes, page_bytes, expected_pages: budget / page_bytes };
+        let reservation = backend.reserve(spec)?;
+        let mut mapped = Vec::new();
+        for page in 0..budget / page_bytes {
+            let memory = backend.create(page_bytes)?;
+            backend.map(&reservation, page * page_bytes, memory).map_err(|refused| refused.error)?;
+            backend.set_access(
+                &reservation,
+                page * page_bytes..(page + 1) * page_bytes,
+                Access::ReadWrite,
+            )?;
+            mapped.push(page);
+        }
+        let (pinned, pages, random) = (pinned.clone(), bytes / page_bytes, SplitMix(6));
+        Ok(Self { backend, reservation, pinned, page_bytes, pages, mapped, random })
+    }
+
+    fn stream(&mut self, bytes: u64) -> Result<f64, Error> {
+        let start = Instant::now();
+        let (mut tickets, size) = (Vec::new(), self.page_bytes);
+        let mut held: HashSet<u64> = self.mapped.iter().copied().collect();
+        for i in 0..bytes / size {
+            // The oldest gives way, as in the array.
+            let victim = (i % self.mapped.len() as u64) as usize;
+            let page = loop {
+                let page = self.random.next() % self.pages;
+                if held.insert(page) {
+                    break page;
+                }
+            };
+            held.remove(&self.mapped[victim]);
+            let memory = self.backend.unmap(&self.reservation, self.mapped[victim] * size)?;
+            self.backend.map(&self.reservation, page * size, memory).map_err(|refused| refused.error)?;
+            self.backend.set_access(&self.reservation, page * size..(page + 1) * size, Access::ReadWrite)?;
+            let from = (self.random.next() % (POOL_BYTES / size) * size) as usize;
+            let part = self
+                .pinned
+                .part(from..from + size as usize)
+                .ok_or(SourceError::Other("no such part".into()))?;
+            let range = page * size..(page + 1) * size;
+            tickets.push(self.backend.submit_prepared(&self.reservation, range, Arc::new(part))?);
+            self.mapped[victim] = page;
+            if tickets.len() * 2 > self.mapped.len() {
+                for ticket in tickets.drain(..tickets.len() / 2) {
+                    self.backend.wait(ticket)?;
+                }
+            }
+        }
+        for ticket in tickets {
+            self.backend.wait(ticket)?;
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
 }
 
 /// The same work without an array: every core fills parts of as much page-locked memory as the backend stages in, from which a device could copy.
@@ -274,8 +372,8 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
     ];
     let mut staging = PinnedBuffer::new(device, 256 << 20)?;
     for (name, tiles, bytes) in kinds {
-        let source = Source { tiles, tile_bytes };
-        let mut array = Stream1::new(&source, None)?;
+        let source = Source { extent: EXTENT, tiles, tile_bytes };
+        let mut array = Streamer::new(&source, None, BUDGET)?;
         let page_bytes = array.layout().page_bytes();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let (mut decoding, mut copying) = (Vec::new(), Vec::new());
@@ -299,7 +397,7 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
 
 /// How full pages are when single tiles are asked for at random: what a larger page costs.
 fn fullness(pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
-    let source = Source { tiles: Tiles::Prepared(pinned.clone()), tile_bytes: 1 << 20 };
+    let source = Source { extent: EXTENT, tiles: Tiles::Prepared(pinned.clone()), tile_bytes: 1 << 20 };
     for page_bytes in [2u64 << 20, 4 << 20, 8 << 20, 16 << 20] {
         let pool = Pool::new(CudaBackend::open(0)?, BUDGET)?;
         let array = SparseArray3D::builder(&pool, source.clone())
@@ -340,8 +438,8 @@ fn fullness(pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
 }
 
 fn soak(pinned: &Arc<PinnedBuffer>, seconds: u64) -> Result<(), Error> {
-    let source = Source { tiles: Tiles::Prepared(pinned.clone()), tile_bytes: 8 << 20 };
-    let mut array = Stream1::new(&source, None)?;
+    let source = Source { extent: EXTENT, tiles: Tiles::Prepared(pinned.clone()), tile_bytes: 8 << 20 };
+    let mut array = Streamer::new(&source, None, BUDGET)?;
     let (begin, part) = (Instant::now(), Duration::from_secs(seconds) / 5);
     let mut rates = Vec::new();
     for i in 1..=5 {

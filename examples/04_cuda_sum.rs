@@ -81,8 +81,8 @@ fn sum_of(
     list.copy_from_host(stream, bytemuck::cast_slice(&ids))?;
     let results = DeviceBuffer::new(stream.device(), (u64::from(count) + 1) * RESULT_BYTES)?;
 
-    let frame = pool.device_frame();
     array.request(&tiles)?.complete()?;
+    let frame = pool.device_frame();
     let view = frame.view(array, stream)?;
     let (list, parts) = (list.address(), results.address());
     let total = parts + u64::from(count) * RESULT_BYTES;

@@ -37,7 +37,8 @@ impl<B: Backend> Clone for Pool<B> {
 pub struct PoolConfig {
     /// Bytes of physical pages that all arrays together may hold; an array whose page is larger cannot be built. Default: 256 MiB.
     pub budget_bytes: u64,
-    /// Threads that load tiles, besides the one that asks; at most 1024. Default: 0, one for each processor (or as `RAYON_NUM_THREADS` says).
+    /// Threads that load tiles, besides the one that asks; at most 1024. Default: 0, one for each processor (or as `RAYON_NUM_THREADS` says), less one for the thread that asks where
+    /// copies go by themselves: that thread then makes mapping calls while the others decode.
     pub threads: usize,
     /// What becomes of a budget that is more than the device has free. Default: it is refused. Backends that cannot tell take any.
     pub beyond_memory: BeyondMemory,
@@ -91,12 +92,13 @@ impl<B: Backend> Pool<B> {
                 BeyondMemory::Clamp => budget_bytes = available_bytes - available_bytes / 64,
             }
         }
-        Ok(Self {
-            engine: Engine::new(
-                backend,
-                EngineConfig { budget_bytes, threads: threads.min(1024), patience },
-            )?,
-        })
+        let threads = match threads {
+            0 if backend.caps().asynchronous && std::env::var_os("RAYON_NUM_THREADS").is_none() => {
+                std::thread::available_parallelism().map_or(1, |all| all.get() - 1).max(1)
+            }
+            threads => threads.min(1024),
+        };
+        Ok(Self { engine: Engine::new(backend, EngineConfig { budget_bytes, threads, patience })? })
     }
 
     /// The backend, for its own statistics.

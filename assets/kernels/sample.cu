@@ -103,21 +103,32 @@ template <class F> __device__ bool vg_corners(const vg_grid& g, const vg_positio
 // tile holds the support.
 enum vg_way { VG_FLAT, VG_UNTESTED, VG_PER_TILE, VG_PER_VOXEL, VG_TABLE_PER_VOXEL, VG_TABLE_PER_SAMPLE };
 
-// The sum of a ray's samples and their number. Missing tiles are leapt over by the accessor alone.
+// The sum of a ray's samples and their number. By tile, a warp goes through as many samples at a time as all its lanes have tested memory for.
 template <class T, class S, int WAY> __device__ void vg_trace(const vg_grid& g, const vg_rays& rays, const vg_page_table& table, float* sums, vg_u32* counts) {
     const vg_u32 u = blockIdx.x * blockDim.x + threadIdx.x, v = blockIdx.y * blockDim.y + threadIdx.y;
     if (u >= rays.width || v >= rays.height) return;
-    float from[3], back[3];
-    for (int a = 0; a < 3; a++) {
-        from[a] = rays.origin[a] + u * rays.right[a] + v * rays.down[a];
-        back[a] = 1.0f / rays.step[a];
-    }
+    float from[3];
+    for (int a = 0; a < 3; a++) from[a] = rays.origin[a] + u * rays.right[a] + v * rays.down[a];
     vg_accessor<T, S, WAY != VG_UNTESTED> near(g);
     const vg_paged paged = {g, table};
     const vg_ray ray = {from[0], from[1], from[2], rays.step[0], rays.step[1], rays.step[2]};
+    const vg_u32 lanes = __activemask();
     float sum = 0;
     vg_u32 count = 0;
     for (vg_u32 k = 0; k < rays.steps; k++) {
+        const bool by_tile = WAY == VG_UNTESTED || WAY == VG_PER_TILE;
+        if (by_tile && vg_warp_all(lanes, near.holds(ray.at(k)))) {
+            const vg_u32 n = vg_warp_least(lanes, near.span(ray, k, rays.steps));
+            if (near.state == VG_RESIDENT) {
+                _Pragma("unroll 4") for (vg_u32 i = 0; i < n; i++) sum += near.sample_inside(ray, k + i);
+                count += n;
+            } else if (near.state == VG_UNIFORM) {
+                sum += vg_float(near.value) * (float)n;
+                count += n;
+            }
+            k += n - 1;
+            continue;
+        }
         const float t = (float)k + 0.5f;
         const float x = from[0] + t * rays.step[0], y = from[1] + t * rays.step[1], z = from[2] + t * rays.step[2];
         float value = 0;
@@ -126,15 +137,6 @@ template <class T, class S, int WAY> __device__ void vg_trace(const vg_grid& g, 
             value = vg_trilinear_unchecked<T>(g, x, y, z);
         } else if (WAY == VG_UNTESTED || WAY == VG_PER_TILE) {
             ok = near.sample_at(ray.at(k), &value);
-            if (near.state == VG_RESIDENT) {
-                const vg_u32 n = near.span(ray, k + 1, rays.steps);
-                _Pragma("unroll 2") for (vg_u32 i = 1; i <= n; i++) sum += near.sample_inside(ray.at(k + i));
-                count += n;
-                k += n;
-            } else if (WAY == VG_PER_TILE && near.state == VG_MISSING) {
-                const float leap = ceilf(near.exit(x, y, z, back[0], back[1], back[2]));
-                k += leap > 1 ? (vg_u32)fminf(leap, (float)rays.steps) - 1 : 0;
-            }
         } else if (WAY == VG_PER_VOXEL) {
             ok = vg_corners(g, vg_position(x, y, z), [&](vg_u32 x, vg_u32 y, vg_u32 z, float* c) {
                 T v;

@@ -5,7 +5,7 @@
 //       float v;
 //       if (near.get(x, y, z, &v)) ...               // one voxel; false where its tile is not there
 //       if (near.sample(px, py, pz, &v)) ...         // trilinear; voxel i has its centre at i + 0.5
-//       n = near.span(ray, k, end)                   // so many samples of a ray from here need no test at all: near.sample_inside
+//       n = near.span(ray, k, end)                   // so many samples of a ray from here need no test at all: near.sample_inside(ray, k)
 //   }
 //
 // Everything works under NVRTC without any include, and under nvcc. What is marked VG_HD compiles on the host too, where its tests run.
@@ -338,6 +338,22 @@ VG_HD int vg_floor(float v) {
 #endif
 }
 
+// Whole voxels below v, from 0 up to 2^23, and what is beyond them: without a conversion, which few units of a multiprocessor can do.
+struct vg_below {
+    vg_u32 i;
+    float f;
+    VG_HD explicit vg_below(float v) {
+#if defined(__CUDA_ARCH__)
+        const float whole = __fadd_rd(v, 8388608.0f);
+        i = __float_as_uint(whole) - 0x4b000000u;
+        f = v - (whole - 8388608.0f);
+#else
+        i = (vg_u32)v;
+        f = v - (float)i;
+#endif
+    }
+};
+
 // The voxel nearest to v along an axis.
 VG_HD vg_u32 vg_clamp(int v, vg_u32 extent) { return v < 0 ? 0 : (vg_u32)v < extent ? (vg_u32)v : extent - 1; }
 
@@ -350,6 +366,20 @@ struct vg_position {
         x = vg_floor(px); y = vg_floor(py); z = vg_floor(pz);
         fx = px - (float)x; fy = py - (float)y; fz = pz - (float)z;
     }
+};
+
+// A straight line of samples: sample k lies at origin + (k + 1/2) * step, in voxels.
+struct vg_ray {
+    float ox, oy, oz, sx, sy, sz;
+
+    VG_HD static float along(float o, float s, vg_u32 k) {
+#if defined(__CUDA_ARCH__)
+        return __fmaf_rn((float)k + 0.5f, s, o);
+#else
+        return o + ((float)k + 0.5f) * s;
+#endif
+    }
+    VG_HD vg_position at(vg_u32 k) const { return vg_position(along(ox, sx, k), along(oy, sy, k), along(oz, sz, k)); }
 };
 
 // ---------------------------------------------------------------- a thread's own tile
@@ -427,28 +457,29 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
             *out = vg_float(value);
             return state != VG_MISSING;
         }
-        *out = sample_inside(p);
+        *out = eight((vg_u32)p.x - x0, (vg_u32)p.y - y0, (vg_u32)p.z - z0, p.fx, p.fy, p.fz);
         return true;
     }
 
-    // How many of a ray's samples, from k on and below `end`, have all of their support in the current tile: `sample_inside` needs no test for them. 0 where sample k's has not.
+    // Whether all of a sample's support lies in the current tile.
+    VG_HD bool holds(const vg_position& p) const {
+        return (vg_u32)p.x - x0 < xn && (vg_u32)p.y - y0 < yn && (vg_u32)p.z - z0 < zn;
+    }
+
+    // How many of a ray's samples, from k on and below `end`, have all of their support in the current tile, which holds that of sample k: `sample_inside` needs no test for them.
     // Along each axis a ray's places only ever grow or only ever shrink, rounded as they are, so if the first and the last of the samples lie inside, all do.
     VG_HD vg_u32 span(const vg_ray& ray, vg_u32 k, vg_u32 end) const {
-        if (k >= end || !holds(ray.at(k))) return 0;
         const float most = least(steps(ray.ox, ray.sx, k, x0, xn), least(steps(ray.oy, ray.sy, k, y0, yn), steps(ray.oz, ray.sz, k, z0, zn)));
         vg_u32 n = most < (float)(end - k) ? (vg_u32)most + 1 : end - k;
         while (n > 1 && !holds(ray.at(k + n - 1))) n--;
         return n;
     }
 
-    // A sample that lies within a span of the current tile, which is resident.
-    VG_HD float sample_inside(const vg_position& p) const {
-        const vg_u32 from = offset((vg_u32)p.x - x0, (vg_u32)p.y - y0, (vg_u32)p.z - z0);
-        const vg_u32 row = 1u << S::place(grid, 1), plane = 1u << S::place(grid, 2);
-        const T* v = tile + from;
-        const T *vy = v + row, *w = v + plane, *wy = v + (plane + row);
-        const float c[8] = {vg_float(v[0]), vg_float(v[1]), vg_float(vy[0]), vg_float(vy[1]), vg_float(w[0]), vg_float(w[1]), vg_float(wy[0]), vg_float(wy[1])};
-        return vg_trilerp(c, p.fx, p.fy, p.fz);
+    // A sample of a ray within a span of the current tile, which is resident.
+    VG_HD float sample_inside(const vg_ray& ray, vg_u32 k) const {
+        const vg_below x(vg_ray::along(ray.ox, ray.sx, k) - 0.5f - (float)x0), y(vg_ray::along(ray.oy, ray.sy, k) - 0.5f - (float)y0),
+            z(vg_ray::along(ray.oz, ray.sz, k) - 0.5f - (float)z0);
+        return eight(x.i, y.i, z.i, x.f, y.f, z.f);
     }
 
     // How far a ray goes before the voxels below its samples leave the current tile: in units of its direction, whose reciprocals are (rx, ry, rz).
@@ -493,9 +524,13 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
     VG_HD T in_tile(vg_u32 lx, vg_u32 ly, vg_u32 lz) const { return tile[offset(lx, ly, lz)]; }
 
 private:
-    // Whether all of a sample's support lies in the current tile.
-    VG_HD bool holds(const vg_position& p) const {
-        return (vg_u32)p.x - x0 < xn && (vg_u32)p.y - y0 < yn && (vg_u32)p.z - z0 < zn;
+    // Between eight voxels of the current tile, from the one at (lx, ly, lz) on.
+    VG_HD float eight(vg_u32 lx, vg_u32 ly, vg_u32 lz, float fx, float fy, float fz) const {
+        const vg_u32 row = 1u << S::place(grid, 1), plane = 1u << S::place(grid, 2);
+        const T* v = tile + offset(lx, ly, lz);
+        const T *vy = v + row, *w = v + plane, *wy = v + (plane + row);
+        const float c[8] = {vg_float(v[0]), vg_float(v[1]), vg_float(vy[0]), vg_float(vy[1]), vg_float(w[0]), vg_float(w[1]), vg_float(wy[0]), vg_float(wy[1])};
+        return vg_trilerp(c, fx, fy, fz);
     }
 
     // How many steps a ray takes along an axis from sample k on before its support leaves the tile, about.
@@ -571,20 +606,6 @@ private:
         *out = vg_lerp(slices[0], slices[1], p.fz);
         return all;
     }
-};
-
-// A straight line of samples: sample k lies at origin + (k + 1/2) * step, in voxels.
-struct vg_ray {
-    float ox, oy, oz, sx, sy, sz;
-
-    VG_HD static float along(float o, float s, vg_u32 k) {
-#if defined(__CUDA_ARCH__)
-        return __fmaf_rn((float)k + 0.5f, s, o);
-#else
-        return o + ((float)k + 0.5f) * s;
-#endif
-    }
-    VG_HD vg_position at(vg_u32 k) const { return vg_position(along(ox, sx, k), along(oy, sy, k), along(oz, sz, k)); }
 };
 
 // A trilinear sample at (px, py, pz) in voxels, voxel i having its centre at i + 0.5, where everything near is known to be resident. For samples here and there; along a ray
@@ -728,5 +749,32 @@ private:
         return all;
     }
 };
+
+// ---------------------------------------------------------------- keeping a warp together
+
+#if defined(__CUDACC__)
+// `lanes` is what __activemask() said before anything diverged: the votes below bring those lanes together again, which the compiler does not promise to do by itself.
+
+// Whether all of the lanes say so.
+__device__ __forceinline__ bool vg_warp_all(vg_u32 lanes, bool yes) { return __all_sync(lanes, yes); }
+
+// The least that any of the lanes says, so that all take as many steps and go on reading memory side by side.
+__device__ __forceinline__ vg_u32 vg_warp_least(vg_u32 lanes, vg_u32 n) {
+    vg_u32 least = n;
+    if (lanes == 0xffffffffu) {
+        VG_UNROLL
+        for (int d = 16; d; d /= 2) {
+            const vg_u32 other = __shfl_xor_sync(lanes, least, d);
+            least = other < least ? other : least;
+        }
+    } else {
+        for (vg_u32 left = lanes; left; left &= left - 1) {
+            const vg_u32 other = __shfl_sync(lanes, n, __ffs(left) - 1);
+            least = other < least ? other : least;
+        }
+    }
+    return least;
+}
+#endif
 
 #endif

@@ -30,8 +30,8 @@ use super::mirror::Mirror;
 /// let array = SparseArray3D::builder(&pool, source).build()?;
 /// let stream = Stream::new(pool.backend().device())?;
 ///
-/// let frame = pool.device_frame();
 /// array.request_region(box_of_interest)?.complete()?;
+/// let frame = pool.device_frame();
 /// let view = frame.view(&array, &stream)?;
 /// launch(&stream, view); // kernels that read through `view`, on `stream`
 /// frame.end()?;

@@ -12,12 +12,14 @@
 //! # The protocol
 //!
 //! ```text
-//! let frame = pool.device_frame();        nothing that is resident from here on goes
-//! array.request(&tiles)?;                 what the kernel needs
+//! array.request(&tiles)?;                    what the kernel needs (or pin it, where others ask for other tiles meanwhile)
+//! let frame = pool.device_frame();           nothing that is resident from here on goes
 //! let view = frame.view(&array, &stream)?;   the mirror is brought up to date, in the stream's order
-//! launch(.., view, ..)                    on that stream
-//! drop(frame);                            memory stays until the stream has come so far; nobody waits here
+//! launch(.., view, ..)                       on that stream
+//! drop(frame);                               memory stays until the stream has come so far; nobody waits here
 //! ```
+//!
+//! A request while the same thread has a frame open can take no memory from others: it is refused where it would have to, as on the host.
 
 use crate::backend::CudaBackend;
 use crate::pool::Pool;

@@ -71,18 +71,22 @@ impl Report {
     }
 }
 
-/// How many batches of one request are under way at most: while some are copied the next is mapped.
-const BATCHES_UNDER_WAY: usize = 8;
+/// How many batches of one request are under way at most: while some are copied or filled the next is mapped.
+const BATCHES_UNDER_WAY: usize = 4;
+
+/// The first batch of a request is smaller by so many doublings, so that copies begin soon; each is twice the one before, up to a whole one.
+const SMALLER_AT_FIRST: u32 = 3;
 
 /// The batches of a request that have memory and are being loaded, oldest first.
 #[derive(Debug)]
 struct Flight<B: Backend> {
     batches: VecDeque<(Claimed, Arc<Batch<B>>)>,
+    begun: u32,
 }
 
 impl<B: Backend> Default for Flight<B> {
     fn default() -> Self {
-        Self { batches: VecDeque::new() }
+        Self { batches: VecDeque::new(), begun: 0 }
     }
 }
 
@@ -149,7 +153,7 @@ impl<B: Backend> Engine<B> {
             if flight.is_full() {
                 self.land(array, flight, report);
             }
-            let mut batch = self.next_batch(array, &mut missing);
+            let mut batch = self.next_batch(array, &mut missing, flight.begun);
             // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
             self.reap();
             let claim = self.claim(array, tiles, held, &mut batch, report)?;
@@ -172,6 +176,7 @@ impl<B: Backend> Engine<B> {
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
                     let load = self.begin_load(array, &claimed.tiles);
                     flight.batches.push_back((claimed, load));
+                    flight.begun += 1;
                 }
                 Claim::Others(loading) => {
                     self.await_others(array, &loading, &mut batch, report, deadline)?;
@@ -197,11 +202,12 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Takes as many of the missing tiles off the list as one batch may hold: all of them, unless copies go on by themselves while the next batch is mapped.
-    fn next_batch(&self, array: &ArrayShared<B>, missing: &mut Vec<TileId>) -> Vec<TileId> {
+    fn next_batch(&self, array: &ArrayShared<B>, missing: &mut Vec<TileId>, begun: u32) -> Vec<TileId> {
         let batch_bytes = self.backend.caps().batch_bytes;
         if batch_bytes == u64::MAX {
             return std::mem::take(missing);
         }
+        let batch_bytes = batch_bytes >> SMALLER_AT_FIRST.saturating_sub(begun);
         let most_pages = (batch_bytes / array.layout.page_bytes()).max(1);
         let pages = missing.chunk_by(|a, b| array.layout.page_of(*a) == array.layout.page_of(*b));
         let tiles: usize =

@@ -24,7 +24,7 @@ pub struct CudaConfig {
     pub staging_bytes: usize,
     /// Streams that copies to the device go by, in turn. Default 2: while one copy ends the next one runs.
     pub copy_streams: usize,
-    /// The most bytes of pages that a request maps and fills at a time, while earlier batches are copied. Default 16 MiB.
+    /// The most bytes of pages that a request maps and fills at a time, while earlier batches are copied; its first batches are smaller. Default 64 MiB.
     pub batch_bytes: u64,
     /// What an array's page takes unless told otherwise, in bytes: mapping one costs the same whatever its size. Default 8 MiB.
     pub default_page_bytes: u64,
@@ -39,7 +39,7 @@ impl Default for CudaConfig {
         Self {
             staging_bytes: 256 << 20,
             copy_streams: 2,
-            batch_bytes: 16 << 20,
+            batch_bytes: 64 << 20,
             default_page_bytes: 8 << 20,
             default_tile_bytes: 1 << 20,
             waits_asleep: false,
