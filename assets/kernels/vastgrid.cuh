@@ -395,10 +395,11 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
     vg_state state;
     T value;           // what a tile that is not resident holds: its uniform value or the fill value
     bool dirty;        // marked by this thread since it entered
+    vg_u32 beside;     // which of the seven tiles beyond its far faces were seen resident since: bit x + 2 y + 4 z
 
     VG_HD explicit vg_accessor(const vg_grid& g)
         : grid(g), tile(vg_global<T>(g.base)), id(~0ull), x0(~0u), y0(~0u), z0(~0u), xn(0), yn(0), zn(0), state(VG_MISSING),
-          value(vg_from_word<T>(g.fill)), dirty(false) {}
+          value(vg_from_word<T>(g.fill)), dirty(false), beside(0) {}
 
     // Makes the tile of voxel (x, y, z), which lies in the array, the current one.
     VG_HD vg_state enter(vg_u32 x, vg_u32 y, vg_u32 z) {
@@ -409,6 +410,7 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
         x0 = tx << S::shift(grid, 0); y0 = ty << S::shift(grid, 1); z0 = tz << S::shift(grid, 2);
         xn = last(0, x0); yn = last(1, y0); zn = last(2, z0);
         dirty = false;
+        beside = 0;
         value = vg_from_word<T>(grid.fill);
         if (state == VG_UNIFORM) value = vg_from_word<T>(vg_tile_word(grid, id));
         return state;
@@ -554,7 +556,7 @@ private:
     }
 
     // A sample whose voxel below, clamped, lies in the current tile and whose support leaves it: the up to seven other tiles are tested, each once.
-    VG_HD bool sample_rim(const vg_position& p, float* out) const {
+    VG_HD bool sample_rim(const vg_position& p, float* out) {
         const int low[3] = {p.x, p.y, p.z};
         const vg_u32 first[3] = {x0, y0, z0};
         vg_i64 step[3], far[3];
@@ -575,9 +577,11 @@ private:
         bool all = state == VG_RESIDENT;
         VG_NO_UNROLL
         for (vg_u32 k = 1; TEST && k < 8; k++) {
-            if (k & ~across) continue;
+            if (k & ~across || beside >> k & 1) continue;
             const vg_u64 near = id + (k & 1 ? far[0] : 0) + (k & 2 ? far[1] : 0) + (k & 4 ? far[2] : 0);
-            all = all && vg_tile_state(grid, near) == VG_RESIDENT;
+            const bool there = vg_tile_state(grid, near) == VG_RESIDENT;
+            beside |= (vg_u32)there << k;
+            all = all && there;
         }
         if (!all) return sample_mixed(p, out);
         const T* v = tile + from;

@@ -64,11 +64,15 @@ pub(in crate::backend) fn driver() -> Result<&'static Driver, BackendError> {
     }
 }
 
+/// What an error says, and what is behind it.
+fn told(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
 impl Driver {
     fn load() -> Result<Self, NoDriver> {
         // SAFETY: the driver's library runs nothing on loading that asks anything of us.
-        let library =
-            unsafe { Library::new(LIBRARY) }.map_err(|error| NoDriver::Library(error.to_string()))?;
+        let library = unsafe { Library::new(LIBRARY) }.map_err(|error| NoDriver::Library(told(&error)))?;
         let symbols = Symbols::load(&library).map_err(NoDriver::Symbol)?;
         let driver = Self { symbols, _library: library };
         // SAFETY: the flags must be 0, and are.
@@ -135,21 +139,21 @@ fn failure(call: &'static str, code: CUresult, name: String, about: About) -> Ba
 mod tests {
     use super::*;
 
-    fn told(code: CUresult) -> BackendError {
+    fn of(code: CUresult) -> BackendError {
         failure("cuMemMap", code, "CUDA_ERROR_X".into(), About { offset_bytes: 64, bytes: 4096 })
     }
 
     #[test]
     fn codes_become_the_errors_that_callers_tell_apart() {
-        assert!(matches!(told(2), BackendError::OutOfMemory { call: "cuMemMap", bytes: 4096 }));
+        assert!(matches!(of(2), BackendError::OutOfMemory { call: "cuMemMap", bytes: 4096 }));
         for code in [214, 220, 700, 702, 709, 710, 714, 717, 719] {
-            assert!(told(code).is_fatal(), "{code}");
+            assert!(of(code).is_fatal(), "{code}");
         }
         for code in [1, 3, 4, 100, 201, 500, 600, 701, 703, 713, 720, 999] {
-            assert!(!told(code).is_fatal(), "{code}");
-            assert!(matches!(told(code), BackendError::Driver { .. }), "{code}");
+            assert!(!of(code).is_fatal(), "{code}");
+            assert!(matches!(of(code), BackendError::Driver { .. }), "{code}");
         }
-        let error = told(1);
+        let error = of(1);
         assert_eq!(
             error.to_string(),
             "cuMemMap of 4096 bytes at offset 64 failed: CUDA_ERROR_X (1)",
