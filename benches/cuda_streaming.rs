@@ -97,53 +97,8 @@ struct Streamer {
     _pool: Pool<CudaBackend>,
     array: SparseArray3D<u16, CudaBackend>,
     budget: u64,
-    asking: [Asking; 2],
-}
-
-/// One of the threads that ask: for even pages or for odd ones, none of which it asked for lately.
-struct Asking {
     random: SplitMix,
-    odd: u64,
     recent: VecDeque<u64>,
-}
-
-impl Asking {
-    fn new(odd: u64) -> Self {
-        Self { random: SplitMix(5 + odd), odd, recent: VecDeque::new() }
-    }
-
-    fn stream(
-        &mut self,
-        array: &SparseArray3D<u16, CudaBackend>,
-        budget: u64,
-        bytes: u64,
-    ) -> Result<(), Error> {
-        let layout = array.layout();
-        let (page_bytes, per_page) = (layout.page_bytes(), layout.tiles_per_page());
-        let mut left = bytes;
-        while left > 0 {
-            let step = left.min(512 << 20).min(budget / 4);
-            let mut tiles = Vec::new();
-            for _ in 0..step / page_bytes {
-                let page = loop {
-                    let page = self.random.next() % (layout.page_count() / 2) * 2 + self.odd;
-                    if !self.recent.contains(&page) {
-                        break page;
-                    }
-                };
-                self.recent.push_back(page);
-                if self.recent.len() as u64 > budget / page_bytes + 1 {
-                    self.recent.pop_front();
-                }
-                let ids = page * per_page..(page + 1) * per_page;
-                tiles.extend(ids.filter_map(|id| layout.tile_coord(vastgrid::TileId(id))));
-            }
-            let report = array.request(&tiles)?.complete()?;
-            assert_eq!(report.hits + report.loaded, tiles.len() as u64);
-            left -= step;
-        }
-        Ok(())
-    }
 }
 
 impl Streamer {
@@ -155,7 +110,13 @@ impl Streamer {
         if let Some(bytes) = page_bytes {
             builder = builder.page_bytes(bytes);
         }
-        let mut this = Self { array: builder.build()?, _pool: pool, budget, asking: [0, 1].map(Asking::new) };
+        let mut this = Self {
+            array: builder.build()?,
+            _pool: pool,
+            budget,
+            random: SplitMix(5),
+            recent: VecDeque::new(),
+        };
         this.stream(budget)?;
         this.stream(budget / 4)?;
         Ok(this)
@@ -165,25 +126,40 @@ impl Streamer {
         self.array.layout()
     }
 
-    /// Streams random pages of so many bytes together, and returns the seconds that took. Two threads ask, as one that draws and one that looks ahead would, for 512 MiB at a
-    /// time or a quarter of the budget.
+    /// Streams random pages of so many bytes together, in requests of 512 MiB or three quarters of the budget, and returns the seconds that took.
     fn stream(&mut self, bytes: u64) -> Result<f64, Error> {
+        let layout = self.array.layout();
+        let (page_bytes, per_page) = (layout.page_bytes(), layout.tiles_per_page());
         let start = Instant::now();
-        let (array, budget) = (&self.array, self.budget);
-        std::thread::scope(|scope| {
-            let asking =
-                self.asking.each_mut().map(|asks| scope.spawn(|| asks.stream(array, budget, bytes / 2)));
-            asking.into_iter().try_for_each(|thread| {
-                thread.join().map_err(|_| SourceError::Other("an asking thread panicked".into()))?
-            })
-        })?;
+        let mut left = bytes;
+        while left > 0 {
+            let step = left.min(512 << 20).min(self.budget / 4 * 3);
+            let mut tiles = Vec::new();
+            for _ in 0..step / page_bytes {
+                let page = loop {
+                    let page = self.random.next() % layout.page_count();
+                    if !self.recent.contains(&page) {
+                        break page;
+                    }
+                };
+                self.recent.push_back(page);
+                if self.recent.len() as u64 > self.budget / page_bytes + 1 {
+                    self.recent.pop_front();
+                }
+                let ids = page * per_page..(page + 1) * per_page;
+                tiles.extend(ids.filter_map(|id| layout.tile_coord(vastgrid::TileId(id))));
+            }
+            let report = self.array.request(&tiles)?.complete()?;
+            assert_eq!(report.hits + report.loaded, tiles.len() as u64);
+            left -= step;
+        }
         Ok(start.elapsed().as_secs_f64())
     }
 
     /// Compares some of what was loaded last with what the source says.
     fn verify(&self, source: &Source) -> Result<(), Error> {
         let mut expected = vec![0u8; source.tile_bytes];
-        for &page in self.asking.iter().flat_map(|asks| asks.recent.iter().rev().take(4)) {
+        for &page in self.recent.iter().rev().take(8) {
             let tile = self.layout().tile_coord(vastgrid::TileId(page * self.layout().tiles_per_page()));
             let region = self.layout().tile_region(tile.unwrap_or(TileCoord::new(0, 0, 0)));
             source.fill(source.slot(region), &mut expected);

@@ -575,13 +575,16 @@ private:
             }
         }
         bool all = state == VG_RESIDENT;
-        VG_NO_UNROLL
-        for (vg_u32 k = 1; TEST && k < 8; k++) {
-            if (k & ~across || beside >> k & 1) continue;
-            const vg_u64 near = id + (k & 1 ? far[0] : 0) + (k & 2 ? far[1] : 0) + (k & 4 ? far[2] : 0);
-            const bool there = vg_tile_state(grid, near) == VG_RESIDENT;
-            beside |= (vg_u32)there << k;
-            all = all && there;
+        // The tiles that faces crossed lead to, a bit each: a byte for each of the eight ways to cross.
+        const vg_u32 wanted = (vg_u32)(0xfe5432100e040200ull >> 8 * across) & 0xff;
+        if (TEST && (wanted & ~beside)) {
+            VG_NO_UNROLL
+            for (vg_u32 k = 1; k < 8; k++) {
+                if (!((wanted & ~beside) >> k & 1)) continue;
+                const vg_u64 near = id + (k & 1 ? far[0] : 0) + (k & 2 ? far[1] : 0) + (k & 4 ? far[2] : 0);
+                beside |= (vg_u32)(vg_tile_state(grid, near) == VG_RESIDENT) << k;
+            }
+            all = all && !(wanted & ~beside);
         }
         if (!all) return sample_mixed(p, out);
         const T* v = tile + from;

@@ -74,7 +74,8 @@ impl Report {
 /// How many batches of one request are under way at most: while some are copied or filled the next is mapped.
 const BATCHES_UNDER_WAY: usize = 4;
 
-/// The first batch of a request is smaller by so many doublings, so that copies begin soon; each is twice the one before, up to a whole one.
+/// The first batch of a request is smaller by so many doublings, so that copies begin soon; each is twice the one before, up to a whole one. Towards the end they are half of what is
+/// left, so that little is still to be copied when the last page is mapped.
 const SMALLER_AT_FIRST: u32 = 3;
 
 /// The batches of a request that have memory and are being loaded, oldest first.
@@ -207,8 +208,11 @@ impl<B: Backend> Engine<B> {
         if batch_bytes == u64::MAX {
             return std::mem::take(missing);
         }
-        let batch_bytes = batch_bytes >> SMALLER_AT_FIRST.saturating_sub(begun);
-        let most_pages = (batch_bytes / array.layout.page_bytes()).max(1);
+        let page_bytes = array.layout.page_bytes();
+        let left_bytes = missing_bytes(array, missing);
+        let smallest = batch_bytes >> SMALLER_AT_FIRST;
+        let batch_bytes = (smallest << begun.min(SMALLER_AT_FIRST)).min((left_bytes / 2).max(smallest));
+        let most_pages = (batch_bytes / page_bytes).max(1);
         let pages = missing.chunk_by(|a, b| array.layout.page_of(*a) == array.layout.page_of(*b));
         let tiles: usize =
             pages.take(usize::try_from(most_pages).unwrap_or(usize::MAX)).map(<[_]>::len).sum();
