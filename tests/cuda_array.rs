@@ -332,6 +332,47 @@ fn more_written_tiles_than_one_look_brings_back_are_all_noted() {
     assert_eq!(pool.stats().dirty_tiles, tiles);
 }
 
+/// Sums, counts and extremes of all tiles of an array by the kernels that ship, at faces and in uniform tiles too.
+#[test]
+fn tiles_are_summed_as_on_the_host() {
+    let Some((device, _alone)) = device() else { return };
+    let (pool, stream, seed) = (pool(&device, 64), Stream::new(&device).unwrap(), fresh_seed());
+    let module = Module::load(&device, vastgrid::cuda::kernels::REDUCE).unwrap();
+    let extent = Extent::new(130, 70, 37);
+    let word = move |c: Coord| if c.x / TILE[0] == 3 { 7 } else { at(c, seed) as u16 };
+    let uniform_word = |region: Region| (region.start.x / TILE[0] == 3).then_some(7);
+    let source = Procedural::new(extent, word).with_uniform(uniform_word);
+    let array = SparseArray3D::builder(&pool, source).tile(TILE).page_bytes(PAGE).build().unwrap();
+    let whole = Region::whole(extent);
+    let _ = array.request_region(whole).unwrap().complete().unwrap();
+    let ids: Vec<u64> =
+        common::all_tiles(&array).iter().map(|&t| array.layout().tile_id(t).unwrap().0).collect();
+    let list = DeviceBuffer::new(&device, ids.len() as u64 * 8).unwrap();
+    list.copy_from_host(&stream, bytemuck::cast_slice(&ids)).unwrap();
+    let out = DeviceBuffer::new(&device, (ids.len() as u64 + 1) * 32).unwrap();
+    out.fill(&stream, 0xA5).unwrap();
+    let frame = pool.device_frame();
+    let view = frame.view(&array, &stream).unwrap();
+    let (l, n, parts) = (list.address(), ids.len() as u32, out.address());
+    let total = parts + u64::from(n) * 32;
+    let (reduce, fold) = (module.function("vg_reduce_u16").unwrap(), module.function("vg_fold_u64").unwrap());
+    let args = [Arg::new(&view), Arg::new(&l), Arg::new(&n), Arg::new(&parts)];
+    #[expect(unsafe_code, reason = "kernels are launched on trust")]
+    // SAFETY: the arguments are the kernel's; the frame is open and the buffers live until they were read.
+    unsafe { reduce.launch(&stream, [7, 1, 1], [256, 1, 1], 0, &args) }.unwrap();
+    let args = [Arg::new(&parts), Arg::new(&n), Arg::new(&total)];
+    #[expect(unsafe_code, reason = "kernels are launched on trust")]
+    // SAFETY: as above.
+    unsafe { fold.launch(&stream, [1; 3], [256, 1, 1], 0, &args) }.unwrap();
+    let mut result = [0u64; 4];
+    out.copy_to_host_at(&stream, u64::from(n) * 32, bytemuck::cast_slice_mut(&mut result)).unwrap();
+    let all: Vec<u16> = voxels(whole).map(word).collect();
+    let sum: u64 = all.iter().map(|&v| u64::from(v)).sum();
+    assert_eq!(result[..2], [sum, all.len() as u64]);
+    let ends = [all.iter().min(), all.iter().max()].map(|v| f64::from(*v.unwrap()));
+    assert_eq!([f64::from_bits(result[2]), f64::from_bits(result[3])], ends);
+}
+
 /// Random eviction while kernels read: `VASTGRID_SOAK` seconds, else two.
 #[test]
 fn nothing_goes_that_a_running_kernel_reads() {
