@@ -126,14 +126,14 @@ impl Streamer {
         self.array.layout()
     }
 
-    /// Streams random pages of so many bytes together, in requests of 512 MiB or three quarters of the budget, and returns the seconds that took.
+    /// Streams random pages of so many bytes together, in requests of a gibibyte or three quarters of the budget, and returns the seconds that took.
     fn stream(&mut self, bytes: u64) -> Result<f64, Error> {
         let layout = self.array.layout();
         let (page_bytes, per_page) = (layout.page_bytes(), layout.tiles_per_page());
         let start = Instant::now();
         let mut left = bytes;
         while left > 0 {
-            let step = left.min(512 << 20).min(self.budget / 4 * 3);
+            let step = left.min(1 << 30).min(self.budget / 4 * 3);
             let mut tiles = Vec::new();
             for _ in 0..step / page_bytes {
                 let page = loop {

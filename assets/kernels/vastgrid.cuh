@@ -577,14 +577,12 @@ private:
         bool all = state == VG_RESIDENT;
         // The tiles that faces crossed lead to, a bit each: a byte for each of the eight ways to cross.
         const vg_u32 wanted = (vg_u32)(0xfe5432100e040200ull >> 8 * across) & 0xff;
-        if (TEST && (wanted & ~beside)) {
-            VG_NO_UNROLL
-            for (vg_u32 k = 1; k < 8; k++) {
-                if (!((wanted & ~beside) >> k & 1)) continue;
-                const vg_u64 near = id + (k & 1 ? far[0] : 0) + (k & 2 ? far[1] : 0) + (k & 4 ? far[2] : 0);
-                beside |= (vg_u32)(vg_tile_state(grid, near) == VG_RESIDENT) << k;
-            }
-            all = all && !(wanted & ~beside);
+        for (vg_u32 left = TEST && all ? wanted & ~beside : 0; left; left &= left - 1) {
+            const vg_u32 bit = left & (0u - left);
+            const vg_u64 near = id + (bit & 0xaa ? far[0] : 0) + (bit & 0xcc ? far[1] : 0) + (bit & 0xf0 ? far[2] : 0);
+            all = vg_tile_state(grid, near) == VG_RESIDENT;
+            if (!all) break;
+            beside |= bit;
         }
         if (!all) return sample_mixed(p, out);
         const T* v = tile + from;

@@ -210,6 +210,10 @@ impl<B: Backend> Engine<B> {
         }
         let page_bytes = array.layout.page_bytes();
         let left_bytes = missing_bytes(array, missing);
+        // What is little goes at once, and so as a whole or not at all.
+        if begun == 0 && left_bytes <= batch_bytes / 2 {
+            return std::mem::take(missing);
+        }
         let smallest = batch_bytes >> SMALLER_AT_FIRST;
         let batch_bytes = (smallest << begun.min(SMALLER_AT_FIRST)).min((left_bytes / 2).max(smallest));
         let most_pages = (batch_bytes / page_bytes).max(1);

@@ -213,12 +213,18 @@ impl Driver {
         self.check("cuMemHostGetDevicePointer", code, About::NOTHING).map(|()| address)
     }
 
-    /// `cuPointerGetAttribute`: whether the driver knows an address as page-locked host memory. Of any other host memory it knows nothing, which is an error code.
+    /// `cuPointerGetAttributes`: whether the driver knows an address as page-locked host memory. Of any other host memory it knows nothing, which is no error here, unlike in
+    /// `cuPointerGetAttribute`.
     pub(super) fn is_pinned(&self, address: *const u8) -> bool {
         let mut kind: c_uint = 0;
+        let mut places = [(&raw mut kind).cast::<c_void>()];
         let address = address.expose_provenance() as u64;
-        let code =
-            call!(self.pointer_get_attribute((&raw mut kind).cast::<c_void>(), POINTER_MEMORY_TYPE, address));
+        let code = call!(self.pointer_get_attributes(
+            1,
+            &raw const POINTER_MEMORY_TYPE,
+            places.as_mut_ptr(),
+            address
+        ));
         code == code::SUCCESS && kind == MEMORY_TYPE_HOST
     }
 

@@ -155,7 +155,7 @@ pub(in crate::backend) const ATTRIBUTE_VIRTUAL_MEMORY: c_int = 102;
 /// `CUdevice_attribute`.
 pub(in crate::backend) const ATTRIBUTE_HOST_NUMA_ID: c_int = 134;
 /// `CUpointer_attribute`.
-pub(in crate::backend) const POINTER_MEMORY_TYPE: c_int = 2;
+pub(in crate::backend) static POINTER_MEMORY_TYPE: c_int = 2;
 /// `CUmemorytype`.
 pub(in crate::backend) const MEMORY_TYPE_HOST: c_uint = 1;
 /// `CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP`.
@@ -242,7 +242,7 @@ symbols! {
         mem_host_alloc = "cuMemHostAlloc"(*mut *mut c_void, CUsize, c_uint);
         mem_free_host = "cuMemFreeHost"(*mut c_void);
         mem_host_get_device_pointer = "cuMemHostGetDevicePointer_v2"(*mut CUdeviceptr, *mut c_void, c_uint);
-        pointer_get_attribute = "cuPointerGetAttribute"(*mut c_void, c_int, CUdeviceptr);
+        pointer_get_attributes = "cuPointerGetAttributes"(c_uint, *const c_int, *mut *mut c_void, CUdeviceptr);
         memcpy_htod_async = "cuMemcpyHtoDAsync_v2"(CUdeviceptr, *const c_void, CUsize, CUstream);
         memcpy_dtoh_async = "cuMemcpyDtoHAsync_v2"(*mut c_void, CUdeviceptr, CUsize, CUstream);
         memset_d8_async = "cuMemsetD8Async"(CUdeviceptr, u8, CUsize, CUstream);
