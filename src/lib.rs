@@ -64,6 +64,9 @@
 //! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`] or, with the feature `nrrd`, `source::Nrrd`. A tile that fails
 //! to load is reported; the others of the request are there.
 //!
+//! **Use a GPU**: [`CudaBackend`] stands where [`HostBackend`] stood; kernels read through a [`GridView`] within a [`DeviceFrame`] (see [`device`]). Loading, pins, budgets and
+//! `read_region` are the same.
+//!
 //! **Look at it**: [`render`] casts rays through what is resident and says what it lacked, or through everything, under any budget.
 //!
 //! **Build something else of the same parts**: [`vmm`] reserves addresses, makes memory and maps one into the other, and has a buffer that grows in place.
@@ -98,7 +101,7 @@
 //!
 //! # Limits
 //!
-//! Linux on 64-bit processors. Arrays are read-only. One array takes at most 2^46 bytes of addresses, and all arrays of a process share the 2^47 that it has; the planes that
+//! Linux on 64-bit processors. Arrays are read-only on the host; kernels may write to those built as writable. One array takes at most 2^46 bytes of addresses, and all arrays of a process share the 2^47 that it has; the planes that
 //! an array is looked up in take addresses too (8 bytes a tile for uniform values, 8 a page, 8 a cell where ranges are tracked). On the host, pages from 64 KiB up cost two memory mappings each, of
 //! which the system allows 65 530 by default (`vm.max_map_count`); what does not fit into half of that uses demand-zero pages, which are slower to recycle.
 
