@@ -153,6 +153,51 @@ template <class T, class S> void check_samples(const Model<T>& m) {
     }
 }
 
+// Every sample of a span lies in the tile that it was asked of, is what a single sample gives, and the span ends where the tile does.
+template <class T, class S> void check_spans(const Model<T>& m) {
+    const vg_grid& g = m.g;
+    vg_accessor<T, S> near(g), other(g);
+    vg_u32 longest = 0;
+    for (int n = 0; n < 3000; n++) {
+        float o[3], d[3];
+        for (int a = 0; a < 3; a++) {
+            o[a] = (float)random_below(g.extent[a] * 64) / 64.0f;
+            d[a] = random_below(4) ? ((float)random_below(2000) / 1000.0f - 1.0f) * (n % 3 ? 1.0f : 0.01f) : 0.0f;
+        }
+        const vg_ray ray = {o[0], o[1], o[2], d[0], d[1], d[2]};
+        const vg_u32 end = 1 + random_below(400);
+        for (vg_u32 k = 0; k < end;) {
+            const vg_position p = ray.at(k);
+            if (!near.holds(p)) {
+                float v;
+                near.sample_at(p, &v);
+                if (!near.holds(p)) {
+                    k++;
+                    continue;
+                }
+            }
+            const vg_u32 many = near.span(ray, k, end);
+            CHECK(many >= 1 && many <= end - k, "%u of %u", many, end - k);
+            for (vg_u32 i = k; i < k + many; i++) {
+                const vg_position q = ray.at(i);
+                CHECK(near.holds(q), "sample %u of a span of %u from %u on", i, many, k);
+                if (near.state != VG_RESIDENT) continue;
+                float one;
+                const float inside = near.sample_inside(ray, i);
+                CHECK(other.sample_at(q, &one) && one == inside, "sample %u: %g, not %g", i, inside, one);
+            }
+            // A step short at most, where rounding is in doubt.
+            if (k + many + 1 < end) CHECK(!near.holds(ray.at(k + many + 1)) || many == 1, "a span of %u from %u on could go on", many, k);
+            if (many > longest) longest = many;
+            k += many;
+        }
+    }
+    // A tile, or an array, one voxel thin holds no sample's support.
+    bool thin = false;
+    for (int a = 0; a < 3; a++) thin = thin || g.axis[a].tile_shift == 0 || g.extent[a] == 1;
+    CHECK(thin ? longest == 0 : longest > 20, "%u", longest);
+}
+
 template <class T, class S> void check_writes(Model<T>& m) {
     vg_grid g = m.g;
     std::vector<vg_u8> dirty(m.states.size(), 0);
@@ -177,6 +222,7 @@ template <class T, class S> void check_array(const vg_grid& grid, vg_u64 bytes) 
     Model<T> m(grid, bytes, (T)7);
     check_stencils<T, S>(m);
     check_samples<T, S>(m);
+    check_spans<T, S>(m);
     check_writes<T, S>(m);
     check_stencils<T, S>(m);
     // A shape that is not the grid's: everything is missing, and nothing is touched.
