@@ -24,7 +24,7 @@ use vastgrid::{
 const SIDE: u64 = 2048;
 const TILE: [u64; 3] = [128, 128, 64];
 const TILE_BYTES: usize = 2 << 20;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 /// A volume whose tiles are parts of one piece of page-locked memory.
 #[derive(Debug)]
