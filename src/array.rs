@@ -87,8 +87,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     ///
     /// # Errors
     /// [`ResidencyError::OutOfBounds`]; [`ResidencyError::OverBudget`] where the tiles' pages are larger than the budget; [`ResidencyError::AllPinned`] and
-    /// [`ResidencyError::FramesOpen`] where nothing may be evicted; [`Error::Backend`]. Then the array is as before. Tiles that fail to load are no error here: see
-    /// [`Report::failed`].
+    /// [`ResidencyError::FramesOpen`] where nothing may be evicted; [`Error::Backend`]. Then the array is as before; on a backend that copies by itself (CUDA) a large request is made
+    /// in batches, of which the one that failed is undone and earlier ones stay. Tiles that fail to load are no error here: see [`Report::failed`].
     #[doc(alias = "load")]
     #[doc(alias = "prefetch")]
     pub fn request(&self, tiles: &[TileCoord]) -> Result<Report, Error> {
@@ -133,7 +133,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.pin(&self.tiles_in(region)?)
     }
 
-    /// Evicts the pages that the region touches, as far as they are not pinned, and gives their memory back. Returns how many pages went.
+    /// Evicts the pages that the region touches, as far as they are neither pinned nor hold what kernels wrote, and gives their memory back. Returns how many pages went.
     ///
     /// # Errors
     /// [`ResidencyError::OutOfBounds`], [`ResidencyError::FramesOpen`], [`Error::Backend`]: nothing was evicted then.
@@ -162,7 +162,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     }
 
     /// Gives up what was written to these tiles: their pages may be evicted again, and they are loaded from the source the next time that they are asked for after that.
-    /// Until then they show what was written. Kernels of earlier frames are waited for.
+    /// Until then they show what was written. Kernels of earlier frames are waited for, however long they run.
     ///
     /// # Errors
     /// [`ResidencyError::ReadOnly`], [`ResidencyError::OutOfBounds`].

@@ -599,6 +599,34 @@ fn lose_the_device() {
 }
 
 #[test]
+fn a_kernel_of_another_voxel_type_finds_every_tile_missing() {
+    let Some((device, _alone)) = device() else { return };
+    let (pool, kernels) = (pool(&device, 40), Kernels::new(&device));
+    let array = array(&pool, EXTENT, 1, true);
+    let part = Region::new(Coord::new(0, 0, 0), Extent::cube(40));
+    let _ = array.request_region(part).unwrap().complete().unwrap();
+    let frame = pool.device_frame();
+    let view = frame.view(&array, &kernels.stream).unwrap();
+    let count = part.extent.checked_volume().unwrap() as usize;
+    for name in ["vg_read_u16", "vg_read_u64"] {
+        let (out, there) = (kernels.buffer(count * 8), kernels.buffer(count));
+        for mode in [1u32, 2] {
+            let (region, out_at, there_at) = (Box6::of(part), out.address(), there.address());
+            let args =
+                [Arg::new(&view), Arg::new(&region), Arg::new(&mode), Arg::new(&out_at), Arg::new(&there_at)];
+            kernels.launch(name, &args).unwrap();
+            assert!(
+                kernels.words::<u8>(&there, count).iter().all(|&there| there == 0),
+                "{name}, mode {mode}"
+            );
+        }
+    }
+    frame.end().unwrap();
+    assert!(array.to_vec(part).unwrap() == voxels(part).map(|c| at(c, 1)).collect::<Vec<_>>());
+    assert_eq!(pool.stats().dirty_tiles, 0);
+}
+
+#[test]
 fn frames_refuse_what_is_not_theirs() {
     let Some((device, _alone)) = device() else { return };
     let (a, b) = (pool(&device, 8), pool(&device, 8));

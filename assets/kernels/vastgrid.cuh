@@ -232,7 +232,7 @@ VG_HD float vg_bits_to_float(vg_u32 bits) {
     return u.value;
 }
 
-// The smallest and the largest value of a tile; false where they are not known. A tile of nothing but NaN has +infinity and -infinity.
+// The smallest and the largest value that a tile had when it was loaded, whatever was written to it since; false where they are not known. A tile of nothing but NaN has +infinity and -infinity.
 // The word is that of `pack_range` in src/planes.rs: both ends' bits inverted, the minimum in the upper half, so that zero means not known.
 VG_HD bool vg_tile_range(const vg_grid& g, vg_u64 tile, float* min, float* max) {
     const vg_u64 word = vg_known_word(vg_block_of(g, tile) + VG_BLOCK_RANGES + ((vg_u32)tile & (VG_BLOCK_TILES - 1)) * 8);
@@ -248,10 +248,13 @@ template <class T> VG_HD T vg_load_unchecked(const vg_grid& g, vg_u32 x, vg_u32 
     return vg_tile_at<const T>(g, vg_tile_id(g, x, y, z))[vg_within_tile(g, x, y, z)];
 }
 
+// Whether T is as large as the grid's voxels. Where it is not, every tile is missing, and nothing is read or written: offsets would be those of other voxels.
+template <class T> VG_HD bool vg_fits(const vg_grid& g) { return sizeof(T) == 1u << g.voxel_log2; }
+
 // A voxel. False, and the fill value, outside the array and where the tile is neither resident nor uniform.
 template <class T> VG_HD bool vg_load(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u32 z, T* out) {
     *out = vg_from_word<T>(g.fill);
-    if (!vg_inside(g, x, y, z)) return false;
+    if (!vg_fits<T>(g) || !vg_inside(g, x, y, z)) return false;
     const vg_u64 tile = vg_tile_id(g, x, y, z);
     const vg_state state = vg_tile_state(g, tile);
     if (state == VG_RESIDENT) {
@@ -276,7 +279,7 @@ VG_HD void vg_mark_dirty(const vg_grid& g, vg_u64 tile) {
 
 // Writes a voxel. False, and nothing is written, outside the array, where the tile is not resident, and where the grid is not writable.
 template <class T> VG_HD bool vg_store(const vg_grid& g, vg_u32 x, vg_u32 y, vg_u32 z, T value) {
-    if (!(g.flags & VG_WRITABLE) || !vg_inside(g, x, y, z)) return false;
+    if (!(g.flags & VG_WRITABLE) || !vg_fits<T>(g) || !vg_inside(g, x, y, z)) return false;
     const vg_u64 tile = vg_tile_id(g, x, y, z);
     if (vg_tile_state(g, tile) != VG_RESIDENT) return false;
     vg_tile_at<T>(g, tile)[vg_within_tile(g, x, y, z)] = value;
@@ -405,7 +408,7 @@ template <class T, class S = vg_tile_shape, bool TEST = true> struct vg_accessor
     VG_HD vg_state enter(vg_u32 x, vg_u32 y, vg_u32 z) {
         const vg_u32 tx = x >> S::shift(grid, 0), ty = y >> S::shift(grid, 1), tz = z >> S::shift(grid, 2);
         id = vg_tile_id_at(grid, tx, ty, tz);
-        state = !S::fits(grid) ? VG_MISSING : TEST ? vg_tile_state(grid, id) : VG_RESIDENT;
+        state = !S::fits(grid) || !vg_fits<T>(grid) ? VG_MISSING : TEST ? vg_tile_state(grid, id) : VG_RESIDENT;
         tile = vg_tile_at<T>(grid, id);
         x0 = tx << S::shift(grid, 0); y0 = ty << S::shift(grid, 1); z0 = tz << S::shift(grid, 2);
         xn = last(0, x0); yn = last(1, y0); zn = last(2, z0);
@@ -726,7 +729,7 @@ private:
         const vg_u32 nx = tx + (vg_u32)(i % 3) - 1, ny = ty + (vg_u32)(i / 3 % 3) - 1, nz = tz + (vg_u32)(i / 9) - 1;
         const bool inside = nx <= (grid.extent[0] - 1) >> S::shift(grid, 0) && ny <= (grid.extent[1] - 1) >> S::shift(grid, 1) &&
                             nz <= (grid.extent[2] - 1) >> S::shift(grid, 2);
-        if (!inside || !S::fits(grid)) return 0;
+        if (!inside || !S::fits(grid) || !vg_fits<T>(grid)) return 0;
         const vg_u64 id = vg_tile_id_at(grid, nx, ny, nz);
         const vg_state state = vg_tile_state(grid, id);
         if (state == VG_RESIDENT) return 3;

@@ -55,6 +55,24 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
 
     /// Lets kernels on a device write to resident tiles. What they wrote is told by [`SparseArray3D::note_written`], or by the store function of `vastgrid.cuh`. Pages with such
     /// tiles are not evicted until [`SparseArray3D::discard_written`]. Default: off.
+    ///
+    /// ```no_run
+    /// # use vastgrid::{CudaBackend, GridView, Pool, Region, SparseArray3D, cuda::Stream};
+    /// # fn launch(stream: &Stream, view: GridView) {}
+    /// # fn f(source: impl vastgrid::TileSource<f32> + 'static, part: Region) -> Result<(), vastgrid::Error> {
+    /// let pool = Pool::new(CudaBackend::open(0)?, 1 << 30)?;
+    /// let array = SparseArray3D::builder(&pool, source).writable().build()?;
+    /// let stream = Stream::new(pool.backend().device())?;
+    ///
+    /// array.request_region(part)?.complete()?; // kernels write to what is resident
+    /// let frame = pool.device_frame();
+    /// launch(&stream, frame.view(&array, &stream)?); // vg_store, or vg_accessor::set
+    /// frame.end()?;
+    /// let written = array.to_vec(part)?; // waits for the kernel
+    /// array.discard_written(&array.layout().tiles_in(part).collect::<Vec<_>>())?; // may be evicted again
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn writable(mut self) -> Self {
         self.writable = true;

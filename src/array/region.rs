@@ -18,6 +18,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// Reads a box into a dense buffer, however large the box is and however small the budget.
     ///
     /// **Shape**: `out` gets the region's voxels densely, x fastest, then y, then z.
+    /// On a device, kernels of frames that have ended are waited for first, however long they run: what they wrote is there to be read.
+    ///
     /// **Cost**: tiles that are missing are loaded, in parallel, in steps of at most half of the budget that is not pinned; every tile is copied once.
     ///
     /// # Errors

@@ -62,8 +62,8 @@ impl<'p> DeviceFrame<'p> {
     /// The value is plain addresses. It may be used by work that is put on this stream while the frame is open, and by nothing else. An array that is dropped before the frame
     /// does not compile.
     ///
-    /// **Cost**: two launches of a small kernel and 16 bytes for every group of 64 tiles whose state changed since the last view; the first view of an array allocates its
-    /// mirror: 8 bytes of device memory for every 4096 tiles of the array and 66 KiB for every 4096 in use, outside the budget.
+    /// **Cost**: two launches of a small kernel and 32 bytes for every group of 64 tiles whose state changed since the last view; the first view of an array allocates its
+    /// mirror: 8 bytes of device memory for every 4096 tiles of the array, and 66 KiB for every 4096 that were ever in use, 2 MiB at a time, outside the budget.
     ///
     /// # Errors
     /// [`ResidencyError::ForeignArray`]: the array, or the stream's device, is of another pool. [`ResidencyError::Poisoned`]. [`BackendError::DeviceUnsupported`]: a side of
@@ -95,7 +95,8 @@ impl<'p> DeviceFrame<'p> {
     /// Ends the frame, as dropping it does, with a word on whether that worked.
     ///
     /// # Errors
-    /// The driver's refusal to note how far the streams are: then they are waited for, or the device is lost.
+    /// The driver's refusal to note how far the streams are, or to tell what was written: then the kernels are waited for, and the writable arrays that the frame showed are poisoned,
+    /// since nobody knows what was written to them.
     pub fn end(mut self) -> Result<(), Error> {
         self.finish()
     }
@@ -113,7 +114,11 @@ impl<'p> DeviceFrame<'p> {
             }
             Err(error) => error,
         };
-        // Without an event nobody can tell when the kernels are done but by waiting for them. Where that fails too there is nothing left to protect.
+        // Without an event nobody can tell when the kernels are done but by waiting for them. Where that fails too there is nothing left to protect. What they wrote is not known
+        // any more, so those arrays may not go on as if nothing was.
+        for (array, _) in &used.written {
+            open.engine().poison_one(*array, &error);
+        }
         if used.streams.iter().any(|stream| stream.synchronize().is_err()) {
             open.end_with(Box::new(Lost(Some(error.to_string()))));
         }

@@ -27,8 +27,8 @@ type Bits = [u64; 2];
 #[derive(Debug)]
 pub(super) struct Mirror {
     table: BlockTable,
-    /// What was sent, by group. Its lock orders views.
-    sent: Mutex<HashMap<u64, Bits>>,
+    /// What was sent, by group; `None` where that failed, so that nobody knows what the device has. Its lock orders views.
+    sent: Mutex<HashMap<u64, Option<Bits>>>,
 }
 
 /// What has to be sent.
@@ -56,10 +56,10 @@ impl Mirror {
                 GROUPS,
             )?;
             let mirror = Self { table, sent: Mutex::default() };
+            // Before anyone can find the mirror: its first view shows all that there is.
+            engine.watch(array);
             // Should another thread have been faster, its mirror stands, and this one goes.
-            if array.attached.set(Arc::new(mirror)).is_ok() {
-                engine.watch(array);
-            }
+            let _ = array.attached.set(Arc::new(mirror));
         }
         let attached = array.attached.get().cloned().map(Arc::downcast::<Self>);
         let missing = BackendError::WrongOwner { call: "view", what: "the array has no mirror" };
@@ -83,6 +83,7 @@ impl Mirror {
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = array.planes.take_changes();
         if let Err(error) = self.send(&mut sent, &array.planes, &groups) {
+            sent.extend(groups.iter().map(|&group| (group, None)));
             array.planes.put_changes_back(groups);
             return Err(error.into());
         }
@@ -92,17 +93,17 @@ impl Mirror {
 
     fn send(
         &self,
-        sent: &mut HashMap<u64, Bits>,
+        sent: &mut HashMap<u64, Option<Bits>>,
         planes: &Planes,
         groups: &BTreeSet<u64>,
     ) -> Result<(), BackendError> {
         let mut changes = Changes::default();
         for &group in groups {
-            changes.compare(planes, group, sent.get(&group).copied().unwrap_or_default());
+            changes.compare(planes, group, sent.get(&group).copied().unwrap_or(Some(Bits::default())));
         }
         self.table.store(&changes.vouched_for)?;
         self.table.store(&changes.bits)?;
-        sent.extend(changes.sent);
+        sent.extend(changes.sent.into_iter().map(|(group, bits)| (group, Some(bits))));
         Ok(())
     }
 
@@ -132,8 +133,8 @@ impl Mirror {
 }
 
 impl Changes {
-    /// Notes what of a group is not as it was sent.
-    fn compare(&mut self, planes: &Planes, group: u64, before: Bits) {
+    /// Notes what of a group is not as it was sent, or all of it where nobody knows what was.
+    fn compare(&mut self, planes: &Planes, group: u64, sent: Option<Bits>) {
         let first = TileId(group << 6);
         let load = |word: &AtomicU64| word.load(Ordering::Acquire);
         let resident = load(planes.resident_word(first));
@@ -144,9 +145,10 @@ impl Changes {
         uniform &=
             !each(uniform).filter(|&t| value_word(planes, t).is_none()).map(|t| 1 << (t.0 & 63)).sum::<u64>();
         let now = [resident, uniform];
-        if before == now {
+        if sent == Some(now) {
             return;
         }
+        let before = sent.unwrap_or_default();
         let number = block::of(first);
         let store = |bytes: u64, value| Store { block: number, word: bytes / 8, value };
         for tile in each(uniform & !before[1]) {

@@ -58,40 +58,42 @@ impl<B: Backend> Engine<B> {
         self.draining.count.store(entries.len(), Ordering::Release);
     }
 
-    /// Closes the frames whose readers are done, after noting what they wrote. Not to be called under the state lock.
+    /// Closes the frames whose readers are done, after noting what they wrote. Takes the state lock under its own: not to be called under the state lock.
     pub(crate) fn reap(&self) {
         if self.draining.is_empty() {
             return;
         }
-        let mut over = Vec::new();
         let mut lost = None;
         {
+            // Held until what was written is noted and the frame closed: whoever finds an entry gone finds that done.
             let mut entries = self.draining.lock();
             let mut at = 0;
             while let Some(entry) = entries.get_mut(at) {
                 match entry.end.is_over() {
-                    Ok(false) => at += 1,
-                    Ok(true) => over.push(entries.swap_remove(at)),
+                    Ok(false) => {
+                        at += 1;
+                        continue;
+                    }
+                    Ok(true) => {}
+                    Err(error) if error.is_fatal() => lost = Some(error),
                     Err(error) => {
-                        lost = Some(error);
-                        over.push(entries.swap_remove(at));
+                        // A shortage of memory, say: asked again the next time.
+                        tracing::warn!(%error, "what kernels wrote could not be told yet");
+                        at += 1;
+                        continue;
                     }
                 }
+                let mut entry = entries.swap_remove(at);
+                for (array, tiles) in entry.end.written() {
+                    self.note_written(array, &tiles);
+                }
+                self.clock.close(&entry.token);
             }
-            // Until their frames are closed below, nobody may take them for ended.
-            self.draining.count.store(entries.len() + over.len(), Ordering::Release);
+            self.draining.count.store(entries.len(), Ordering::Release);
         }
         if let Some(error) = lost {
             self.poison_all(&error);
         }
-        let closed = over.len();
-        for mut entry in over {
-            for (array, tiles) in entry.end.written() {
-                self.note_written(array, &tiles);
-            }
-            self.clock.close(&entry.token);
-        }
-        self.draining.count.fetch_sub(closed, Ordering::AcqRel);
     }
 
     /// Waits until the readers of every frame have finished that was handed to them before this call.
@@ -128,6 +130,14 @@ impl<B: Backend> Engine<B> {
             }
         }
         self.notify(state);
+    }
+
+    /// Nobody knows what the array holds any more: it says so from now on.
+    pub(crate) fn poison_one(&self, array: u32, error: &BackendError) {
+        let array = self.lock().arrays.get(&array).map(|(array, _)| array.clone());
+        if let Some(array) = array {
+            array.poison(error);
+        }
     }
 
     /// Nothing can be done with the device any more: every array says so from now on.

@@ -119,7 +119,8 @@ impl BlockTable {
     /// The driver's refusal; some of the words may be set then.
     pub(crate) fn store(&self, stores: &[Store]) -> Result<(), BackendError> {
         let mut state = self.lock();
-        let mut fresh = Vec::new();
+        // Blocks count as in use once the table says so on the device.
+        let mut fresh = BTreeMap::new();
         let mut pairs = Vec::with_capacity(stores.len());
         for store in stores {
             if store.block >= self.blocks || store.word >= self.block_words {
@@ -127,18 +128,17 @@ impl BlockTable {
                 let reserved_bytes = self.block_words * 8;
                 return Err(BackendError::OutOfRange { call: "store", offset_bytes, bytes, reserved_bytes });
             }
-            let known = state.in_use.get(&store.block).copied();
-            let block = if let Some(address) = known {
-                address
-            } else {
-                let address = self.take(&mut state)?;
-                fresh.push([state.table.address() + store.block * 8, address]);
-                state.in_use.insert(store.block, address);
-                address
+            let known = state.in_use.get(&store.block).or_else(|| fresh.get(&store.block)).copied();
+            let block = match known {
+                Some(address) => address,
+                None => *fresh.entry(store.block).or_insert(self.take(&mut state)?),
             };
             pairs.push([block + store.word * 8, store.value]);
         }
-        self.send(&mut state, &fresh)?;
+        let table = state.table.address();
+        let entries: Vec<_> = fresh.iter().map(|(block, address)| [table + block * 8, *address]).collect();
+        self.send(&mut state, &entries)?;
+        state.in_use.extend(fresh);
         self.send(&mut state, &pairs)
     }
 
@@ -160,7 +160,11 @@ impl BlockTable {
         }
         let out = PinnedBuffer::new(&self.device, (MARKED as usize + 1) * PAIR_BYTES)?;
         let mut collected = Collected { out, blocks: None, done: None };
-        self.look(&mut collected)?;
+        if let Err(error) = self.look(&mut collected) {
+            // The kernel may be at work on what goes now, and nothing tells when it is done but the stream.
+            let _ = self.stream.synchronize();
+            return Err(error);
+        }
         Ok(collected)
     }
 
@@ -278,4 +282,13 @@ pub(crate) struct Collected {
     /// What the kernel reads.
     blocks: Option<PinnedBuffer>,
     done: Option<Event>,
+}
+
+impl Drop for Collected {
+    fn drop(&mut self) {
+        // A look that nobody wants any more still writes here. Long over, but where a frame's end failed.
+        if let Some(done) = &self.done {
+            let _ = done.wait();
+        }
+    }
 }

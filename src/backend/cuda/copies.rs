@@ -38,7 +38,28 @@ pub(super) enum Source {
     /// Ordinary memory.
     Heap(Box<[u8]>),
     /// Bytes that somebody had ready.
-    Prepared(Arc<dyn Prepared>),
+    Ready(Ready),
+}
+
+/// Bytes that somebody had ready, asked for once: whoever owns them is not called again, least of all under a lock.
+#[derive(Debug)]
+pub(super) struct Ready {
+    owner: Arc<dyn Prepared>,
+    start: usize,
+    length: usize,
+}
+
+impl Ready {
+    pub(super) fn new(owner: Arc<dyn Prepared>) -> Self {
+        let bytes = owner.bytes();
+        let (start, length) = (bytes.as_ptr().expose_provenance(), bytes.len());
+        Self { owner, start, length }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `Prepared::bytes` lent these for as long as its value is borrowed, which it may be for as long as it is held here.
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(self.start), self.length) }
+    }
 }
 
 impl Source {
@@ -46,7 +67,7 @@ impl Source {
         match self {
             Self::Ring(piece) => piece.bytes(),
             Self::Heap(bytes) => bytes,
-            Self::Prepared(prepared) => prepared.bytes(),
+            Self::Ready(ready) => ready.bytes(),
         }
     }
 
@@ -55,7 +76,7 @@ impl Source {
         match self {
             Self::Ring(piece) => piece.bytes_mut().copy_from_slice(from),
             Self::Heap(bytes) => bytes.copy_from_slice(from),
-            Self::Prepared(_) => {}
+            Self::Ready(_) => {}
         }
     }
 }
@@ -204,9 +225,11 @@ impl Copies {
         let lane = &self.lanes[flight.lane];
         // The order in the queue is the order on the stream.
         let mut queue = lock(&lane.queue);
-        let begun = self.begin(lane, flight);
-        flight.begun.store(true, Ordering::Release);
-        let Err(error) = begun else { return queue.push_back(Arc::clone(flight)) };
+        let Err(error) = self.begin(lane, flight) else {
+            flight.begun.store(true, Ordering::Release);
+            return queue.push_back(Arc::clone(flight));
+        };
+        // Its event stands for nothing, so it never counts as begun: whoever asks waits for the lock of the open flight, and finds the outcome.
         drop(queue);
         // Some of the copies may be on their way, and nothing tells when they are done but the stream itself.
         if let Err(worse) = lane.stream.synchronize()
@@ -222,10 +245,13 @@ impl Copies {
         let _current = self.device.enter()?;
         let held = lock(&flight.held);
         let copy = |(writing, source): &(Writing, Source)| {
-            // Asked once: prepared bytes are somebody else's, who might answer otherwise the next time.
             let from = source.bytes();
-            let bytes = from.len().min(usize::try_from(writing.bytes()).unwrap_or(usize::MAX));
-            Copy { to: writing.address(), from: from.as_ptr(), bytes, offset_bytes: writing.range().start }
+            Copy {
+                to: writing.address(),
+                from: from.as_ptr(),
+                bytes: from.len(),
+                offset_bytes: writing.range().start,
+            }
         };
         let copies: Vec<_> = held.copies.iter().map(copy).collect();
         // SAFETY: the bytes belong to the sources, which the flight holds until the event is done (or, where this fails, until the stream is); nobody has them to write
@@ -375,8 +401,8 @@ impl Flight {
         let mut not_ours = Vec::new();
         for (writing, source) in held.copies.drain(..) {
             drop(writing);
-            if let Source::Prepared(prepared) = source {
-                not_ours.push(prepared);
+            if let Source::Ready(ready) = source {
+                not_ours.push(ready.owner);
             }
         }
         self.outcome.store(code, Ordering::Release);

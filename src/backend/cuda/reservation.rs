@@ -190,7 +190,7 @@ impl Staging for CudaStaging {
             Source::Ring(piece) => piece.bytes_mut(),
             Source::Heap(bytes) => bytes,
             // Never staged: prepared bytes are ready as they are.
-            Source::Prepared(_) => &mut [],
+            Source::Ready(_) => &mut [],
         }
     }
 }
