@@ -171,14 +171,7 @@ impl Planes {
     /// What a tile holds whose uniform bit was seen.
     #[inline(always)]
     pub(crate) fn uniform_value<T: Voxel>(&self, tile: TileId) -> T {
-        if !is_visible(self.special_word(tile), tile.0) {
-            return from_words(&self.fill);
-        }
-        let mut words = VoxelWords::default();
-        for (i, word) in words.iter_mut().take(self.value_words).enumerate() {
-            *word = self.values[at(tile.0) * self.value_words + i].load(Ordering::Relaxed);
-        }
-        from_words(&words)
+        from_words(&self.uniform_words(tile))
     }
 
     /// What tiles hold that do not exist, in words.
@@ -192,6 +185,7 @@ impl Planes {
     }
 
     /// What a tile holds whose uniform bit was seen, in words.
+    #[inline(always)]
     pub(crate) fn uniform_words(&self, tile: TileId) -> VoxelWords {
         if !is_visible(self.special_word(tile), tile.0) {
             return self.fill;
