@@ -15,6 +15,8 @@ use crate::view::ArrayFrame;
 use crate::voxel::Voxel;
 
 mod builder;
+#[cfg(all(test, not(vastgrid_loom)))]
+mod drained;
 mod region;
 
 pub use builder::ArrayBuilder;
