@@ -8,6 +8,7 @@ mod common;
 
 use std::time::Instant;
 
+use common::device::device_or_skip;
 use common::{SplitMix, median};
 use vastgrid::BackendError;
 use vastgrid::backend::Access;
@@ -73,13 +74,7 @@ fn row(space: &Space, devices: &[&Device], bytes: u64, run: u64) -> Result<(), B
 }
 
 fn main() -> Result<(), BackendError> {
-    let device = match Device::open(0) {
-        Ok(device) => device,
-        Err(error) => {
-            println!("skipped: no CUDA device ({error})");
-            return Ok(());
-        }
-    };
+    let Some(device) = device_or_skip() else { return Ok(()) };
     let space = Space::cuda(&device)?;
     println!("{}, driver {}", device.name(), Device::driver_version()?);
     println!(

@@ -13,8 +13,8 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::device::{device_or_skip, random_pinned};
 use common::{SplitMix, median};
-use rayon::prelude::*;
 use vastgrid::cuda::{Arg, Device, DeviceBuffer, Event, Function, Module, PinnedBuffer, Stream};
 use vastgrid::{
     CudaBackend, Error, Extent, GridView, Pool, Prepared, Region, SourceError, SparseArray3D, TileCoord,
@@ -311,24 +311,11 @@ fn interference(bench: &Bench, device: &Device, pinned: &Arc<PinnedBuffer>) -> R
 }
 
 fn main() -> Result<(), Error> {
-    let device = match Device::open(0) {
-        Ok(device) => device,
-        Err(error) => {
-            println!("skipped: no CUDA device ({error})");
-            return Ok(());
-        }
-    };
+    let Some(device) = device_or_skip() else { return Ok(()) };
     println!("{}", device.name());
-    let mut pinned = PinnedBuffer::new(&device, 1 << 30)?;
-    let words: &mut [u64] = bytemuck::cast_slice_mut(&mut pinned);
-    words.par_chunks_mut(1 << 16).enumerate().for_each(|(i, words)| {
-        let mut random = SplitMix(i as u64);
-        words.fill_with(|| random.next() & 0x0fff_0fff_0fff_0fff);
-    });
-    let pinned = Arc::new(pinned);
-    let ptx = std::fs::read_to_string("assets/kernels/sample.ptx")
-        .map_err(|e| SourceError::Other(format!("assets/kernels/sample.ptx: {e}").into()))?;
-    let bench = Bench { stream: Stream::new(&device)?, module: Module::load(&device, &ptx)? };
+    let pinned = Arc::new(random_pinned(&device, 1 << 30, 0x0fff_0fff_0fff_0fff)?);
+    let ptx = include_str!("../assets/kernels/sample.ptx");
+    let bench = Bench { stream: Stream::new(&device)?, module: Module::load(&device, ptx)? };
 
     let backend = CudaBackend::on(device.clone(), vastgrid::cuda::CudaConfig::default())?;
     let pool = Pool::new(backend, SIDE.pow(3) * 2)?;

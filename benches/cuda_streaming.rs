@@ -15,6 +15,7 @@ use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::device::{device_or_skip, random_pinned};
 use common::{SplitMix, median};
 use rayon::prelude::*;
 use vastgrid::backend::{Access, Backend, ReserveSpec};
@@ -466,21 +467,9 @@ fn soak(pinned: &Arc<PinnedBuffer>, seconds: u64) -> Result<(), Error> {
 }
 
 fn main() -> Result<(), Error> {
-    let device = match Device::open(0) {
-        Ok(device) => device,
-        Err(error) => {
-            println!("skipped: no CUDA device ({error})");
-            return Ok(());
-        }
-    };
+    let Some(device) = device_or_skip() else { return Ok(()) };
     let before = device.memory()?.0;
-    let mut pinned = PinnedBuffer::new(&device, POOL_BYTES as usize)?;
-    let words: &mut [u64] = bytemuck::cast_slice_mut(&mut pinned);
-    words.par_chunks_mut(1 << 16).enumerate().for_each(|(i, words)| {
-        let mut random = SplitMix(i as u64);
-        words.fill_with(|| random.next());
-    });
-    let pinned = Arc::new(pinned);
+    let pinned = Arc::new(random_pinned(&device, POOL_BYTES as usize, u64::MAX)?);
     println!("{}", device.name());
     if let Some(seconds) = std::env::var("VASTGRID_SOAK").ok().and_then(|s| s.parse().ok()) {
         soak(&pinned, seconds)?;

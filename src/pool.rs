@@ -140,14 +140,7 @@ impl<B: Backend> Pool<B> {
     /// The backend's refusal; the pages that were made before it stay.
     pub fn preallocate(&self, page_bytes: u64, pages: u64) -> Result<u64, Error> {
         if page_bytes == 0 {
-            let granularity_bytes = self.backend().caps().granularity_bytes;
-            return Err(BackendError::Misaligned {
-                call: "create",
-                offset_bytes: 0,
-                bytes: 0,
-                granularity_bytes,
-            }
-            .into());
+            return Err(BackendError::ZeroSize { call: "preallocate" }.into());
         }
         self.engine.preallocate(page_bytes, pages)
     }

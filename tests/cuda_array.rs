@@ -103,8 +103,8 @@ impl Box6 {
 
 impl Kernels {
     fn new(device: &Device) -> Self {
-        let ptx = std::fs::read_to_string("assets/kernels/check.ptx").unwrap();
-        Self { stream: Stream::new(device).unwrap(), module: Module::load(device, &ptx).unwrap() }
+        let ptx = include_str!("../assets/kernels/check.ptx");
+        Self { stream: Stream::new(device).unwrap(), module: Module::load(device, ptx).unwrap() }
     }
 
     fn function(&self, name: &str) -> Function {

@@ -1,10 +1,12 @@
 //! The low-level layer keeps what it promises, on the host and on a CUDA device: every argument check, one memory at many addresses, access, no holes, records that are
 //! true after any sequence of calls, buffers that grow in place, and nothing left behind.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use common::cuda::{alone, open_or_skip};
 use proptest::prelude::*;
 use vastgrid::BackendError;
 use vastgrid::cuda::Device;
@@ -23,7 +25,7 @@ macro_rules! for_each_space {
         mod cuda {
             $(#[test]
             fn $test() {
-                let Some(device) = super::device_or_skip(0) else { return };
+                let Some(device) = super::open_or_skip(0) else { return };
                 let _alone = super::alone();
                 super::$test(&super::Space::cuda(&device).unwrap());
             })+
@@ -47,30 +49,6 @@ for_each_space!(
     buffers_say_when_they_are_full,
     a_buffer_takes_few_pieces,
 );
-
-/// Tests that look at how much memory a device has left must not run beside tests that take some: all that use one hold this.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A device, or a line that says why there is none; a failure where there must be one.
-fn device_or_skip(ordinal: i32) -> Option<Device> {
-    match Device::open(ordinal) {
-        Ok(device) => Some(device),
-        // A machine with one device has what VASTGRID_REQUIRE_CUDA asks for.
-        Err(error @ BackendError::NoDevice { devices: 1.., .. }) => {
-            eprintln!("skipped: no second CUDA device ({error})");
-            None
-        }
-        Err(error) => {
-            let required = std::env::var("VASTGRID_REQUIRE_CUDA").is_ok_and(|value| value == "1");
-            assert!(!required, "a CUDA device is required: {error}");
-            eprintln!("skipped: no CUDA device ({error})");
-            None
-        }
-    }
-}
 
 fn granule(space: &Space) -> u64 {
     space.granularity_bytes()
@@ -513,7 +491,7 @@ fn a_buffer_takes_few_pieces(space: &Space) {
 
 #[test]
 fn a_device_gets_all_its_memory_back() {
-    let Some(device) = device_or_skip(0) else { return };
+    let Some(device) = open_or_skip(0) else { return };
     let _alone = alone();
     let space = Space::cuda(&device).unwrap();
     let round = || {
@@ -549,7 +527,7 @@ fn numbers_that_no_device_has_are_refused() {
 
 #[test]
 fn host_and_device_memory_do_not_mix() {
-    let Some(device) = device_or_skip(0) else { return };
+    let Some(device) = open_or_skip(0) else { return };
     let _alone = alone();
     let (host, cuda) = (Space::host(), Space::cuda(&device).unwrap());
     let bytes = granule(&cuda);
@@ -576,7 +554,7 @@ fn host_and_device_memory_do_not_mix() {
 
 #[test]
 fn memory_of_two_devices_lies_in_one_range() {
-    let (Some(a), Some(b)) = (device_or_skip(0), device_or_skip(1)) else { return };
+    let (Some(a), Some(b)) = (open_or_skip(0), open_or_skip(1)) else { return };
     let _alone = alone();
     let (space, other) = (Space::cuda(&a).unwrap(), Space::cuda(&b).unwrap());
     let g = granule(&space).max(granule(&other));

@@ -8,6 +8,7 @@ use std::time::Instant;
 use vastgrid::source::Procedural;
 use vastgrid::{Backend, Coord, Error, Extent, HostBackend, Pool, SparseArray3D, TileCoord};
 
+pub(crate) mod device;
 pub(crate) mod field;
 pub(crate) mod nanovdb;
 pub(crate) mod plain;

@@ -45,8 +45,6 @@ pub struct BackendCaps {
     pub name: &'static str,
     /// The smallest mappable size; offsets, pages and reservations are multiples of it. A power of two.
     pub granularity_bytes: u64,
-    /// The page size at which mapping costs next to nothing beside copying. A figure to go by.
-    pub preferred_page_bytes: u64,
     /// The most that a tile takes where its shape is not given.
     pub default_tile_bytes: u64,
     /// What a page takes where neither its shape nor its size is given, as far as the budget allows: one tile, if that is larger.

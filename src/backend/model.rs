@@ -19,8 +19,6 @@ const UNFILLED: u8 = 0xA5;
 pub struct ModelConfig {
     /// The smallest mappable size: a power of two. Default 4 KiB. (Anything else is rounded up to one.)
     pub granularity_bytes: u64,
-    /// The page size that it says it favours. Default 64 KiB.
-    pub preferred_page_bytes: u64,
     /// The most physical memory that its pages may take together. Default: no limit.
     pub limit_bytes: u64,
     /// Whether what is submitted becomes readable later: when [`ModelBackend::complete`] or [`Backend::wait`] says so, or after `polls_until_done`.
@@ -36,7 +34,6 @@ impl Default for ModelConfig {
     fn default() -> Self {
         Self {
             granularity_bytes: 4096,
-            preferred_page_bytes: 64 << 10,
             limit_bytes: u64::MAX,
             asynchronous: false,
             batch_bytes: u64::MAX,
@@ -211,7 +208,6 @@ impl Backend for ModelBackend {
         BackendCaps {
             name: "model",
             granularity_bytes: config.granularity_bytes,
-            preferred_page_bytes: config.preferred_page_bytes,
             default_tile_bytes: 64 << 10,
             default_page_bytes: 0,
             max_reserved_bytes: MAX_RESERVED_BYTES,

@@ -12,6 +12,7 @@
 use std::ops::Range;
 
 use crate::layout::{Layout, TileId};
+use crate::planes::pack_range;
 
 /// log2 of the tiles of a block.
 pub const TILES_LOG2: u32 = 12;
@@ -81,19 +82,17 @@ pub fn word_of(voxel: &[u8]) -> Option<u64> {
 /// The word that stands for a tile's range of values, least first. (+infinity, -infinity) is a tile of nothing but NaN; a range that is not known is 0.
 #[must_use]
 pub fn range_word(range: Option<(f32, f32)>) -> u64 {
-    range.map_or(0, |(min, max)| !(u64::from(min.to_bits()) << 32 | u64::from(max.to_bits())))
+    range.map_or(0, pack_range)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::planes::pack_range;
 
     #[test]
-    fn ranges_are_packed_as_on_the_host() {
-        for range in [(0.0, 0.0), (-1.5, 7.0), (f32::INFINITY, f32::NEG_INFINITY)] {
-            assert_eq!(range_word(Some(range)), pack_range(range));
-        }
+    fn ranges_are_packed_as_kernels_read_them() {
+        assert_eq!(range_word(Some((0.0, 0.0))), u64::MAX);
+        assert_eq!(range_word(Some((-1.5, 7.0))), !(0xbfc0_0000 << 32 | 0x40e0_0000));
         assert_eq!(range_word(None), 0);
     }
 

@@ -19,7 +19,7 @@ use super::mirror::Mirror;
 /// A span in which kernels read the arrays of a pool on a CUDA device.
 ///
 /// Tiles that are asked for while it is open stay readable; so does the memory of everything that one of its views shows, until the frame is dropped **and** the work is done
-/// that was put on the views' streams before that. Dropping waits for nothing: requests that need that memory do.
+/// that was put on the views' streams before that. Dropping waits for no kernel: requests that need that memory do.
 ///
 /// ```no_run
 /// use vastgrid::cuda::Stream;

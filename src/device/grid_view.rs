@@ -82,7 +82,7 @@ impl GridView {
     /// device's; nothing here uses them.
     ///
     /// # Errors
-    /// [`LayoutError::BeyondKernels`] for a side of 2^31 - 1 voxels or more, a page of 2^32 tiles or more along an axis, or a tile beyond 2 GiB; [`LayoutError::FillOfKernels`] for a fill value that is
+    /// [`LayoutError::BeyondKernels`] for a side of 2^31 voxels or more, a page of 2^32 tiles or more along an axis, or a tile beyond 2 GiB; [`LayoutError::FillOfKernels`] for a fill value that is
     /// not a voxel of the layout, or one of more than 8 bytes that does not repeat its first 8 (see [`block::word_of`]).
     pub fn new(
         layout: &Layout,

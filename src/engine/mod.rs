@@ -86,7 +86,7 @@ impl<B: Backend> ArrayShared<B> {
     }
 
     /// # Errors
-    /// [`ResidencyError::Poisoned`] after an undo that failed.
+    /// [`ResidencyError::Poisoned`].
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.poisoned
             .get()

@@ -213,10 +213,10 @@ pub enum ResidencyError {
     /// The array belongs to another pool.
     #[error("the array belongs to another pool")]
     ForeignArray,
-    /// An earlier failure could not be undone, so the array answers nothing any more.
-    #[error("the array is poisoned: undoing a failed batch failed with: {cause}")]
+    /// Nobody knows any more what the array holds, so it answers nothing: a failed batch could not be undone, what kernels wrote could not be told, or the device is lost.
+    #[error("the array is poisoned, since nobody knows any more what it holds: {cause}")]
     Poisoned {
-        /// The failure of the undo.
+        /// The failure that was the first.
         cause: String,
     },
 }

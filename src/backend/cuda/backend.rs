@@ -213,7 +213,6 @@ impl Backend for CudaBackend {
         BackendCaps {
             name: "cuda",
             granularity_bytes: granularity.minimum_bytes,
-            preferred_page_bytes: (8 << 20).max(granularity.minimum_bytes),
             default_tile_bytes: config.default_tile_bytes,
             default_page_bytes: config.default_page_bytes,
             max_reserved_bytes: MAX_RESERVED_BYTES,

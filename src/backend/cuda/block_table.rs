@@ -160,26 +160,23 @@ impl BlockTable {
         }
         let out = PinnedBuffer::new(&self.device, (MARKED as usize + 1) * PAIR_BYTES)?;
         let mut collected = Collected { out, blocks: None, done: None };
-        if let Err(error) = self.look(&mut collected) {
-            // The kernel may be at work on what goes now, and nothing tells when it is done but the stream.
-            let _ = self.stream.synchronize();
-            return Err(error);
-        }
+        self.look(&mut collected)?;
         Ok(collected)
     }
 
     /// What [`BlockTable::collect`] began: the marked words, as the number of the word among those of all blocks, and its value; and whether that is all. `None` while it is
-    /// under way. Where it is not all, the next look is under way after this.
+    /// under way. Where it is not all, the next call begins the next look.
     ///
     /// # Errors
-    /// The device is lost.
+    /// The device is lost, or a look could not be begun: nothing that was marked is forgotten then, and the next call tries again.
     pub(crate) fn collected(
         &self,
         collected: &mut Collected,
     ) -> Result<Option<(Vec<Pair>, bool)>, BackendError> {
         match &collected.done {
-            Some(done) if !done.is_done()? => return Ok(None),
-            _ => {}
+            Some(done) if done.is_done()? => {}
+            Some(_) => return Ok(None),
+            None => return self.look(collected).map(|()| None),
         }
         let out = &collected.out;
         let count = u32::from_le_bytes([out[0], out[1], out[2], out[3]]);
@@ -188,7 +185,8 @@ impl BlockTable {
         let marked = pairs.map(bytemuck::pod_read_unaligned).collect();
         let complete = count <= MARKED;
         if !complete {
-            self.look(collected)?;
+            // Not begun here: what this look found has to be told even where the next one cannot be begun.
+            collected.done = None;
         }
         Ok(Some((marked, complete)))
     }
@@ -196,30 +194,31 @@ impl BlockTable {
     fn look(&self, collected: &mut Collected) -> Result<(), BackendError> {
         let state = self.lock();
         collected.out[..8].fill(0);
-        if !state.in_use.is_empty() {
-            let addresses = state.in_use.values().copied();
-            let firsts = state.in_use.keys().map(|block| block * self.marks);
-            let words: Vec<u64> = addresses.chain(firsts).collect();
-            let mut list = PinnedBuffer::new(&self.device, words.len() * 8)?;
-            list.copy_from_slice(bytemuck::cast_slice(&words));
-            let count = u32::try_from(state.in_use.len()).unwrap_or(u32::MAX);
-            let blocks = list.device_address();
-            let firsts = blocks + state.in_use.len() as u64 * 8;
-            let counter = collected.out.device_address();
-            let pairs = counter + PAIR_BYTES as u64;
-            let args = [
-                Arg::new(&blocks),
-                Arg::new(&firsts),
-                Arg::new(&count),
-                Arg::new(&pairs),
-                Arg::new(&counter),
-                Arg::new(&MARKED),
-            ];
-            let threads = u32::try_from(u64::from(count) * self.marks).unwrap_or(u32::MAX);
-            self.launch(&self.collect, threads, &args)?;
-            collected.blocks = Some(list);
+        if state.in_use.is_empty() {
+            collected.done = Some(self.stream.record()?);
+            return Ok(());
         }
-        collected.done = Some(self.stream.record()?);
+        let addresses = state.in_use.values().copied();
+        let firsts = state.in_use.keys().map(|block| block * self.marks);
+        let words: Vec<u64> = addresses.chain(firsts).collect();
+        let mut list = PinnedBuffer::new(&self.device, words.len() * 8)?;
+        list.copy_from_slice(bytemuck::cast_slice(&words));
+        let count = u32::try_from(state.in_use.len()).unwrap_or(u32::MAX);
+        let blocks = list.device_address();
+        let firsts = blocks + state.in_use.len() as u64 * 8;
+        let counter = collected.out.device_address();
+        let pairs = counter + PAIR_BYTES as u64;
+        let args = [
+            Arg::new(&blocks),
+            Arg::new(&firsts),
+            Arg::new(&count),
+            Arg::new(&pairs),
+            Arg::new(&counter),
+            Arg::new(&MARKED),
+        ];
+        let threads = u32::try_from(u64::from(count) * self.marks).unwrap_or(u32::MAX);
+        collected.done = Some(self.launch(&self.collect, threads, &args)?);
+        collected.blocks = Some(list);
         Ok(())
     }
 
@@ -251,19 +250,22 @@ impl BlockTable {
             state.buffer[..bytes.len()].copy_from_slice(bytes);
             let count = u32::try_from(pairs.len()).unwrap_or(u32::MAX);
             let source = state.buffer.device_address();
-            self.launch(&self.store, count, &[Arg::new(&source), Arg::new(&count)])?;
-            state.read = Some(self.stream.record()?);
+            state.read = Some(self.launch(&self.store, count, &[Arg::new(&source), Arg::new(&count)])?);
         }
         Ok(())
     }
 
-    /// Has one of the two kernels run, a thread for each of `count`.
-    fn launch(&self, kernel: &Function, count: u32, args: &[Arg<'_>]) -> Result<(), BackendError> {
+    /// Has one of the two kernels run, a thread for each of `count`. The event is done when the kernel is; where there is none, the kernel is done, or the device is lost.
+    fn launch(&self, kernel: &Function, count: u32, args: &[Arg<'_>]) -> Result<Event, BackendError> {
         const THREADS: u32 = 128;
         let grid = [count.div_ceil(THREADS), 1, 1];
         // SAFETY: both kernels touch what they are given: pinned memory that lives until the event that follows, and words of the table and of blocks, which live as long as this
         // does and whose streams are done by then (`Drop`).
-        unsafe { kernel.launch(&self.stream, grid, [THREADS, 1, 1], 0, args) }
+        unsafe { kernel.launch(&self.stream, grid, [THREADS, 1, 1], 0, args) }?;
+        self.stream.record().inspect_err(|_| {
+            // Nothing tells when the kernel is done with that memory but the stream itself.
+            let _ = self.stream.synchronize();
+        })
     }
 }
 

@@ -7,7 +7,6 @@
 //! | `device`, `stream`, `module` | [`Device`], [`Stream`] and [`Event`], [`Module`] and [`Function`] |
 //! | `buffers` | [`DeviceBuffer`], [`PinnedBuffer`] |
 //! | `memory` | addresses, physical memory, and mappings |
-//! | `backend`, `reservation`, `staging`, `copies` | [`CudaBackend`] |
 //! | `block_table` | words that the host changes and kernels read |
 //! | `ptx`, `nvrtc` | the kernels that ship with the crate; the run-time compiler, where there is one |
 //! | `backend` | [`CudaBackend`] |
@@ -70,5 +69,5 @@ pub(crate) use block_table::{BlockTable, Collected, Store};
 
 /// The kernels that ship with the crate, as PTX that drivers for CUDA 12.4 and later load on any device of compute capability 7.5 or later, and the header that users' kernels include.
 pub mod kernels {
-    pub use super::ptx::{CHECK, MIRROR, REDUCE, SAMPLE, VASTGRID_CUH};
+    pub use super::ptx::{MIRROR, REDUCE, VASTGRID_CUH};
 }

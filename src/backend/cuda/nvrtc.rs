@@ -227,6 +227,8 @@ mod tests {
             Ok(_) => true,
             Err(error) => {
                 assert!(error.to_string().contains("libnvrtc.so.12"), "{error}");
+                let required = std::env::var("VASTGRID_REQUIRE_NVRTC").is_ok_and(|value| value == "1");
+                assert!(!required, "VASTGRID_REQUIRE_NVRTC=1, but {error}");
                 println!("skipped: {error}");
                 false
             }

@@ -8,11 +8,5 @@ pub const MIRROR: &str = include_str!("../../../assets/kernels/mirror.ptx");
 /// Sums and extremes of tiles: `vg_reduce_u8`, `_u16`, `_f32`, then `vg_fold_u64` or `vg_fold_f64`.
 pub const REDUCE: &str = include_str!("../../../assets/kernels/reduce.ptx");
 
-/// What tests run: reads and writes through every accessor.
-pub const CHECK: &str = include_str!("../../../assets/kernels/check.ptx");
-
-/// What benches run: streams, random reads, rays, stencils.
-pub const SAMPLE: &str = include_str!("../../../assets/kernels/sample.ptx");
-
 /// The header that a kernel includes to read an array: `#include "vastgrid.cuh"` works in what [`compile`](super::compile) is given, and this text is for other compilers.
 pub const VASTGRID_CUH: &str = include_str!("../../../assets/kernels/vastgrid.cuh");

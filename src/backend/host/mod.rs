@@ -138,7 +138,6 @@ impl Backend for HostBackend {
         BackendCaps {
             name: "host",
             granularity_bytes: sys::os_page_bytes() as u64,
-            preferred_page_bytes: sys::HUGE_BYTES as u64,
             default_tile_bytes: 64 << 10,
             default_page_bytes: 0,
             max_reserved_bytes: MAX_RESERVED_BYTES,
