@@ -56,6 +56,26 @@ fn regions_larger_than_the_budget_are_read_whole<B: Backend>(backend: B) {
     assert_eq!(array.to_vec(Region::new(Coord::new(61, 0, 0), Extent::new(0, 1, 1))).unwrap(), []);
 }
 
+#[test]
+fn pages_come_back_to_the_memory_that_they_had() {
+    let model = ModelBackend::new(ModelConfig { remembers: true, ..ModelConfig::default() });
+    let pool = pool(Checked::new(model.clone()), 8 * 4096, 1000);
+    let (array, _) = array(&pool, Extent::cube(64));
+    let tiles = common::all_tiles(&array);
+    let mut random = common::Random::new(11);
+    for round in 0..4000 {
+        let first = usize::try_from(random.below(tiles.len() as u64 - 2)).unwrap();
+        let _ = array.request(&tiles[first..first + 2]).unwrap().complete().unwrap();
+        if round % 64 == 0 {
+            let region = array.layout().tile_region(tiles[first]);
+            assert_eq!(array.to_vec(region).unwrap(), expected(region));
+        }
+        assert!(pool.stats().used_bytes <= 8 * 4096);
+    }
+    let (loads, came_back) = (pool.stats().commits, model.came_back());
+    assert!(came_back * 3 > loads, "{came_back} of {loads} pages");
+}
+
 fn tiles_are_loaded_once_and_evicted_least_recently_used_first<B: Backend>(backend: B) {
     let pool = pool(backend, 2 * 4096, 1000);
     let (array, counts) = array(&pool, Extent::cube(64));

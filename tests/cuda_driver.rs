@@ -339,6 +339,77 @@ fn free_memory_is_after_as_it_was_before() {
 }
 
 #[test]
+fn mappings_are_left_for_pages_that_come_back_and_go_with_their_memory() {
+    let Some(device) = device_or_skip() else { return };
+    let _alone = alone();
+    let config = CudaConfig { staging_bytes: 16 << 20, kept_mappings: 6, ..CudaConfig::default() };
+    let b = CudaBackend::on(device.clone(), config).unwrap();
+    let r = mapped(&b, 8, 2 * MIB);
+    let other = mapped(&b, 1, 8 * MIB);
+    let (before, _) = device.memory().unwrap();
+    let numbers: Vec<_> = (0..8).map(|page| b.shows(&r, page * 2 * MIB)).collect();
+    let move_page = |from: u64, to: u64| {
+        let page = b.unmap(&r, from * 2 * MIB).unwrap();
+        assert_eq!(b.page_number(&page), b.shows(&r, from * 2 * MIB), "left where it was");
+        page_at(&b, &r, to, page);
+    };
+    // Two pages, back and forth through an address that is free.
+    let held = b.unmap(&r, 7 * 2 * MIB).unwrap();
+    for round in 0..20 {
+        for (from, to) in [(0, 7), (7, 0)] {
+            move_page(from, to);
+            let bytes = random(MIB, round * 8 + from);
+            b.wait(begin(&b, &r, to * 2 * MIB, &bytes)).unwrap();
+            assert!(read(&b, &r, to * 2 * MIB, MIB) == bytes, "round {round}");
+            assert!(b.read(&r, from * 2 * MIB, &mut [0; 8]).is_err(), "nobody reads where nothing is mapped");
+        }
+    }
+    assert_eq!(b.shows(&r, 0), numbers[0]);
+    // The address that others were mapped at meanwhile shows them; mapping the page there again really maps it.
+    page_at(&b, &r, 7, held);
+    assert_eq!(b.shows(&r, 14 * MIB), numbers[7]);
+    let bytes = random(2 * MIB, 99);
+    b.wait(begin(&b, &r, 14 * MIB, &bytes)).unwrap();
+    assert!(read(&b, &r, 14 * MIB, 2 * MIB) == bytes);
+    // No more than the limit, whatever goes.
+    let pages: Vec<_> = (0..8).map(|page| b.unmap(&r, page * 2 * MIB).unwrap()).collect();
+    assert_eq!(b.kept_mappings(), 6);
+    // Access is what was asked for, also where the driver was told before.
+    for (at, page) in pages.into_iter().enumerate() {
+        b.map(&r, at as u64 * 2 * MIB, page).map_err(|refused| refused.error).unwrap();
+        assert!(b.stage(&r, at as u64 * 2 * MIB..at as u64 * 2 * MIB + 64).is_err(), "no access yet");
+    }
+    b.set_access(&r, 0..16 * MIB, Access::ReadWrite).unwrap();
+    assert!(read(&b, &r, 14 * MIB, 2 * MIB) == bytes, "contents stay with the page");
+    // Large pages are really unmapped.
+    let large = b.unmap(&other, 0).unwrap();
+    assert_eq!((b.shows(&other, 0), b.kept_mappings()), (None, 0));
+    b.destroy(large).unwrap();
+    // Destroying or dropping a page takes what was left of it along, and its memory comes free.
+    let (first, second) = (b.unmap(&r, 0).unwrap(), b.unmap(&r, 2 * MIB).unwrap());
+    assert_eq!(b.kept_mappings(), 2);
+    b.destroy(first).unwrap();
+    drop(second);
+    assert_eq!((b.kept_mappings(), b.shows(&r, 0)), (0, None));
+    let (after, _) = device.memory().unwrap();
+    assert!(after >= before + 10 * MIB, "{before} bytes free before, {after} after three pages went");
+    // So does dropping the addresses.
+    let survivor = b.unmap(&r, 4 * MIB).unwrap();
+    assert_eq!(b.kept_mappings(), 1);
+    drop(r);
+    assert_eq!(b.kept_mappings(), 0);
+    let r = b.reserve(ReserveSpec { bytes: 4 * MIB, page_bytes: 2 * MIB, expected_pages: 2 }).unwrap();
+    page_at(&b, &r, 1, survivor);
+    b.wait(begin(&b, &r, 2 * MIB, &bytes)).unwrap();
+    assert!(read(&b, &r, 2 * MIB, 2 * MIB) == bytes);
+}
+
+fn page_at(b: &CudaBackend, r: &CudaReservation, at: u64, page: vastgrid::cuda::CudaPage) {
+    b.map(r, at * 2 * MIB, page).map_err(|refused| refused.error).unwrap();
+    b.set_access(r, at * 2 * MIB..(at + 1) * 2 * MIB, Access::ReadWrite).unwrap();
+}
+
+#[test]
 fn sixteen_threads_share_a_small_ring_and_every_byte_arrives() {
     let Some(device) = device_or_skip() else { return };
     let _beside = beside();

@@ -55,7 +55,8 @@ fn model() -> Backed<Checked<ModelBackend>> {
 }
 
 fn late_model() -> Backed<ModelBackend> {
-    let model = ModelBackend::new(ModelConfig { asynchronous: true, ..ModelConfig::default() });
+    let model =
+        ModelBackend::new(ModelConfig { asynchronous: true, remembers: true, ..ModelConfig::default() });
     (model.clone(), Outside(Some(model)))
 }
 

@@ -711,6 +711,7 @@ fn on_the_checked_model_that_is_late() {
         let model = ModelBackend::new(ModelConfig {
             asynchronous: true,
             batch_bytes: 8192,
+            remembers: true,
             ..ModelConfig::default()
         });
         blind(Checked::new(model.clone()), model)

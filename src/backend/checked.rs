@@ -298,6 +298,14 @@ impl<B: Backend> Backend for Checked<B> {
         self.record(Call::Unmap, (reservation.number, range, 1), outcome)
     }
 
+    fn shows(&self, reservation: &CheckedReservation<B>, offset_bytes: u64) -> Option<u64> {
+        self.inner.shows(&reservation.inner, offset_bytes)
+    }
+
+    fn page_number(&self, page: &CheckedPage<B>) -> Option<u64> {
+        self.inner.page_number(&page.inner)
+    }
+
     fn stage(
         &self,
         reservation: &CheckedReservation<B>,

@@ -297,6 +297,14 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.unmap(reservation, offset_bytes)
     }
 
+    fn shows(&self, reservation: &B::Reservation, offset_bytes: u64) -> Option<u64> {
+        self.inner.shows(reservation, offset_bytes)
+    }
+
+    fn page_number(&self, page: &B::Page) -> Option<u64> {
+        self.inner.page_number(page)
+    }
+
     fn stage(&self, reservation: &B::Reservation, range: Range<u64>) -> Result<B::Staging, BackendError> {
         self.faults.pass(Call::Stage)?;
         self.inner.stage(reservation, range)

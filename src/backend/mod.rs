@@ -181,6 +181,19 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
     /// [`BackendError::NotMapped`], [`BackendError::Busy`] while it is staged into, or the system's refusal.
     fn unmap(&self, reservation: &Self::Reservation, offset_bytes: u64) -> Result<Self::Page, BackendError>;
 
+    /// Number of the memory that an offset shows: of the page that is mapped there; or of the one that was mapped there last, where the backend leaves it in place, so that mapping that page there
+    /// again costs next to nothing. `None`: unknown, or nothing.
+    fn shows(&self, reservation: &Self::Reservation, offset_bytes: u64) -> Option<u64> {
+        let _ = (reservation, offset_bytes);
+        None
+    }
+
+    /// The number by which [`Backend::shows`] speaks of a page. `None`: the backend leaves nothing in place.
+    fn page_number(&self, page: &Self::Page) -> Option<u64> {
+        let _ = page;
+        None
+    }
+
     /// Memory to prepare `range` (a part of one mapped page) in. Dropping it unsubmitted leaves the range's contents unspecified.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Owns [`ModelBackend`]: pages on the heap, read through the trait only, with bookkeeping that refuses what a driver would refuse. For tests of everything
 //! above the backends, with page sizes, a memory limit and a completion of uploads that the test sets.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ pub struct ModelConfig {
     pub batch_bytes: u64,
     /// How often a ticket answers "not yet" before a poll completes it. Default `None`: polling alone completes nothing.
     pub polls_until_done: Option<u32>,
+    /// Whether it remembers which page was mapped at an offset last ([`Backend::shows`]), and counts those that come back. Default `false`.
+    pub remembers: bool,
 }
 
 impl Default for ModelConfig {
@@ -38,6 +40,7 @@ impl Default for ModelConfig {
             asynchronous: false,
             batch_bytes: u64::MAX,
             polls_until_done: None,
+            remembers: false,
         }
     }
 }
@@ -57,6 +60,9 @@ struct Shared {
     page_bytes: Arc<AtomicU64>,
     /// Uploads on their way, oldest first, as on a stream.
     uploads: Mutex<VecDeque<Upload>>,
+    last_page: AtomicU64,
+    /// Pages that were mapped where they had been last.
+    came_back: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -70,6 +76,8 @@ struct Upload {
 pub struct ModelReservation {
     shared: Arc<Shared>,
     books: Arc<Mutex<Books<ModelPage>>>,
+    /// Which page was mapped where, last.
+    shown: Mutex<HashMap<u64, u64>>,
 }
 
 /// A page on the heap. Its contents are what it was last given, from whatever address.
@@ -77,6 +85,7 @@ pub struct ModelReservation {
 pub struct ModelPage {
     all_bytes: Arc<AtomicU64>,
     bytes: Vec<u8>,
+    number: u64,
 }
 
 impl Drop for ModelPage {
@@ -140,7 +149,13 @@ impl ModelBackend {
     pub fn new(config: ModelConfig) -> Self {
         let granularity_bytes = config.granularity_bytes.checked_next_power_of_two().unwrap_or(1 << 63);
         let config = ModelConfig { granularity_bytes, ..config };
-        let shared = Shared { config, page_bytes: Arc::default(), uploads: Mutex::default() };
+        let shared = Shared {
+            config,
+            page_bytes: Arc::default(),
+            uploads: Mutex::default(),
+            last_page: AtomicU64::new(0),
+            came_back: AtomicU64::new(0),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -148,6 +163,12 @@ impl ModelBackend {
     #[must_use]
     pub fn page_bytes(&self) -> u64 {
         self.shared.page_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many pages were mapped where they had been last, if it remembers that.
+    #[must_use]
+    pub fn came_back(&self) -> u64 {
+        self.shared.came_back.load(Ordering::Relaxed)
     }
 
     /// Uploads that are on their way.
@@ -221,6 +242,7 @@ impl Backend for ModelBackend {
         Ok(ModelReservation {
             shared: Arc::clone(&self.shared),
             books: Arc::new(Mutex::new(Books::new(spec))),
+            shown: Mutex::default(),
         })
     }
 
@@ -246,7 +268,10 @@ impl Backend for ModelBackend {
             })
             .map_err(|_| BackendError::OutOfMemory { call: "create", bytes })?;
         match buffer("create", bytes, 0) {
-            Ok(memory) => Ok(ModelPage { all_bytes: Arc::clone(&self.shared.page_bytes), bytes: memory }),
+            Ok(memory) => {
+                let number = self.shared.last_page.fetch_add(1, Ordering::Relaxed) + 1;
+                Ok(ModelPage { all_bytes: Arc::clone(&self.shared.page_bytes), bytes: memory, number })
+            }
             Err(error) => {
                 self.shared.page_bytes.fetch_sub(bytes, Ordering::Relaxed);
                 Err(error)
@@ -277,6 +302,11 @@ impl Backend for ModelBackend {
         });
         match checked {
             Ok(()) => {
+                if self.shared.config.remembers
+                    && lock(&reservation.shown).insert(offset_bytes, page.number) == Some(page.number)
+                {
+                    self.shared.came_back.fetch_add(1, Ordering::Relaxed);
+                }
                 books.map(offset_bytes, page);
                 Ok(())
             }
@@ -297,6 +327,14 @@ impl Backend for ModelBackend {
     fn unmap(&self, reservation: &ModelReservation, offset_bytes: u64) -> Result<ModelPage, BackendError> {
         self.check_owner("unmap", reservation)?;
         lock(&reservation.books).unmap(offset_bytes)
+    }
+
+    fn shows(&self, reservation: &ModelReservation, offset_bytes: u64) -> Option<u64> {
+        lock(&reservation.shown).get(&offset_bytes).copied()
+    }
+
+    fn page_number(&self, page: &ModelPage) -> Option<u64> {
+        self.shared.config.remembers.then_some(page.number)
     }
 
     fn stage(&self, reservation: &ModelReservation, range: Range<u64>) -> Result<ModelStaging, BackendError> {

@@ -80,9 +80,28 @@ impl<B: Backend> Engine<B> {
         }
         state.residency.confirm(&claimed.plan);
         state.forget(&claimed.plan.victims);
+        self.note_holders(&mut state, array, &claimed.plan.commits);
         self.notify(state);
         count(&self.counters.commits, claimed.plan.commits.len());
         Ok(true)
+    }
+
+    /// Notes which memory the pages got.
+    fn note_holders(&self, state: &mut super::State<B>, array: &ArrayShared<B>, commits: &[Need]) {
+        for need in commits {
+            if let Some(number) =
+                self.backend.shows(&array.reservation, array.layout.page_offset_bytes(need.key.page))
+            {
+                state.holders.insert(number, need.key);
+            }
+        }
+        // Memory that was given back leaves its number behind.
+        let mapped: u64 = state.arrays.values().map(|(_, table)| table.mapped_pages()).sum();
+        if state.holders.len() as u64 > 2 * mapped + 64 {
+            let super::State { holders, arrays, .. } = state;
+            holders
+                .retain(|_, key| arrays.get(&key.array).is_some_and(|(_, table)| table.is_mapped(key.page)));
+        }
     }
 
     /// Carries out a plan that only takes memory away. `false`, and the victims are visible again: one of them was written to meanwhile.
@@ -215,9 +234,12 @@ impl<'e, B: Backend> Batch<'e, B> {
             self.hand.entry(victim.bytes).or_default().push((Origin::Victim(victim.key), page));
         }
         self.destroy_surplus(plan);
-        for &need in &plan.commits {
+        // Pages whose memory is shown there already come first, so that no other takes it.
+        let (shown, others) = self.by_what_is_shown(&plan.commits);
+        let others = others.into_iter().map(|need| (need, None));
+        for (need, number) in shown.into_iter().chain(others) {
             let Some((array, offset)) = self.place(need.key) else { continue };
-            let (origin, page) = self.take(need.bytes)?;
+            let (origin, page) = self.take(need.bytes, number)?;
             if let Err(Refused { error, page }) = self.backend.map(&array.reservation, offset, page) {
                 self.hand.entry(need.bytes).or_default().push((origin, page));
                 return Err(error);
@@ -249,16 +271,48 @@ impl<'e, B: Backend> Batch<'e, B> {
         }
     }
 
-    fn take(&mut self, bytes: u64) -> Result<(Origin, B::Page), BackendError> {
-        if let Some(page) = self.hand.get_mut(&bytes).and_then(Vec::pop) {
-            return Ok(page);
-        }
-        // Only as many as the plan counts on: the others may be set aside for somebody else's.
-        if let Some(at) = self.from_idle.iter().position(|&b| b == bytes) {
-            self.from_idle.swap_remove(at);
-            if let Some(page) = self.idle.get_mut(&bytes).and_then(Vec::pop) {
-                return Ok((Origin::Idle, page));
+    /// The commits whose addresses still show memory that is at hand, with its number, and the rest.
+    fn by_what_is_shown(&self, commits: &[Need]) -> (Vec<(Need, Option<u64>)>, Vec<Need>) {
+        let (mut shown, mut others) = (Vec::new(), Vec::new());
+        for &need in commits {
+            let number = self.place(need.key).and_then(|(array, offset)| {
+                let number = self.backend.shows(&array.reservation, offset)?;
+                self.is_at_hand(need.bytes, number).then_some(number)
+            });
+            match number {
+                Some(_) => shown.push((need, number)),
+                None => others.push(need),
             }
+        }
+        (shown, others)
+    }
+
+    fn is_at_hand(&self, bytes: u64, number: u64) -> bool {
+        let is_it = |page: &B::Page| self.backend.page_number(page) == Some(number);
+        let from_idle = self.from_idle.contains(&bytes);
+        self.hand.get(&bytes).is_some_and(|pages| pages.iter().any(|(_, page)| is_it(page)))
+            || from_idle && self.idle.get(&bytes).is_some_and(|pages| pages.iter().any(is_it))
+    }
+
+    /// A physical page, the one of that number if it is at hand.
+    fn take(&mut self, bytes: u64, number: Option<u64>) -> Result<(Origin, B::Page), BackendError> {
+        let backend = self.backend;
+        let wanted = |page: &B::Page| number.is_some() && backend.page_number(page) == number;
+        let hand = self.hand.get_mut(&bytes).filter(|pages| !pages.is_empty());
+        // Only as many as the plan counts on: the others may be set aside for somebody else's.
+        let from_idle = self.from_idle.iter().position(|&b| b == bytes);
+        let idle = self.idle.get_mut(&bytes).filter(|pages| from_idle.is_some() && !pages.is_empty());
+        if let Some(pages) = hand {
+            let at = pages.iter().position(|(_, page)| wanted(page));
+            let in_idle = idle.as_ref().is_some_and(|idle| idle.iter().any(wanted));
+            if at.is_some() || !in_idle {
+                return Ok(pages.swap_remove(at.unwrap_or(pages.len() - 1)));
+            }
+        }
+        if let (Some(pages), Some(from)) = (idle, from_idle) {
+            self.from_idle.swap_remove(from);
+            let at = pages.iter().position(wanted).unwrap_or(pages.len() - 1);
+            return Ok((Origin::Idle, pages.swap_remove(at)));
         }
         Ok((Origin::New, self.backend.create(bytes)?))
     }

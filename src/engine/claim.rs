@@ -76,7 +76,7 @@ impl<B: Backend> Engine<B> {
         let needs: Vec<_> = pages
             .iter()
             .filter(|&&page| !state.table(array.id).is_some_and(|table| table.is_mapped(page)))
-            .map(|&page| Need { key: array.key(page), bytes })
+            .map(|&page| Need { key: array.key(page), bytes, shown: self.shown_at(state, array, page) })
             .collect();
         let framed = self.clock.oldest().is_some();
         match self.plan_and_retire(state, &needs, time) {
@@ -97,6 +97,12 @@ impl<B: Backend> Engine<B> {
                 Ok(Claim::NoRoom { why, framed, seen: state.changes })
             }
         }
+    }
+
+    /// The page that has the memory which the address of another still shows.
+    fn shown_at(&self, state: &State<B>, array: &ArrayShared<B>, page: PageId) -> Option<PageKey> {
+        let number = self.backend.shows(&array.reservation, array.layout.page_offset_bytes(page))?;
+        state.holders.get(&number).copied()
     }
 
     /// Makes a plan for `needs` and hides the bits of its victims. Where one of them is asked for in that very moment, the plan is made anew.

@@ -128,6 +128,8 @@ struct State<B: Backend> {
     committing: HashMap<PageKey, Epoch>,
     /// Pages that some batch is taking memory from, once the frames up to an epoch have ended.
     evicting: HashMap<PageKey, Epoch>,
+    /// Which page has which memory, where the backend numbers memory: as far as known, a preference only.
+    holders: HashMap<u64, PageKey>,
     changes: Change,
 }
 
@@ -172,6 +174,7 @@ impl<B: Backend> Engine<B> {
             loading: HashMap::new(),
             committing: HashMap::new(),
             evicting: HashMap::new(),
+            holders: HashMap::new(),
             changes: Change::default(),
         };
         Ok(Arc::new(Self {

@@ -8,6 +8,8 @@ use super::{PageKey, Victim};
 struct Seen {
     bytes: u64,
     stamp: u64,
+    /// How many pages had been placed when it was.
+    place: u64,
 }
 
 /// Evictable pages, least recently used first, as far as their stamps were looked at.
@@ -17,13 +19,15 @@ struct Seen {
 /// placed again together are placed in the order of their stamps.
 pub(super) struct Recency {
     list: LruCache<PageKey, Seen>,
+    /// How many pages have been placed.
+    placed: u64,
     /// Pages whose stamp had moved on when they came up, to be placed again together.
     moved: Vec<Victim>,
 }
 
 impl Default for Recency {
     fn default() -> Self {
-        Self { list: LruCache::unbounded(), moved: Vec::new() }
+        Self { list: LruCache::unbounded(), placed: 0, moved: Vec::new() }
     }
 }
 
@@ -38,12 +42,24 @@ impl std::fmt::Debug for Recency {
 impl Recency {
     /// Places a page as most recently used.
     pub(super) fn insert(&mut self, page: Victim) {
-        self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp });
+        self.placed += 1;
+        self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place: self.placed });
     }
 
     /// Takes a page out of the order.
     pub(super) fn remove(&mut self, key: PageKey) -> Option<Victim> {
         self.settle();
+        self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp })
+    }
+
+    /// Takes a page out, with the stamp that it really has, if it is of the less recently used half.
+    pub(super) fn take_if_old(&mut self, key: PageKey, stamp_of: impl Fn(PageKey) -> u64) -> Option<Victim> {
+        let seen = self.list.peek(&key)?;
+        // At most half of the pages can have been placed since.
+        let old = self.placed - seen.place >= self.list.len() as u64 / 2;
+        if !old || stamp_of(key) != seen.stamp {
+            return None;
+        }
         self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp })
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct PageKey {
 pub(crate) struct Need {
     pub(crate) key: PageKey,
     pub(crate) bytes: u64,
+    /// The page that has the memory which the address of this one still shows: taking that costs next to nothing.
+    pub(crate) shown: Option<PageKey>,
 }
 
 /// A page that must give its memory up.

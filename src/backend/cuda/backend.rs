@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::copies::{Copies, Ready, Source};
 use super::device::Device;
+use super::kept::{Kept, Memory};
 use super::memory::{Granularity, Physical, Reserved};
 use super::reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket, Inner};
 use super::staging::Ring;
@@ -22,6 +23,9 @@ pub struct CudaConfig {
     /// The most page-locked host memory in which tiles are prepared, in bytes; taken as it is needed. What does not fit is prepared in ordinary memory, which is copied
     /// at a tenth of the speed. Default 256 MiB.
     pub staging_bytes: usize,
+    /// How much of that is used while copies from it are on their way: what was copied last is still in the processor's cache, and is filled again faster than memory that is not. More is
+    /// taken only where all of it is being filled. Default 64 MiB.
+    pub staging_in_cache_bytes: usize,
     /// Streams that copies to the device go by, in turn. Default 2: while one copy ends the next one runs.
     pub copy_streams: usize,
     /// The most bytes of pages that a request maps and fills at a time, while earlier batches are copied; its first batches are smaller. Default 64 MiB.
@@ -30,6 +34,11 @@ pub struct CudaConfig {
     pub default_page_bytes: u64,
     /// The most that an array's tile takes unless told otherwise, in bytes. Default 1 MiB.
     pub default_tile_bytes: u64,
+    /// How many mappings of pages of less than 8 MiB are left in place when their pages are evicted: a page that comes back to memory that it had before is mapped without a call of the
+    /// driver, and memory that a page had before is preferred where it belongs to the less recently used half. A kernel that reads a tile that is not resident may find another one's voxels there
+    /// instead of ending in an error. Where more would be left, the oldest are unmapped. Dropping an array or shrinking the budget takes some 25 us for each of them. 0: none, and eviction
+    /// is least recently used throughout. Default 32 768, which is 64 GiB of 2 MiB pages.
+    pub kept_mappings: usize,
     /// Whether a thread that waits for a copy sleeps (and wakes up some 20 us late), or else spins. Default `false`.
     pub waits_asleep: bool,
 }
@@ -38,10 +47,12 @@ impl Default for CudaConfig {
     fn default() -> Self {
         Self {
             staging_bytes: 256 << 20,
+            staging_in_cache_bytes: 64 << 20,
             copy_streams: 2,
             batch_bytes: 64 << 20,
             default_page_bytes: 8 << 20,
             default_tile_bytes: 1 << 20,
+            kept_mappings: 32 << 10,
             waits_asleep: false,
         }
     }
@@ -67,6 +78,7 @@ pub(super) struct Shared {
     /// First: when it goes it waits for what reads from the ring.
     pub(super) copies: Copies,
     ring: Arc<Ring>,
+    kept: Arc<Kept>,
     /// Streams for reading that nobody uses.
     readers: Mutex<Vec<Stream>>,
     device: Device,
@@ -101,6 +113,7 @@ impl CudaBackend {
             granularity: Granularity::of(&device)?,
             copies: Copies::new(&device, config.copy_streams, config.waits_asleep)?,
             ring: Ring::new(&device, config.staging_bytes),
+            kept: Kept::new(config.kept_mappings),
             readers: Mutex::default(),
             device,
         };
@@ -130,6 +143,12 @@ impl CudaBackend {
         self.shared.ring.bytes()
     }
 
+    /// Mappings that are left in place although their pages were unmapped: see [`CudaConfig::kept_mappings`].
+    #[must_use]
+    pub fn kept_mappings(&self) -> usize {
+        self.shared.kept.len()
+    }
+
     fn check_owner(&self, call: &'static str, reservation: &CudaReservation) -> Result<(), BackendError> {
         if Arc::ptr_eq(&reservation.shared, &self.shared) {
             Ok(())
@@ -148,18 +167,19 @@ impl Shared {
     fn buffer(&self, bytes: u64) -> Result<Source, BackendError> {
         let out_of_memory = || BackendError::OutOfMemory { call: "stage", bytes };
         let length = usize::try_from(bytes).map_err(|_| out_of_memory())?;
-        let mut piece = self.ring.take(length);
+        let in_cache = self.config.staging_in_cache_bytes;
+        let mut piece = self.ring.take(length, in_cache);
         while piece.is_none() {
             // What is done gives its piece back; or else the oldest one will. If none is on its way, all pieces are being filled, perhaps by threads that wait for this one:
             // waiting for them might never end.
             self.copies.reap_all()?;
-            piece = self.ring.take(length);
+            piece = self.ring.take(length, in_cache);
             if piece.is_none() && !self.copies.wait_for_piece()? {
                 break;
             }
-            piece = piece.or_else(|| self.ring.take(length));
+            piece = piece.or_else(|| self.ring.take(length, in_cache));
         }
-        if let Some(piece) = piece {
+        if let Some(piece) = piece.or_else(|| self.ring.take(length, usize::MAX)) {
             return Ok(Source::Ring(piece));
         }
         let mut heap = Vec::new();
@@ -224,7 +244,8 @@ impl Backend for CudaBackend {
     fn reserve(&self, spec: ReserveSpec) -> Result<CudaReservation, BackendError> {
         check_reserve(&self.caps(), spec)?;
         let reserved = Reserved::new(&self.shared.device, spec.bytes, spec.page_bytes)?;
-        Ok(CudaReservation { inner: Inner::new(reserved, spec), shared: Arc::clone(&self.shared) })
+        let inner = Inner::new(reserved, spec, Arc::clone(&self.shared.kept));
+        Ok(CudaReservation { inner, shared: Arc::clone(&self.shared) })
     }
 
     fn release(&self, reservation: CudaReservation) -> Result<(), BackendError> {
@@ -242,12 +263,13 @@ impl Backend for CudaBackend {
     fn create(&self, bytes: u64) -> Result<CudaPage, BackendError> {
         check_create(&self.caps(), bytes)?;
         let physical = Physical::new(&self.shared.device, bytes)?;
-        Ok(CudaPage { physical, owner: self.shared.number })
+        let memory = Memory::new(physical, Arc::clone(&self.shared.kept));
+        Ok(CudaPage { memory, owner: self.shared.number })
     }
 
     fn destroy(&self, page: CudaPage) -> Result<(), BackendError> {
         self.check_number("destroy", page.owner, "the page is another backend's")?;
-        page.physical.release()
+        page.memory.release()
     }
 
     fn map(
@@ -262,11 +284,11 @@ impl Backend for CudaBackend {
         if let Err(error) = checked {
             return Err(Refused { error, page });
         }
-        let CudaPage { physical, owner } = page;
+        let CudaPage { memory, owner } = page;
         reservation
             .inner
-            .map(offset_bytes, physical)
-            .map_err(|(error, physical)| Refused { error, page: CudaPage { physical, owner } })
+            .map(offset_bytes, memory)
+            .map_err(|(error, memory)| Refused { error, page: CudaPage { memory, owner } })
     }
 
     fn set_access(
@@ -281,9 +303,16 @@ impl Backend for CudaBackend {
 
     fn unmap(&self, reservation: &CudaReservation, offset_bytes: u64) -> Result<CudaPage, BackendError> {
         self.check_owner("unmap", reservation)?;
-        let physical =
-            self.shared.unless_busy(&reservation.inner, || reservation.inner.unmap(offset_bytes))?;
-        Ok(CudaPage { physical, owner: self.shared.number })
+        let memory = self.shared.unless_busy(&reservation.inner, || reservation.inner.unmap(offset_bytes))?;
+        Ok(CudaPage { memory, owner: self.shared.number })
+    }
+
+    fn shows(&self, reservation: &CudaReservation, offset_bytes: u64) -> Option<u64> {
+        reservation.inner.shows(offset_bytes)
+    }
+
+    fn page_number(&self, page: &CudaPage) -> Option<u64> {
+        Some(page.memory.number())
     }
 
     fn stage(&self, reservation: &CudaReservation, range: Range<u64>) -> Result<CudaStaging, BackendError> {

@@ -271,6 +271,20 @@ impl<P: Borrow<Physical>> Mapping<P> {
     }
 }
 
+impl<P: Borrow<Physical>> Mapping<P> {
+    /// What keeps the memory.
+    pub(in crate::backend) fn keeper(&self) -> Option<&P> {
+        self.physical.as_ref()
+    }
+
+    /// The same mapping, with the same memory kept by something else; and what kept it until now.
+    pub(in crate::backend) fn kept_by<Q: Borrow<Physical>>(mut self, keeper: Q) -> (Mapping<Q>, Option<P>) {
+        let before = self.physical.take();
+        let (at, offset_bytes) = (Arc::clone(&self.at), self.offset_bytes);
+        (Mapping { at, offset_bytes, physical: Some(keeper) }, before)
+    }
+}
+
 impl<P: Borrow<Physical>> Drop for Mapping<P> {
     fn drop(&mut self) {
         let driver = self.at.device.driver();

@@ -7,6 +7,7 @@
 //! | `device`, `stream`, `module` | [`Device`], [`Stream`] and [`Event`], [`Module`] and [`Function`] |
 //! | `buffers` | [`DeviceBuffer`], [`PinnedBuffer`] |
 //! | `memory` | addresses, physical memory, and mappings |
+//! | `kept` | mappings that are left in place for pages that come back |
 //! | `block_table` | words that the host changes and kernels read |
 //! | `ptx`, `nvrtc` | the kernels that ship with the crate; the run-time compiler, where there is one |
 //! | `backend` | [`CudaBackend`] |
@@ -44,6 +45,7 @@ mod copies;
 mod device;
 #[expect(unsafe_code, reason = "loads the driver")]
 mod driver;
+mod kept;
 pub(in crate::backend) mod memory;
 #[expect(unsafe_code, reason = "launches kernels")]
 mod module;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::backend::Shared;
 use super::copies::{Flight, Source};
-use super::memory::{Mapping, Physical, Reserved};
+use super::kept::{Kept, Left, Memory};
+use super::memory::{Mapping, Reserved};
 use crate::backend::books::Books;
 use crate::backend::{Access, ReserveSpec, Staging};
 use crate::error::BackendError;
@@ -14,7 +15,7 @@ use crate::error::BackendError;
 /// A page of the device's memory. Dropping it gives the memory back.
 #[derive(Debug)]
 pub struct CudaPage {
-    pub(super) physical: Physical,
+    pub(super) memory: Memory,
     /// Number of the backend that made it.
     pub(super) owner: u64,
 }
@@ -23,7 +24,7 @@ impl CudaPage {
     /// Size of the page.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.physical.bytes()
+        self.memory.bytes()
     }
 }
 
@@ -37,7 +38,16 @@ pub struct CudaReservation {
 impl Drop for CudaReservation {
     fn drop(&mut self) {
         self.shared.copies.settle(self.inner.number, true);
+        self.inner.kept.forget_reservation(self.inner.number);
     }
+}
+
+/// A mapping in the books.
+#[derive(Debug)]
+pub(super) struct Placed {
+    mapping: Mapping<Memory>,
+    /// What the driver was told last: one that was left in place has it still.
+    granted: Access,
 }
 
 /// What a reservation shares with whatever is on its way to it: it lives until both are gone.
@@ -45,25 +55,29 @@ impl Drop for CudaReservation {
 pub(super) struct Inner {
     pub(super) number: u64,
     /// Before the addresses: mappings go first.
-    books: Mutex<Books<Mapping<Physical>>>,
+    books: Mutex<Books<Placed>>,
+    page_bytes: u64,
+    kept: Arc<Kept>,
     pub(super) reserved: Arc<Reserved>,
     /// Held for a whole `map`, `unmap` or `set_access`: between its check and its entry in the books nobody else may change a mapping.
     mapping: Mutex<()>,
 }
 
 impl Inner {
-    pub(super) fn new(reserved: Reserved, spec: ReserveSpec) -> Arc<Self> {
+    pub(super) fn new(reserved: Reserved, spec: ReserveSpec, kept: Arc<Kept>) -> Arc<Self> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             number: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             books: Mutex::new(Books::new(spec)),
+            page_bytes: spec.page_bytes,
+            kept,
             reserved: Arc::new(reserved),
             mapping: Mutex::new(()),
         })
     }
 
     /// Nothing panics while the lock is held, and every step leaves the books true.
-    pub(super) fn books(&self) -> MutexGuard<'_, Books<Mapping<Physical>>> {
+    pub(super) fn books(&self) -> MutexGuard<'_, Books<Placed>> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,27 +86,53 @@ impl Inner {
         self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Maps memory that the books have a place for.
+    /// Number of the memory that an address shows: of the page that is mapped there, or was last.
+    pub(super) fn shows(&self, offset_bytes: u64) -> Option<u64> {
+        let mut books = self.books();
+        let mapped = books.page_at(offset_bytes).and_then(|placed| placed.mapping.keeper());
+        mapped.map(Memory::number).or_else(|| self.kept.shows((self.number, offset_bytes)))
+    }
+
+    /// Maps memory that the books have a place for, without a call of the driver where it was left mapped there.
     pub(super) fn map(
         self: &Arc<Self>,
         offset_bytes: u64,
-        physical: Physical,
-    ) -> Result<(), (BackendError, Physical)> {
+        memory: Memory,
+    ) -> Result<(), (BackendError, Memory)> {
         let _mapping = self.mapping();
-        if let Err(error) = self.books().check_map(offset_bytes, physical.bytes()) {
-            return Err((error, physical));
+        if let Err(error) = self.books().check_map(offset_bytes, memory.bytes()) {
+            return Err((error, memory));
         }
-        let mapping = Mapping::new(&self.reserved, offset_bytes, physical)?;
-        self.books().map(offset_bytes, mapping);
+        let place = (self.number, offset_bytes);
+        if let Some(Left { number, mapping, granted }) = self.kept.take(place) {
+            if number == memory.number() {
+                let (mapping, _) = mapping.kept_by(memory);
+                self.books().map(offset_bytes, Placed { mapping, granted });
+                return Ok(());
+            }
+            if let Err((error, mapping)) = mapping.unmap() {
+                self.kept.put(place, Left { number, mapping, granted });
+                return Err((error, memory));
+            }
+        }
+        let mapping = Mapping::new(&self.reserved, offset_bytes, memory)?;
+        self.books().map(offset_bytes, Placed { mapping, granted: Access::None });
         Ok(())
     }
 
-    /// Unmaps a page. It is out of the books before the driver hears of it, so that nobody begins to use it meanwhile.
-    pub(super) fn unmap(&self, offset_bytes: u64) -> Result<Physical, BackendError> {
+    /// Unmaps a page: for whoever asks, at least. It is out of the books before the driver hears of it, if it does, so that nobody begins to use it meanwhile.
+    pub(super) fn unmap(&self, offset_bytes: u64) -> Result<Memory, BackendError> {
         let _mapping = self.mapping();
-        let (mapping, access) = self.books().take(offset_bytes)?;
+        let (Placed { mapping, granted }, access) = self.books().take(offset_bytes)?;
+        let leave = mapping.keeper().filter(|_| self.kept.keeps(self.page_bytes));
+        if let Some(memory) = leave {
+            let (number, physical) = (memory.number(), Arc::clone(memory.physical()));
+            let (mapping, memory) = mapping.kept_by(physical);
+            self.kept.put((self.number, offset_bytes), Left { number, mapping, granted });
+            return memory.ok_or(BackendError::NotMapped { call: "unmap", offset_bytes });
+        }
         mapping.unmap().map_err(|(error, mapping)| {
-            self.books().put_back(offset_bytes, mapping, access);
+            self.books().put_back(offset_bytes, Placed { mapping, granted }, access);
             error
         })
     }
@@ -101,8 +141,7 @@ impl Inner {
     pub(super) fn set_access(&self, range: &Range<u64>, access: Access) -> Result<(), BackendError> {
         let _mapping = self.mapping();
         let bytes = range.end.saturating_sub(range.start);
-        let device = self.reserved.device();
-        let set = || self.reserved.set_access(range.start, bytes, &[(device, access)]);
+        let set = || self.grant(range, access);
         if access == Access::ReadWrite {
             self.books().check_set_access(range)?;
             set()?;
@@ -124,6 +163,34 @@ impl Inner {
                 let _ = books.set_access(&(page * page_bytes..(page + 1) * page_bytes), access);
             }
         })
+    }
+
+    /// Tells the driver of the pages of a range, run by run, of which it was told something else before. They are mapped, and whoever calls has the right to unmap.
+    fn grant(&self, range: &Range<u64>, access: Access) -> Result<(), BackendError> {
+        let (device, page_bytes) = (self.reserved.device(), self.page_bytes);
+        let differs = |offset_bytes: u64| {
+            offset_bytes < range.end
+                && self.books().page_at(offset_bytes).is_some_and(|placed| placed.granted != access)
+        };
+        let mut start = range.start;
+        while start < range.end {
+            let mut end = start;
+            while differs(end) {
+                end += page_bytes;
+            }
+            if start < end {
+                self.reserved.set_access(start, end - start, &[(device, access)])?;
+                let mut books = self.books();
+                for offset_bytes in (start..end).step_by(usize::try_from(page_bytes).unwrap_or(usize::MAX)) {
+                    if let Some(placed) = books.page_at(offset_bytes) {
+                        placed.granted = access;
+                    }
+                }
+            }
+            // The page at `end` needs no call.
+            start = end + page_bytes;
+        }
+        Ok(())
     }
 
     /// Enters that a range is being written.

@@ -67,10 +67,10 @@ impl Ring {
         self.state().bytes
     }
 
-    /// A piece of `bytes`, or none where all that would do are in use and the limit is reached.
+    /// A piece of `bytes`, or none where all that would do are in use and `most_bytes`, or the ring's own limit, is reached.
     ///
     /// **Cost**: a lock; the first time for every slab, milliseconds.
-    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Option<Piece> {
+    pub(super) fn take(self: &Arc<Self>, bytes: usize, most_bytes: usize) -> Option<Piece> {
         let piece_bytes = bytes.checked_next_power_of_two()?.max(SMALLEST_PIECE_BYTES);
         if piece_bytes > self.limit_bytes {
             return None;
@@ -80,11 +80,11 @@ impl Ring {
             .slabs
             .iter()
             .position(|s| s.piece_bytes == piece_bytes && !s.free.is_empty())
-            .or_else(|| self.grow(&mut state, piece_bytes))
+            .or_else(|| self.grow(&mut state, piece_bytes, most_bytes))
             .or_else(|| state.cut_anew(piece_bytes))
             .or_else(|| {
                 state.give_back_unused();
-                self.grow(&mut state, piece_bytes)
+                self.grow(&mut state, piece_bytes, most_bytes)
             })?;
         let from = state.slabs.get_mut(slab)?;
         let offset = from.free.pop()?;
@@ -94,9 +94,10 @@ impl Ring {
     }
 
     /// Another slab, if there may be one.
-    fn grow(&self, state: &mut State, piece_bytes: usize) -> Option<usize> {
+    fn grow(&self, state: &mut State, piece_bytes: usize, most_bytes: usize) -> Option<usize> {
         let slab_bytes = SLAB_BYTES.min(self.limit_bytes / SLABS_AT_LEAST).max(piece_bytes);
-        let bytes = self.limit_bytes.saturating_sub(state.bytes).min(slab_bytes) / piece_bytes * piece_bytes;
+        let most_bytes = self.limit_bytes.min(most_bytes);
+        let bytes = most_bytes.saturating_sub(state.bytes).min(slab_bytes) / piece_bytes * piece_bytes;
         if bytes == 0 || state.exhausted {
             return None;
         }
