@@ -105,8 +105,8 @@ struct Streamer {
 }
 
 impl Streamer {
-    fn new(source: &Source, page_bytes: Option<u64>, budget: u64, config: CudaConfig) -> Result<Self, Error> {
-        let backend = CudaBackend::with_config(0, config)?;
+    fn new(source: &Source, page_bytes: Option<u64>, budget: u64) -> Result<Self, Error> {
+        let backend = CudaBackend::open(0)?;
         let config = PoolConfig { budget_bytes: budget, ..PoolConfig::default() };
         let pool = Pool::with_config(backend, config)?;
         let mut builder =
@@ -157,6 +157,48 @@ impl Streamer {
             assert_eq!(report.hits + report.loaded, tiles.len() as u64);
             left -= step;
         }
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// The same by two callers, each with half of the pages and half of the budget: while the requests of one end and begin, those of the other go on.
+    fn stream_by_two(&self, bytes: u64) -> Result<f64, Error> {
+        let (layout, array) = (self.array.layout(), &self.array);
+        let (page_bytes, per_page) = (layout.page_bytes(), layout.tiles_per_page());
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            let callers = [0u64, 1].map(|caller| {
+                scope.spawn(move || -> Result<(), Error> {
+                    let mut random = SplitMix(77 + caller);
+                    let (mut recent, mut left) = (VecDeque::new(), bytes / 2);
+                    while left > 0 {
+                        let step = left.min(self.budget / 8 * 3).min(1 << 29);
+                        let mut tiles = Vec::new();
+                        for _ in 0..step / page_bytes {
+                            let page = loop {
+                                let page = random.next() % (layout.page_count() / 2) * 2 + caller;
+                                if !recent.contains(&page) {
+                                    break page;
+                                }
+                            };
+                            recent.push_back(page);
+                            if recent.len() as u64 > self.budget / page_bytes {
+                                recent.pop_front();
+                            }
+                            let ids = page * per_page..(page + 1) * per_page;
+                            tiles.extend(ids.filter_map(|id| layout.tile_coord(vastgrid::TileId(id))));
+                        }
+                        let report = array.request(&tiles)?.complete()?;
+                        assert_eq!(report.hits + report.loaded, tiles.len() as u64);
+                        left -= step;
+                    }
+                    Ok(())
+                })
+            });
+            for caller in callers {
+                caller.join().map_err(|_| SourceError::Other("a caller panicked".into()))??;
+            }
+            Ok::<_, Error>(())
+        })?;
         Ok(start.elapsed().as_secs_f64())
     }
 
@@ -233,7 +275,7 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         (16 << 20, Some(16 << 20), (BUDGET, EXTENT), None),
     ] {
         let source = Source { extent, tiles: Tiles::Prepared(pinned.clone()), tile_bytes: tile };
-        let mut array = Streamer::new(&source, page, budget, CudaConfig::default())?;
+        let mut array = Streamer::new(&source, page, budget)?;
         let page_bytes = array.layout().page_bytes();
         if page.is_some() && extent != EXTENT {
             // Until most of the volume was there once.
@@ -242,12 +284,14 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
             array.stream(2 * array.layout().reserved_bytes())?;
         }
         let (mut ours, mut theirs, mut loops) = (Vec::new(), Vec::new(), Vec::new());
+        let mut by_two = Vec::new();
         let mut bare = page.map(|page| Bare::new(device, pinned, page, budget, extent)).transpose()?;
         for _ in 0..5 {
             ours.push(array.stream(bytes)?);
             theirs.push(plain.copy(bytes, page_bytes)?);
             if let Some(bare) = &mut bare {
                 loops.push(bare.stream(bytes)?);
+                by_two.push(array.stream_by_two(bytes)?);
             }
         }
         array.verify(&source)?;
@@ -261,6 +305,7 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         );
         print(&label, &mut ours, &mut theirs, bytes, target);
         if !loops.is_empty() {
+            print("    two callers", &mut by_two, &mut theirs, bytes, target);
             print(
                 "    against the bare loop that unmaps and maps every page",
                 &mut ours,
@@ -393,7 +438,7 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
     let mut staging = PinnedBuffer::new(device, 256 << 20)?;
     for (name, tiles, bytes) in kinds {
         let source = Source { extent: EXTENT, tiles, tile_bytes };
-        let mut array = Streamer::new(&source, None, BUDGET, CudaConfig::default())?;
+        let mut array = Streamer::new(&source, None, BUDGET)?;
         let page_bytes = array.layout().page_bytes();
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let (mut decoding, mut copying, mut both) = (Vec::new(), Vec::new(), Vec::new());
@@ -419,14 +464,6 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         );
         print(&format!("{name}, tiles of 1 MiB, default pages"), &mut ours, &mut theirs, bytes, Some(0.85));
         print("    against both at once, neither waiting for the other", &mut ours, &mut both, bytes, None);
-        if let Tiles::Copied(_) = source.tiles {
-            for mebibytes in [16usize, 32, 48, 96, 128, 256] {
-                let config = CudaConfig { staging_in_cache_bytes: mebibytes << 20, ..CudaConfig::default() };
-                let mut array = Streamer::new(&source, None, BUDGET, config)?;
-                let mut ours = (0..3).map(|_| array.stream(bytes)).collect::<Result<Vec<_>, _>>()?;
-                println!("    staged in {mebibytes:3} MiB: {:.2} GB/s", rate(&mut ours));
-            }
-        }
     }
     Ok(())
 }
@@ -475,7 +512,7 @@ fn fullness(pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
 
 fn soak(pinned: &Arc<PinnedBuffer>, seconds: u64) -> Result<(), Error> {
     let source = Source { extent: EXTENT, tiles: Tiles::Prepared(pinned.clone()), tile_bytes: 8 << 20 };
-    let mut array = Streamer::new(&source, None, BUDGET, CudaConfig::default())?;
+    let mut array = Streamer::new(&source, None, BUDGET)?;
     let (begin, part) = (Instant::now(), Duration::from_secs(seconds) / 5);
     let mut rates = Vec::new();
     for i in 1..=5 {

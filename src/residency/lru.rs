@@ -1,5 +1,7 @@
 //! Owns the order of last use: [`Recency`], an `lru` list that is brought up to date from the pages' stamps only when something must be evicted.
 
+use std::collections::VecDeque;
+
 use lru::LruCache;
 
 use super::{PageKey, Victim};
@@ -21,13 +23,15 @@ pub(super) struct Recency {
     list: LruCache<PageKey, Seen>,
     /// How many pages have been placed.
     placed: u64,
+    /// How stamps and places went along of late: the first place of each later stamp, for the last quarter of the list.
+    course: VecDeque<(u64, u64)>,
     /// Pages whose stamp had moved on when they came up, to be placed again together.
     moved: Vec<Victim>,
 }
 
 impl Default for Recency {
     fn default() -> Self {
-        Self { list: LruCache::unbounded(), placed: 0, moved: Vec::new() }
+        Self { list: LruCache::unbounded(), placed: 0, course: VecDeque::new(), moved: Vec::new() }
     }
 }
 
@@ -44,6 +48,13 @@ impl Recency {
     pub(super) fn insert(&mut self, page: Victim) {
         self.placed += 1;
         self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place: self.placed });
+        if self.course.back().is_none_or(|&(stamp, _)| stamp < page.stamp) {
+            self.course.push_back((page.stamp, self.placed));
+        }
+        let quarter = self.list.len() as u64 / 4;
+        while self.course.front().is_some_and(|&(_, place)| place + quarter < self.placed) {
+            self.course.pop_front();
+        }
     }
 
     /// Takes a page out of the order.
@@ -52,15 +63,19 @@ impl Recency {
         self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp })
     }
 
-    /// Takes a page out, with the stamp that it really has, if it is of the less recently used half.
+    /// Takes a page out, with the stamp that it really has, unless it is of the most recently used quarter.
     pub(super) fn take_if_old(&mut self, key: PageKey, stamp_of: impl Fn(PageKey) -> u64) -> Option<Victim> {
-        let seen = self.list.peek(&key)?;
-        // At most half of the pages can have been placed since.
-        let old = self.placed - seen.place >= self.list.len() as u64 / 2;
-        if !old || stamp_of(key) != seen.stamp {
+        let seen = *self.list.peek(&key)?;
+        let stamp = stamp_of(key);
+        // Where it would stand had it been placed again when it was last used.
+        let used = self.course.partition_point(|&(at, _)| at <= stamp).checked_sub(1);
+        let used = used.and_then(|i| self.course.get(i)).filter(|_| stamp != seen.stamp);
+        let place = used.map_or(seen.place, |&(_, place)| place.max(seen.place));
+        if self.placed - place < self.list.len() as u64 / 4 {
             return None;
         }
-        self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp })
+        self.list.pop(&key);
+        Some(Victim { key, bytes: seen.bytes, stamp })
     }
 
     /// Takes the least recently used page out, with the stamp that it really has.

@@ -87,8 +87,8 @@ impl Residency {
         held.map(|(_, h)| h.bytes).sum::<u64>() + self.evicting + self.reserved
     }
 
-    /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims: the page that has the memory which a need's address still shows, where that is of the less recently
-    /// used half, or else in order of last use. `stamp_of` tells when a page was really last
+    /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims: the page that has the memory which a need's address still shows, unless that is of the most recently
+    /// used quarter, or else in order of last use. `stamp_of` tells when a page was really last
     /// used, and `may_evict` whether it may go at all. On success the bytes are set aside and the victims are out of the order until
     /// [`Residency::confirm`] or [`Residency::abandon`].
     pub(crate) fn plan(

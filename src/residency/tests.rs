@@ -167,7 +167,7 @@ fn pages_come_back_to_their_memory_where_the_volume_is_read_again_and_again() {
     let trace: Vec<u64> = (0..20_000).map(|_| next(256)).collect();
     let ((plain, by_chance), (hits, came_back)) = (replay(&trace, 64, false), replay(&trace, 64, true));
     assert!(by_chance < 500, "{by_chance}");
-    assert!(came_back * 3 > 20_000 - hits, "{came_back} of {} misses", 20_000 - hits);
+    assert!(came_back * 2 > 20_000 - hits, "{came_back} of {} misses", 20_000 - hits);
     assert!(hits * 100 > plain * 98, "{hits} hits, {plain} without the preference");
 }
 
@@ -198,11 +198,11 @@ fn memory_that_an_address_still_shows_is_taken_where_its_page_is_old() {
     let shows = |page: u64, shown: u64| Need { shown: Some(key(shown)), ..need(page, 10) };
     let victims = |plan: &Plan| plan.victims.iter().map(|v| v.key.page.0).collect::<Vec<_>>();
     let stamps = |k: PageKey| k.page.0;
-    // Of the older half: it goes, out of turn.
+    // Not of the youngest quarter: it goes, out of turn.
     let plan = r.plan(&[shows(5, 2)], stamps, |_, _| true).unwrap();
     assert_eq!(victims(&plan), [2]);
     r.abandon(&plan);
-    // Of the younger half, used since it was placed, not there, or not to go: the oldest goes.
+    // Of the youngest quarter, used since it was placed, not there, or not to go: the oldest goes.
     let mut r = Residency::new(40);
     commit(&mut r, &[1, 2, 3, 4]);
     for (shown, used_since, stays) in [(4, 0, 0), (2, 2, 0), (77, 0, 0), (2, 0, 2)] {
@@ -216,4 +216,24 @@ fn memory_that_an_address_still_shows_is_taken_where_its_page_is_old() {
     // One need takes what the other is shown: both have a victim all the same.
     let plan = r.plan(&[shows(5, 1), shows(6, 1)], stamps, |_, _| true).unwrap();
     assert_eq!(victims(&plan), [1, 2]);
+}
+
+#[test]
+fn preferring_what_is_shown_costs_hardly_a_hit_where_some_pages_are_wanted_more_than_others() {
+    let mut seed = 3u64;
+    let mut next = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed >> 33
+    };
+    // The smaller its number, the more often a page is wanted.
+    let trace: Vec<u64> = (0..50_000).map(|_| next() % (1 + next() % (1 + next() % 1024))).collect();
+    for pages in [64, 256] {
+        let ((plain, by_chance), (hits, came_back)) =
+            (replay(&trace, pages, false), replay(&trace, pages, true));
+        println!(
+            "{hits} hits, {plain} without the preference; {came_back} pages came back, {by_chance} by chance"
+        );
+        assert!(hits * 100 >= plain * 98, "{hits} hits, {plain} without the preference");
+        assert!(came_back * 3 > 50_000 - hits, "{came_back} of {} misses", 50_000 - hits);
+    }
 }

@@ -35,7 +35,7 @@ pub struct CudaConfig {
     /// The most that an array's tile takes unless told otherwise, in bytes. Default 1 MiB.
     pub default_tile_bytes: u64,
     /// How many mappings of pages of less than 8 MiB are left in place when their pages are evicted: a page that comes back to memory that it had before is mapped without a call of the
-    /// driver, and memory that a page had before is preferred where it belongs to the less recently used half. A kernel that reads a tile that is not resident may find another one's voxels there
+    /// driver, and memory that a page had before is preferred unless it belongs to the most recently used quarter. A kernel that reads a tile that is not resident may find another one's voxels there
     /// instead of ending in an error. Where more would be left, the oldest are unmapped. Dropping an array or shrinking the budget takes some 25 us for each of them. 0: none, and eviction
     /// is least recently used throughout. Default 32 768, which is 64 GiB of 2 MiB pages.
     pub kept_mappings: usize,
@@ -79,6 +79,8 @@ pub(super) struct Shared {
     pub(super) copies: Copies,
     ring: Arc<Ring>,
     kept: Arc<Kept>,
+    /// Held while a thread that lacks staging memory finds out what is done.
+    turn: Mutex<()>,
     /// Streams for reading that nobody uses.
     readers: Mutex<Vec<Stream>>,
     device: Device,
@@ -114,6 +116,7 @@ impl CudaBackend {
             copies: Copies::new(&device, config.copy_streams, config.waits_asleep)?,
             ring: Ring::new(&device, config.staging_bytes),
             kept: Kept::new(config.kept_mappings),
+            turn: Mutex::default(),
             readers: Mutex::default(),
             device,
         };
@@ -170,6 +173,8 @@ impl Shared {
         let in_cache = self.config.staging_in_cache_bytes;
         let mut piece = self.ring.take(length, in_cache);
         while piece.is_none() {
+            // One thread at a time asks the driver; the others sleep until it has an answer.
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // What is done gives its piece back; or else the oldest one will. If none is on its way, all pieces are being filled, perhaps by threads that wait for this one:
             // waiting for them might never end.
             self.copies.reap_all()?;
