@@ -130,12 +130,13 @@ impl Streamer {
         self.array.layout()
     }
 
-    /// Streams random pages of so many bytes together, in requests of a gibibyte or three quarters of the budget, and returns the seconds that took.
+    /// Streams random pages of so many bytes together, in requests of a gibibyte or three quarters of the budget, and returns the seconds that took: or would have, for as many
+    /// bytes, had none of them been there already.
     fn stream(&mut self, bytes: u64) -> Result<f64, Error> {
         let layout = self.array.layout();
         let (page_bytes, per_page) = (layout.page_bytes(), layout.tiles_per_page());
         let start = Instant::now();
-        let mut left = bytes;
+        let (mut left, mut requested, mut loaded) = (bytes, 0, 0);
         while left > 0 {
             let step = left.min(1 << 30).min(self.budget / 4 * 3);
             let mut tiles = Vec::new();
@@ -155,9 +156,11 @@ impl Streamer {
             }
             let report = self.array.request(&tiles)?.complete()?;
             assert_eq!(report.hits + report.loaded, tiles.len() as u64);
+            requested += tiles.len();
+            loaded += report.loaded;
             left -= step;
         }
-        Ok(start.elapsed().as_secs_f64())
+        Ok(start.elapsed().as_secs_f64() * requested as f64 / loaded as f64)
     }
 
     /// The same by two callers, each with half of the pages and half of the budget: while the requests of one end and begin, those of the other go on.
@@ -165,11 +168,11 @@ impl Streamer {
         let (layout, array) = (self.array.layout(), &self.array);
         let (page_bytes, per_page) = (layout.page_bytes(), layout.tiles_per_page());
         let start = Instant::now();
-        std::thread::scope(|scope| {
+        let (requested, loaded) = std::thread::scope(|scope| {
             let callers = [0u64, 1].map(|caller| {
-                scope.spawn(move || -> Result<(), Error> {
+                scope.spawn(move || -> Result<(u64, u64), Error> {
                     let mut random = SplitMix(77 + caller);
-                    let (mut recent, mut left) = (VecDeque::new(), bytes / 2);
+                    let (mut recent, mut left, mut counts) = (VecDeque::new(), bytes / 2, (0, 0));
                     while left > 0 {
                         let step = left.min(self.budget / 8 * 3).min(1 << 29);
                         let mut tiles = Vec::new();
@@ -189,17 +192,21 @@ impl Streamer {
                         }
                         let report = array.request(&tiles)?.complete()?;
                         assert_eq!(report.hits + report.loaded, tiles.len() as u64);
+                        counts.0 += tiles.len() as u64;
+                        counts.1 += report.loaded;
                         left -= step;
                     }
-                    Ok(())
+                    Ok(counts)
                 })
             });
+            let mut sum = (0, 0);
             for caller in callers {
-                caller.join().map_err(|_| SourceError::Other("a caller panicked".into()))??;
+                let counts = caller.join().map_err(|_| SourceError::Other("a caller panicked".into()))??;
+                sum = (sum.0 + counts.0, sum.1 + counts.1);
             }
-            Ok::<_, Error>(())
+            Ok::<_, Error>(sum)
         })?;
-        Ok(start.elapsed().as_secs_f64())
+        Ok(start.elapsed().as_secs_f64() * requested as f64 / loaded as f64)
     }
 
     /// Compares some of what was loaded last with what the source says.

@@ -309,10 +309,15 @@ impl Copies {
 
     /// Waits for the oldest copy that holds a piece of the ring, and says whether there was one.
     pub(super) fn wait_for_piece(&self) -> Result<bool, BackendError> {
-        self.flush();
         let pending = |f: &&Arc<Flight>| f.outcome.load(Ordering::Acquire) == PENDING && f.holds_pieces();
         let oldest = |lane: &Lane| lock(&lane.queue).iter().find(pending).cloned();
-        match self.lanes.iter().filter_map(oldest).min_by_key(|flight| flight.number) {
+        let oldest = || self.lanes.iter().filter_map(oldest).min_by_key(|flight| flight.number);
+        // What is still gathered goes only where nothing else would come back: large flights are faster.
+        let flight = oldest().or_else(|| {
+            self.flush();
+            oldest()
+        });
+        match flight {
             Some(flight) => self.wait(&flight).map(|()| true),
             None => Ok(false),
         }
