@@ -4,7 +4,7 @@ use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 
 /// Refuses a region that leaves `extent`, and a buffer that does not hold exactly its voxels.
-pub(super) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -> Result<(), SourceError> {
+pub(crate) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -> Result<(), SourceError> {
     let fits = region.extent.checked_volume().is_some_and(|v| usize::try_from(v) == Ok(buffer_voxels));
     if fits && region.is_within(extent) {
         Ok(())
@@ -15,7 +15,7 @@ pub(super) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -
 
 /// A count of voxels of a buffer that exists, as an index. (Whatever a buffer holds can be indexed, so nothing is cut off.)
 #[expect(clippy::cast_possible_truncation, reason = "never larger than a buffer that exists")]
-pub(super) const fn index(voxels: u64) -> usize {
+pub(crate) const fn index(voxels: u64) -> usize {
     voxels as usize
 }
 
