@@ -10,34 +10,27 @@ use crate::geometry::{Extent, Region};
 use crate::source::{TileSource, check_call, index, with_buffer};
 use crate::voxel::Voxel;
 
-/// Side of what is computed and kept at once.
-pub(super) const TILE_SIDE: u64 = 32;
-
-/// Voxels of such a tile.
-pub(super) const TILE_VOXELS: usize = 1 << 15;
-
-/// A source that is asked for each tile of 32^3 voxels once, as long as there is a place to keep it. Two threads that want a tile at the same time may both compute it.
+/// A source that is asked for each tile once, as long as there is a place to keep it.
+///
+/// Nobody waits for anybody: two threads that want a tile at the same time both compute it. (A source that waits for its own threads may be handed other tiles meanwhile, and two such
+/// would wait for each other.) Where the tiles are those of the arrays, or parts of them, that does not happen within a request.
 pub(super) struct Cached<T, S> {
     source: S,
     store: Arc<TileStore<T>>,
     level: u32,
+    tile: Extent,
 }
 
 impl<T: Voxel, S: TileSource<T>> Cached<T, S> {
-    /// Keeps the tiles of `source` under the name `level`.
-    pub(super) fn new(source: S, store: Arc<TileStore<T>>, level: u32) -> Self {
-        Self { source, store, level }
+    /// Keeps the tiles of `source`, of a shape without empty sides, under the name `level`.
+    pub(super) fn new(source: S, store: Arc<TileStore<T>>, level: u32, tile: Extent) -> Self {
+        Self { source, store, level, tile }
     }
 
     /// The tiles that a region touches: the name of each, and its part inside the volume.
     fn tiles(&self, region: Region) -> impl Iterator<Item = (Key, Region)> + '_ {
         let extent = self.source.extent();
-        let across = [extent.x, extent.y].map(|side| side.div_ceil(TILE_SIDE));
-        grid(region, Extent::cube(TILE_SIDE)).map(move |tile| {
-            let [x, y, z] = tile.start.to_array().map(|v| v / TILE_SIDE);
-            let place = x.wrapping_add(across[0].wrapping_mul(y.wrapping_add(across[1].wrapping_mul(z))));
-            ((self.level, place), tile.clipped_to(extent))
-        })
+        grid(region, self.tile).map(move |tile| ((self.level, tile.start), tile.clipped_to(extent)))
     }
 
     fn found_uniform(&self, region: Region) -> Option<T> {
@@ -48,7 +41,7 @@ impl<T: Voxel, S: TileSource<T>> Cached<T, S> {
         tiles.all(|(key, _)| self.store.uniform(key).is_some_and(same)).then_some(value)
     }
 
-    fn tile(&self, key: Key, tile: Region, out: &mut [T]) -> Result<(), SourceError> {
+    fn one(&self, key: Key, tile: Region, out: &mut [T]) -> Result<(), SourceError> {
         if !self.store.load(key, out) {
             self.source.read(tile, out)?;
             self.store.keep(key, out);
@@ -87,10 +80,10 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Cached<T, S> {
         check_call(self.extent(), region, out.len())?;
         for (key, tile) in self.tiles(region) {
             if tile == region {
-                self.tile(key, tile, out)?;
+                self.one(key, tile, out)?;
             } else {
                 with_buffer(index(voxels(tile.extent)), |buffer: &mut [T]| {
-                    self.tile(key, tile, buffer)?;
+                    self.one(key, tile, buffer)?;
                     copy_shared(tile, buffer, region, out);
                     Ok::<_, SourceError>(())
                 })?;
@@ -124,7 +117,7 @@ mod tests {
         let extent = Extent::new(70, 40, 33);
         let source = Instrumented::new(Procedural::new(extent, value));
         let watch = source.instruments();
-        let cached = Cached::new(source, Arc::new(TileStore::new(TILE_VOXELS, 1 << 30)), 3);
+        let cached = Cached::new(source, Arc::new(TileStore::new(1 << 15, 1 << 30)), 3, Extent::cube(32));
         for region in [
             Region::new(Coord::new(30, 31, 2), Extent::new(5, 3, 31)),
             Region::whole(extent),
@@ -143,7 +136,7 @@ mod tests {
     #[test]
     fn tiles_that_turned_out_to_hold_one_value_are_known_to() {
         let source = Procedural::new(Extent::cube(64), |c| u8::from(c.x >= 32));
-        let cached = Cached::new(source, Arc::new(TileStore::new(TILE_VOXELS, 0)), 0);
+        let cached = Cached::new(source, Arc::new(TileStore::new(1 << 15, 0)), 0, Extent::cube(32));
         let far = Region::new(Coord::new(40, 0, 0), Extent::cube(2));
         assert_eq!(cached.uniform(far), None);
         cached.read(Region::whole(Extent::new(64, 4, 4)), &mut vec![0; 1024]).unwrap();
@@ -156,7 +149,7 @@ mod tests {
         let source = Instrumented::new(Procedural::new(Extent::cube(8), value));
         let watch = source.instruments();
         watch.fail_nth(1);
-        let cached = Cached::new(source, Arc::new(TileStore::new(TILE_VOXELS, 1 << 20)), 0);
+        let cached = Cached::new(source, Arc::new(TileStore::new(1 << 15, 1 << 20)), 0, Extent::cube(32));
         let whole = Region::whole(Extent::cube(8));
         assert!(cached.read(whole, &mut [0; 512]).is_err());
         assert!(cached.read(whole, &mut [0; 512]).is_ok());

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::blocks::Blocks;
 use super::boxes::voxels;
-use super::cached::{Cached, TILE_VOXELS};
+use super::cached::Cached;
 use super::downsample::Downsample;
-use super::downsampled::Downsampled;
+use super::downsampled::{Downsampled, PIECE_VOXELS};
 use super::geometry::LevelGeometry;
 use super::source::{Level, PyramidSource, SharedSource};
 use super::source_builder::check_spacing;
@@ -13,7 +14,7 @@ use super::store::TileStore;
 use super::strided::Strided;
 use crate::error::PyramidError;
 use crate::geometry::Extent;
-use crate::source::{Procedural, TileSource};
+use crate::source::{Procedural, TileSource, index};
 use crate::voxel::{Scalar, Voxel};
 
 /// How levels are derived: every knob, with its unit and default.
@@ -26,6 +27,9 @@ pub struct DeriveOptions {
     /// The most bytes of a temporary file (`TMPDIR`, or `/tmp`) that computed tiles are kept in, all levels together; the oldest give way. It has no name, and is gone with the last user of the levels. Where
     /// it cannot be written, tiles are computed again instead. 0: no file. Default: 1 GiB.
     pub kept_bytes: u64,
+    /// Shape of what is computed and kept at once, at most 2^18 voxels: best that of the arrays' tiles, or a part of it. Larger ones may be computed by several threads at once. Default:
+    /// that of an array's tiles on the host unless told otherwise, 64 KiB.
+    pub tile: Option<Extent>,
     /// Whether single voxels out of level 0 stand in for the coarsest level until [`Pyramid3D::refine_coarsest`](super::Pyramid3D::refine_coarsest), which takes reading all of level 0.
     /// Default: yes.
     pub provisional: bool,
@@ -33,7 +37,13 @@ pub struct DeriveOptions {
 
 impl Default for DeriveOptions {
     fn default() -> Self {
-        Self { spacing: [1.0; 3], coarsest_voxels: 128 * 128 * 128, kept_bytes: 1 << 30, provisional: true }
+        Self {
+            spacing: [1.0; 3],
+            coarsest_voxels: 128 * 128 * 128,
+            kept_bytes: 1 << 30,
+            tile: None,
+            provisional: true,
+        }
     }
 }
 
@@ -41,10 +51,10 @@ impl<T: Scalar> PyramidSource<T> {
     /// The levels of a volume that has only one: each is computed from the one below it where and when it is read, by halves.
     ///
     /// **Cost**: a tile of level `k` takes reading its 8^k tiles' worth of `source`, unless levels below it are kept already (see [`DeriveOptions::kept_bytes`]). Memory: for each level and thread at most 2^18
-    /// voxels of the level below and one tile of 2^15.
+    /// voxels of the level below and one tile.
     ///
     /// # Errors
-    /// [`PyramidError::EmptyLevel`], [`PyramidError::Spacing`].
+    /// [`PyramidError::EmptyLevel`], [`PyramidError::Spacing`]; [`PyramidError::Block`], of [`DeriveOptions::tile`].
     pub fn derive(
         source: impl TileSource<T> + 'static,
         method: Downsample,
@@ -57,20 +67,22 @@ impl<T: Scalar> PyramidSource<T> {
     /// Adds levels below the coarsest that is available, as [`PyramidSource::derive`], with the spacing that the pyramid has. They take the place of unavailable ones that are coarser still.
     ///
     /// # Errors
-    /// None that a pyramid that was built can give rise to.
+    /// [`PyramidError::Block`], of [`DeriveOptions::tile`].
     pub fn with_derived(mut self, method: Downsample, options: DeriveOptions) -> Result<Self, PyramidError> {
         let base = self.source(self.coarsest)?.clone();
         let mut geometry = self.levels[self.coarsest].geometry;
         let factor = geometry.factor();
         let spacing = [0, 1, 2].map(|axis| self.spacing[axis] * factor[axis]);
         self.levels.truncate(self.coarsest + 1);
-        let store = Arc::new(TileStore::new(TILE_VOXELS, options.kept_bytes));
+        let tile = options.tile.unwrap_or_else(default_tile::<T>);
+        let tile = Blocks::new(geometry.extent(), tile, PIECE_VOXELS)?.block;
+        let store = Arc::new(TileStore::new(index(voxels(tile)), options.kept_bytes));
         let (mut below, mut total) = (base.clone(), [1u64; 3]);
         for step in steps(geometry.extent(), spacing, options.coarsest_voxels) {
             total = [0, 1, 2].map(|axis| total[axis].saturating_mul(step[axis]));
             let computed = Downsampled::new(below, step, method)?;
             let level = u32::try_from(self.levels.len()).unwrap_or(u32::MAX);
-            let kept: SharedSource<T> = Arc::new(Cached::new(computed, store.clone(), level));
+            let kept: SharedSource<T> = Arc::new(Cached::new(computed, store.clone(), level, tile));
             let factor = [0, 1, 2].map(|axis| factor[axis] * total[axis] as f64);
             geometry = LevelGeometry::new(geometry.full_extent(), factor).with_extent(kept.extent());
             self.levels.push(Level { geometry, source: Ok(kept.clone()) });
@@ -128,6 +140,12 @@ impl<T: Voxel> PyramidSource<T> {
         }
         Ok(Self { coarsest: levels.len() - 1, levels, spacing, provisional: None })
     }
+}
+
+/// The shape of 64 KiB of voxels, near cubic.
+fn default_tile<T>() -> Extent {
+    let bits = 16 - size_of::<T>().next_power_of_two().ilog2().min(16);
+    Extent::new(1 << bits.div_ceil(3), 1 << ((bits + 1) / 3), 1 << (bits / 3))
 }
 
 /// Which axes are halved from level to level (2, the others 1), until no more than `most_voxels` are left.
@@ -215,6 +233,19 @@ mod tests {
         };
         assert_eq!(counted(1 << 20), [1, 1, 1, 1], "level 0 was read once");
         assert_eq!(counted(0), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_kept_at_once_has_the_shape_of_tiles() {
+        assert_eq!(default_tile::<u8>(), Extent::new(64, 32, 32));
+        assert_eq!(default_tile::<u16>(), Extent::cube(32));
+        assert_eq!(default_tile::<f64>(), Extent::new(32, 16, 16));
+        for tile in [Extent::new(8, 0, 8), Extent::cube(65)] {
+            let volume = Procedural::new(Extent::cube(9), |_| 0u8);
+            let options = DeriveOptions { tile: Some(tile), ..small(0) };
+            let error = PyramidSource::derive(volume, Downsample::Mean, options).unwrap_err();
+            assert!(matches!(error, PyramidError::Block { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::source::{TileSource, check_call, index, with_buffer};
 use crate::voxel::{Scalar, ScalarType};
 
 /// The most voxels of the finer level that are in memory at once: those of a tile of 32^3 by a factor of 2.
-const PIECE_VOXELS: u64 = 1 << 18;
+pub(super) const PIECE_VOXELS: u64 = 1 << 18;
 
 /// A source whose voxels are blocks of another one's: their mean, greatest or most frequent value (see [`Downsample`]).
 ///

@@ -9,15 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::SourceError;
+use crate::geometry::Coord;
 use crate::source::scratch_file;
 use crate::voxel::Voxel;
 
-/// Which tile: the level that it is of, and its place there.
-pub(super) type Key = (u32, u64);
+/// Which tile: the level that it is of, and its first voxel there.
+pub(super) type Key = (u32, Coord);
 
 /// Computed tiles of several levels. Those of one value take no space; the others have slots of one size, the oldest of which is taken again when all are.
 ///
-/// **Cost**: about 60 bytes of memory for each tile that is kept.
+/// **Cost**: about 100 bytes of memory for each tile that is kept.
 #[derive(Debug)]
 pub(super) struct TileStore<T> {
     slot_voxels: usize,
@@ -171,6 +172,10 @@ fn is_uniform<T: Voxel>(voxels: &[T]) -> bool {
 mod tests {
     use super::*;
 
+    fn key(level: u32, nth: u64) -> Key {
+        (level, Coord::new(nth, 0, 0))
+    }
+
     fn ramp(from: u16) -> Vec<u16> {
         (from..from + 64).collect()
     }
@@ -179,18 +184,18 @@ mod tests {
     fn tiles_come_back_as_they_were() {
         let store = TileStore::new(64, 1 << 20);
         for nth in 0..9 {
-            store.keep((1, nth), &ramp(nth as u16));
-            store.keep((2, nth), &[nth as u16; 40]);
+            store.keep(key(1, nth), &ramp(nth as u16));
+            store.keep(key(2, nth), &[nth as u16; 40]);
         }
         let mut out = vec![0; 64];
         for nth in 0..9 {
-            assert!(store.load((1, nth), &mut out));
+            assert!(store.load(key(1, nth), &mut out));
             assert_eq!(out, ramp(nth as u16));
-            assert_eq!((store.uniform((1, nth)), store.uniform((2, nth))), (None, Some(nth as u16)));
-            assert!(store.load((2, nth), &mut out[..40]));
+            assert_eq!((store.uniform(key(1, nth)), store.uniform(key(2, nth))), (None, Some(nth as u16)));
+            assert!(store.load(key(2, nth), &mut out[..40]));
             assert_eq!(out[..40], [nth as u16; 40]);
         }
-        assert!(!store.load((1, 9), &mut out));
+        assert!(!store.load(key(1, 9), &mut out));
         assert_eq!(store.lock().slots.len(), 9, "tiles of one value take no slot");
     }
 
@@ -198,14 +203,14 @@ mod tests {
     fn the_oldest_goes_first_and_the_file_stays_within_its_bound() {
         let store = TileStore::new(64, 3 * 128);
         for nth in 0..5 {
-            store.keep((0, nth), &ramp(nth as u16));
+            store.keep(key(0, nth), &ramp(nth as u16));
         }
-        let found: Vec<_> = (0..5).map(|nth| store.load((0, nth), &mut [0; 64])).collect();
+        let found: Vec<_> = (0..5).map(|nth| store.load(key(0, nth), &mut [0; 64])).collect();
         assert_eq!(found, [false, false, true, true, true]);
         assert_eq!(store.file().unwrap().metadata().unwrap().len(), 3 * 128);
         let none = TileStore::new(64, 100);
-        none.keep((0, 0), &ramp(0));
-        assert!(!none.contains((0, 0)));
+        none.keep(key(0, 0), &ramp(0));
+        assert!(!none.contains(key(0, 0)));
         assert!(none.file.get().is_none(), "nothing to keep, no file");
     }
 
@@ -216,12 +221,12 @@ mod tests {
         };
         for open in [full, || Err(SourceError::Other("no directory".into()))] {
             let store = TileStore::over(64, 1 << 20, open);
-            store.keep((0, 0), &ramp(0));
-            store.keep((0, 1), &ramp(1));
-            assert!(!store.load((0, 0), &mut [0; 64]) && !store.contains((0, 1)));
+            store.keep(key(0, 0), &ramp(0));
+            store.keep(key(0, 1), &ramp(1));
+            assert!(!store.load(key(0, 0), &mut [0; 64]) && !store.contains(key(0, 1)));
             assert!(store.off.load(Ordering::Relaxed));
-            store.keep((0, 2), &[5; 64]);
-            assert_eq!(store.uniform((0, 2)), Some(5), "what takes no space is kept");
+            store.keep(key(0, 2), &[5; 64]);
+            assert_eq!(store.uniform(key(0, 2)), Some(5), "what takes no space is kept");
         }
     }
 
@@ -235,10 +240,10 @@ mod tests {
                     let mut out = vec![0; 64];
                     for round in 0..2000 {
                         let nth = (round * 7 + thread * 3) % 11;
-                        if store.load((0, nth), &mut out) {
+                        if store.load(key(0, nth), &mut out) {
                             assert_eq!(out, ramp(nth as u16 * 100));
                         } else {
-                            store.keep((0, nth), &ramp(nth as u16 * 100));
+                            store.keep(key(0, nth), &ramp(nth as u16 * 100));
                         }
                     }
                 });
