@@ -180,6 +180,11 @@ fn what_cannot_be_read_is_told_with_its_level<B: Backend>(backend: B) {
     let Error::Tile { error, .. } = error else { panic!("{error}") };
     assert!(matches!(*error, SourceError::Level { level: 1, .. }));
     assert_eq!(pyramid.finest_resident([18, 0, 0]), Some(2), "the coarser one stands in");
+    middle.clear_faults();
+    middle.panic_region(Region::whole(Extent::cube(32)));
+    let report = pyramid.level(1).unwrap().request(&[TileCoord::new(3, 3, 3)]).unwrap();
+    let error = report.complete().unwrap_err().to_string();
+    assert!(error.contains("level 1: the source panicked"), "{error}");
     assert_eq!(pyramid.finest_resident([0, 0, 0]), Some(1));
 }
 

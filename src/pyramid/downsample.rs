@@ -1,6 +1,7 @@
 //! Owns [`Downsample`], the ways in which a block of voxels becomes one, and [`Reducer`], which does it row by row. Knows nothing of sources.
 
 use std::cmp::Ordering;
+use std::ops::{Add, AddAssign};
 
 use crate::voxel::{Scalar, ScalarType};
 
@@ -21,14 +22,15 @@ pub enum Downsample {
 #[derive(Debug)]
 pub(super) struct Reducer<T> {
     method: Downsample,
+    /// Of integers: exact, for blocks have at most 2^18 voxels of 32 bits.
+    whole_sums: Vec<i64>,
     sums: Vec<f64>,
-    counts: Vec<u32>,
     block: Vec<T>,
 }
 
 impl<T: Scalar> Reducer<T> {
     pub(super) fn new(method: Downsample) -> Self {
-        Self { method, sums: Vec::new(), counts: Vec::new(), block: Vec::new() }
+        Self { method, whole_sums: Vec::new(), sums: Vec::new(), block: Vec::new() }
     }
 
     /// Each voxel of `out` becomes that of `across` voxels of every row (fewer at the end, where the rows end).
@@ -40,60 +42,66 @@ impl<T: Scalar> Reducer<T> {
         across: usize,
         out: &mut [T],
     ) {
-        match self.method {
-            Downsample::Mean if is_float::<T>() => self.mean_of_numbers(rows, across, out),
-            Downsample::Mean => self.mean(rows, across, out),
-            Downsample::Max => max(rows, across, out),
-            Downsample::Mode => self.mode(&rows, across, out),
+        match (self.method, T::TYPE) {
+            (Downsample::Mean, ScalarType::U8) => self.mean_of_integers::<u8>(rows, across, out),
+            (Downsample::Mean, ScalarType::I8) => self.mean_of_integers::<i8>(rows, across, out),
+            (Downsample::Mean, ScalarType::U16) => self.mean_of_integers::<u16>(rows, across, out),
+            (Downsample::Mean, ScalarType::I16) => self.mean_of_integers::<i16>(rows, across, out),
+            (Downsample::Mean, ScalarType::U32) => self.mean_of_integers::<u32>(rows, across, out),
+            (Downsample::Mean, ScalarType::I32) => self.mean_of_integers::<i32>(rows, across, out),
+            (Downsample::Mean, _) => self.mean_of_floats(&rows, across, out),
+            (Downsample::Max, _) => max(rows, across, out),
+            (Downsample::Mode, _) => self.mode(&rows, across, out),
         }
     }
 
-    /// Of integers: the sum is exact (blocks have at most 2^18 voxels of 32 bits), and so is which integer is nearest.
-    fn mean<'a>(&mut self, rows: impl Iterator<Item = &'a [T]>, across: usize, out: &mut [T]) {
-        self.sums.clear();
-        self.sums.resize(out.len(), 0.0);
-        let (mut count, mut width) = (0, 0);
-        for row in rows {
-            count += 1;
-            width = row.len();
-            if across == 2 {
-                let (pairs, rest) = row.as_chunks::<2>();
-                for (sum, [a, b]) in self.sums.iter_mut().zip(pairs) {
-                    *sum += a.to_f64() + b.to_f64();
-                }
-                if let (Some(last), Some(v)) = (self.sums.last_mut(), rest.first()) {
-                    *last += v.to_f64();
-                }
-            } else {
-                for (sum, block) in self.sums.iter_mut().zip(row.chunks(across)) {
-                    *sum += block.iter().map(|v| v.to_f64()).sum::<f64>();
-                }
+    /// `W` is `T`.
+    fn mean_of_integers<'a, W: Whole>(
+        &mut self,
+        rows: impl Iterator<Item = &'a [T]>,
+        across: usize,
+        out: &mut [T],
+    ) {
+        let blocks = out.len();
+        let rows = rows.map(|row| bytemuck::cast_slice(row));
+        let (count, width) = add_up(rows, across, out.len(), &mut self.whole_sums, |v: W| v.wide());
+        let out: &mut [W] = bytemuck::cast_slice_mut(out);
+        let whole = |voxels: usize| i64::try_from(voxels).unwrap_or(i64::MAX);
+        let voxels = whole(count * across);
+        if voxels.count_ones() == 1 {
+            // Most blocks have 2, 4 or 8 voxels.
+            let (half, shift) = (voxels / 2, voxels.trailing_zeros());
+            for (out, &sum) in out.iter_mut().zip(&self.whole_sums) {
+                // Shifts round towards minus infinity: halves below zero must not be lifted over it.
+                let lift = if sum < 0 { (half - 1).max(0) } else { half };
+                *out = W::narrow((sum + lift) >> shift);
+            }
+        } else {
+            for (out, &sum) in out.iter_mut().zip(&self.whole_sums) {
+                *out = W::narrow(rounded(sum, voxels));
             }
         }
+        if let (Some(last), Some(&sum)) = (out.last_mut(), self.whole_sums.last()) {
+            *last = W::narrow(rounded(sum, whole(count * (width - (blocks - 1) * across))));
+        }
+    }
+
+    /// Summed in double precision.
+    fn mean_of_floats<'a>(
+        &mut self,
+        rows: &(impl Iterator<Item = &'a [T]> + Clone),
+        across: usize,
+        out: &mut [T],
+    ) {
+        let (count, width) = add_up(rows.clone(), across, out.len(), &mut self.sums, Scalar::to_f64);
         let last = out.len().saturating_sub(1);
-        for (i, (out, sum)) in out.iter_mut().zip(&self.sums).enumerate() {
+        for (i, (out, &sum)) in out.iter_mut().zip(&self.sums).enumerate() {
             let in_row = if i == last { width - last * across } else { across };
-            *out = T::from_f64(sum / (count * in_row) as f64);
-        }
-    }
-
-    /// Of floats: summed in double precision.
-    fn mean_of_numbers<'a>(&mut self, rows: impl Iterator<Item = &'a [T]>, across: usize, out: &mut [T]) {
-        self.sums.clear();
-        self.sums.resize(out.len(), 0.0);
-        self.counts.clear();
-        self.counts.resize(out.len(), 0);
-        for row in rows {
-            for ((sum, count), block) in self.sums.iter_mut().zip(&mut self.counts).zip(row.chunks(across)) {
-                for v in block.iter().map(|v| v.to_f64()) {
-                    *sum += if v.is_nan() { 0.0 } else { v };
-                    *count += u32::from(!v.is_nan());
-                }
+            let mut mean = sum / (count * in_row) as f64;
+            if mean.is_nan() {
+                let block = rows.clone().flat_map(|row| row[i * across..].iter().take(across));
+                mean = mean_of_numbers(block.map(|v| v.to_f64()));
             }
-        }
-        for ((out, sum), &count) in out.iter_mut().zip(&self.sums).zip(&self.counts) {
-            // 0 / 0, and infinities of both signs, are NaN.
-            let mean = sum / f64::from(count);
             *out = if mean.is_nan() { nan() } else { T::from_f64(mean) };
         }
     }
@@ -109,11 +117,92 @@ impl<T: Scalar> Reducer<T> {
     }
 }
 
+/// Adds the voxels of each block up into `sums`. Gives the number of rows, and their width.
+fn add_up<'a, T: Scalar, S: Copy + Default + Add<Output = S> + AddAssign>(
+    rows: impl Iterator<Item = &'a [T]>,
+    across: usize,
+    blocks: usize,
+    sums: &mut Vec<S>,
+    summand: impl Fn(T) -> S,
+) -> (usize, usize) {
+    sums.clear();
+    sums.resize(blocks, S::default());
+    let (mut count, mut width) = (0, 0);
+    for row in rows {
+        count += 1;
+        width = row.len();
+        if across == 2 {
+            let (pairs, rest) = row.as_chunks::<2>();
+            for (sum, &[a, b]) in sums.iter_mut().zip(pairs) {
+                *sum += summand(a) + summand(b);
+            }
+            if let (Some(last), Some(&v)) = (sums.last_mut(), rest.first()) {
+                *last += summand(v);
+            }
+        } else {
+            for (sum, block) in sums.iter_mut().zip(row.chunks(across)) {
+                *sum = block.iter().fold(*sum, |sum, &v| sum + summand(v));
+            }
+        }
+    }
+    (count, width)
+}
+
+/// The mean of what is not NaN, or NaN: of nothing (0 / 0), and of infinities of both signs.
+fn mean_of_numbers(values: impl Iterator<Item = f64>) -> f64 {
+    let numbers = values.filter(|v| !v.is_nan());
+    let (sum, count) = numbers.fold((0.0, 0u32), |(sum, count), v| (sum + v, count + 1));
+    sum / f64::from(count)
+}
+
+/// The nearest integer to `sum / count`, halves away from zero.
+fn rounded(sum: i64, count: i64) -> i64 {
+    let nearest = sum.abs() + count / 2;
+    let size = nearest / count;
+    if sum < 0 { -size } else { size }
+}
+
+/// An integer of at most 32 bits.
+trait Whole: Scalar {
+    fn wide(self) -> i64;
+    /// Of what lies between values of this type.
+    fn narrow(value: i64) -> Self;
+}
+
+macro_rules! whole {
+    ($($t:ty),*) => {$(
+        impl Whole for $t {
+            #[inline(always)]
+            fn wide(self) -> i64 {
+                i64::from(self)
+            }
+            #[inline(always)]
+            #[expect(clippy::cast_possible_truncation, reason = "between values of this type")]
+            #[allow(clippy::cast_sign_loss, reason = "not every type is unsigned")]
+            fn narrow(value: i64) -> Self {
+                value as Self
+            }
+        }
+    )*};
+}
+whole!(u8, i8, u16, i16, u32, i32);
+
 fn max<'a, T: Scalar>(rows: impl Iterator<Item = &'a [T]>, across: usize, out: &mut [T]) {
     for (nth, row) in rows.enumerate() {
+        let greater = |most: T, v: T| if v > most || is_nan(most) { v } else { most };
+        if across == 2 && nth > 0 {
+            let (pairs, rest) = row.as_chunks::<2>();
+            for (out, &[a, b]) in out.iter_mut().zip(pairs) {
+                *out = greater(*out, greater(a, b));
+            }
+            if let (Some(last), Some(&v)) = (out.last_mut(), rest.first()) {
+                *last = greater(*last, v);
+            }
+            continue;
+        }
         for (out, block) in out.iter_mut().zip(row.chunks(across)) {
             let (first, rest) = if nth == 0 { (block[0], &block[1..]) } else { (*out, block) };
-            *out = rest.iter().fold(first, |most, &v| if v > most || is_nan(most) { v } else { most });
+            *out = rest.iter().fold(first, |most, &v| greater(most, v));
         }
     }
 }
@@ -139,10 +228,6 @@ fn most_frequent<T: Scalar>(block: &mut Vec<T>) -> T {
 #[expect(clippy::eq_op, reason = "what is not itself is NaN, whatever the type")]
 fn is_nan<T: Scalar>(v: T) -> bool {
     v != v
-}
-
-pub(super) fn is_float<T: Scalar>() -> bool {
-    matches!(T::TYPE, ScalarType::F16 | ScalarType::F32 | ScalarType::F64)
 }
 
 /// NaN of a type that has one, or zero.
@@ -173,6 +258,11 @@ mod tests {
         assert_eq!(one(Downsample::Mean, &[&[-1i16, 0], &[0, 0]]), 0);
         assert_eq!(one(Downsample::Mean, &[&[u32::MAX, u32::MAX], &[u32::MAX, u32::MAX - 1]]), u32::MAX);
         assert_eq!(one(Downsample::Mean, &[&[i32::MIN, i32::MIN]]), i32::MIN);
+        assert_eq!(one(Downsample::Mean, &[&[1u8, 1, 2]]), 1);
+        assert_eq!(one(Downsample::Mean, &[&[-1i8, -2, -2]]), -2);
+        for (sum, count) in (-40..40).flat_map(|sum| (1..20).map(move |count| (sum, count))) {
+            assert_eq!(rounded(sum, count) as f64, (sum as f64 / count as f64).round(), "{sum} / {count}");
+        }
     }
 
     #[test]

@@ -66,20 +66,26 @@ impl LevelGeometry {
 
     /// Where the centre of a voxel of this level lies in level 0.
     #[must_use]
+    #[inline]
     pub fn centre(&self, voxel: impl Into<Coord>) -> [f64; 3] {
-        self.to_full(voxel.into().to_array().map(|v| v as f64))
+        let Coord { x, y, z } = voxel.into();
+        self.to_full([x as f64, y as f64, z as f64])
     }
 
     /// A position of level 0 in coordinates of this level: `(p + 0.5) / f - 0.5`.
     #[must_use]
-    pub fn to_level(&self, p: [f64; 3]) -> [f64; 3] {
-        [0, 1, 2].map(|a| (p[a] + 0.5) / self.factor[a] - 0.5)
+    #[inline]
+    pub fn to_level(&self, [x, y, z]: [f64; 3]) -> [f64; 3] {
+        let f = self.factor;
+        [(x + 0.5) / f[0] - 0.5, (y + 0.5) / f[1] - 0.5, (z + 0.5) / f[2] - 0.5]
     }
 
     /// A position of this level in coordinates of level 0: `(q + 0.5) f - 0.5`.
     #[must_use]
-    pub fn to_full(&self, q: [f64; 3]) -> [f64; 3] {
-        [0, 1, 2].map(|a| (q[a] + 0.5) * self.factor[a] - 0.5)
+    #[inline]
+    pub fn to_full(&self, [x, y, z]: [f64; 3]) -> [f64; 3] {
+        let f = self.factor;
+        [(x + 0.5) * f[0] - 0.5, (y + 0.5) * f[1] - 0.5, (z + 0.5) * f[2] - 0.5]
     }
 
     /// The voxel of this level that stands for a voxel of level 0: the one that covers its centre, or the nearest where the level's extent was rounded down.

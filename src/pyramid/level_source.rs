@@ -6,7 +6,7 @@ use super::source::SharedSource;
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::prepared::Prepared;
-use crate::source::TileSource;
+use crate::source::{TileSource, guarded};
 use crate::voxel::Voxel;
 
 /// One level of a pyramid, as its array reads it.
@@ -16,8 +16,9 @@ pub(super) struct LevelSource<T> {
 }
 
 impl<T> LevelSource<T> {
-    fn named<R>(&self, outcome: Result<R, SourceError>) -> Result<R, SourceError> {
-        outcome.map_err(|error| SourceError::Level { level: self.level, error: Box::new(error) })
+    /// Calls the source: what goes wrong there, a panic included, is told with the level.
+    fn named<R>(&self, call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+        guarded(call).map_err(|error| SourceError::Level { level: self.level, error: Box::new(error) })
     }
 }
 
@@ -39,10 +40,10 @@ impl<T: Voxel> TileSource<T> for LevelSource<T> {
     }
 
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
-        self.named(self.source.prepared(region))
+        self.named(|| self.source.prepared(region))
     }
 
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
-        self.named(self.source.read(region, out))
+        self.named(|| self.source.read(region, out))
     }
 }

@@ -60,8 +60,9 @@ impl<T: Voxel, S: TileSource<T>> Strided<T, S> {
             let run = Region::new(from, Extent::new(to.x - from.x + 1, 1, 1));
             with_buffer(index(run.extent.x), |row: &mut [T]| {
                 self.source.read(run, row)?;
-                for (i, out) in (at.x..).zip(&mut *out) {
-                    *out = row[index(self.blocks.middle(Coord { x: i, ..at }).x - from.x)];
+                // The middles of whole blocks lie one stride apart; that of the last may come sooner.
+                for (i, out) in (0..).zip(&mut *out) {
+                    *out = row[index((i * stride).min(to.x - from.x))];
                 }
                 Ok::<_, SourceError>(())
             })?;

@@ -1,4 +1,7 @@
-//! Owns the check of what a source is called with. Knows nothing of any format.
+//! Owns how sources are called: the check of what with, and panics as errors. Knows nothing of any format.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
@@ -17,6 +20,21 @@ pub(crate) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -
 #[expect(clippy::cast_possible_truncation, reason = "never larger than a buffer that exists")]
 pub(crate) const fn index(voxels: u64) -> usize {
     voxels as usize
+}
+
+/// Calls into a source: a panic there is an error of the tile.
+pub(crate) fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let message = message(panic.as_ref());
+        // What was thrown may panic again when it is dropped.
+        std::mem::forget(panic);
+        Err(SourceError::Panicked { message })
+    })
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ mod runs;
 mod scratch;
 
 pub(crate) use buffer::with_buffer;
-pub(crate) use call::{check_call, index};
+pub(crate) use call::{check_call, guarded, index};
 pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
