@@ -1,5 +1,6 @@
 //! Owns [`Downsample`], the ways in which a block of voxels becomes one, and [`Reducer`], which does it row by row. Knows nothing of sources.
 
+use std::any::TypeId;
 use std::cmp::Ordering;
 use std::ops::{Add, AddAssign};
 
@@ -9,7 +10,8 @@ use crate::voxel::{Scalar, ScalarType};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Downsample {
-    /// The mean. Integers are rounded to the nearest, halves away from zero. NaN is ignored, unless all is NaN. For measured values.
+    /// The mean. Integers are rounded to the nearest, halves away from zero; floats are summed in double precision. NaN is ignored, unless
+    /// all is NaN. For measured values.
     #[default]
     Mean,
     /// The greatest value. NaN is ignored, unless all is NaN. So that bright spots stay in sight.
@@ -42,16 +44,16 @@ impl<T: Scalar> Reducer<T> {
         across: usize,
         out: &mut [T],
     ) {
-        match (self.method, T::TYPE) {
-            (Downsample::Mean, ScalarType::U8) => self.mean_of_integers::<u8>(rows, across, out),
-            (Downsample::Mean, ScalarType::I8) => self.mean_of_integers::<i8>(rows, across, out),
-            (Downsample::Mean, ScalarType::U16) => self.mean_of_integers::<u16>(rows, across, out),
-            (Downsample::Mean, ScalarType::I16) => self.mean_of_integers::<i16>(rows, across, out),
-            (Downsample::Mean, ScalarType::U32) => self.mean_of_integers::<u32>(rows, across, out),
-            (Downsample::Mean, ScalarType::I32) => self.mean_of_integers::<i32>(rows, across, out),
-            (Downsample::Mean, _) => self.mean_of_floats(&rows, across, out),
-            (Downsample::Max, _) => max(rows, across, out),
-            (Downsample::Mode, _) => self.mode(&rows, across, out),
+        match self.method {
+            Downsample::Mean if is::<T, u8>() => self.mean_of_integers::<u8>(rows, across, out),
+            Downsample::Mean if is::<T, i8>() => self.mean_of_integers::<i8>(rows, across, out),
+            Downsample::Mean if is::<T, u16>() => self.mean_of_integers::<u16>(rows, across, out),
+            Downsample::Mean if is::<T, i16>() => self.mean_of_integers::<i16>(rows, across, out),
+            Downsample::Mean if is::<T, u32>() => self.mean_of_integers::<u32>(rows, across, out),
+            Downsample::Mean if is::<T, i32>() => self.mean_of_integers::<i32>(rows, across, out),
+            Downsample::Mean => self.mean_of_others(&rows, across, out),
+            Downsample::Max => max(rows, across, out),
+            Downsample::Mode => self.mode(&rows, across, out),
         }
     }
 
@@ -86,8 +88,8 @@ impl<T: Scalar> Reducer<T> {
         }
     }
 
-    /// Summed in double precision.
-    fn mean_of_floats<'a>(
+    /// Of floats, and of whatever else is a [`Scalar`]: summed in double precision.
+    fn mean_of_others<'a>(
         &mut self,
         rows: &(impl Iterator<Item = &'a [T]> + Clone),
         across: usize,
@@ -115,6 +117,10 @@ impl<T: Scalar> Reducer<T> {
             *out = most_frequent(&mut self.block);
         }
     }
+}
+
+fn is<T: 'static, W: 'static>() -> bool {
+    TypeId::of::<T>() == TypeId::of::<W>()
 }
 
 /// Adds the voxels of each block up into `sums`. Gives the number of rows, and their width.

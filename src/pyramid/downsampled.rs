@@ -104,7 +104,7 @@ impl<T: Scalar, S: TileSource<T>> TileSource<T> for Downsampled<T, S> {
         exact.then_some(value)
     }
 
-    /// Passed on for as much as [`AHEAD_VOXELS`]: a coarse level would have all of the finest read ahead.
+    /// Passed on for the first 2^24 voxels below: a coarse level would have all of the finest read ahead.
     fn will_read(&self, regions: &[Region]) {
         let mut left = AHEAD_VOXELS;
         let below = regions.iter().map(|&region| self.blocks.voxels_of(region)).take_while(|below| {
