@@ -194,6 +194,12 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.layout().tile_id(tile).is_some_and(|id| self.shared().planes.is_resident(id))
     }
 
+    /// Whether the tile can be read now: it is resident, or known to hold one value.
+    pub(crate) fn is_readable(&self, tile: TileCoord) -> bool {
+        let planes = &self.shared().planes;
+        self.layout().tile_id(tile).is_some_and(|id| planes.is_resident(id) || planes.is_uniform(id))
+    }
+
     /// Bytes of the pool's budget that no pin holds.
     #[must_use]
     pub fn unpinned_budget(&self) -> u64 {

@@ -64,6 +64,8 @@
 //! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`] or, with the feature `nrrd`, `source::Nrrd`. A tile that fails
 //! to load is reported; the others of the request are there.
 //!
+//! **Look at it from afar**: a [`Pyramid3D`] has a volume in several resolutions, from files that have them or computed where they are read (see [`pyramid`]).
+//!
 //! **Use a GPU**: [`CudaBackend`] stands where [`HostBackend`] stood; kernels read through a [`GridView`] within a [`DeviceFrame`] (see [`device`]). Loading, pins, budgets and
 //! `read_region` are the same.
 //!
@@ -90,6 +92,7 @@
 //! | evict | the policy picks a victim, and its page is decommitted | |
 //! | pin | forbids eviction, as a guard | fix |
 //! | frame | a span of reading during which no page that it may touch is unmapped | epoch |
+//! | level | one resolution of a pyramid, 0 = full | mip, scale, LOD |
 //!
 //! # Features
 //!
@@ -125,6 +128,7 @@ mod page_table;
 mod planes;
 mod pool;
 mod prepared;
+pub mod pyramid;
 #[cfg(feature = "render")]
 pub mod render;
 mod residency;
@@ -138,11 +142,14 @@ pub use array::{ArrayBuilder, Pins, SparseArray3D};
 pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda, vmm};
 pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};
-pub use error::{BackendError, Error, LayoutError, ResidencyError, SourceError};
+pub use error::{BackendError, Error, LayoutError, PyramidError, ResidencyError, SourceError};
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};
 pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};
 pub use prepared::Prepared;
+pub use pyramid::{
+    DeriveOptions, Downsample, LevelGeometry, Pyramid3D, PyramidBuilder, PyramidSource, PyramidSourceBuilder,
+};
 pub use source::TileSource;
 pub use stats::Stats;
 pub use view::{Accessor, ArrayFrame, Tile, View};

@@ -86,9 +86,20 @@ const TABLE: &[(&str, &[&str])] = &[
             "pool",
         ],
     ),
+    // Several arrays of one volume. Of the engine, what a request says of a tile that failed.
     (
         "pyramid",
-        &["error", "geometry", "voxel", "layout", "stats", "source", "backend", "view", "pool", "array"],
+        &[
+            "error",
+            "geometry",
+            "voxel",
+            "prepared",
+            "source",
+            "backend",
+            "engine::TileFailure",
+            "pool",
+            "array",
+        ],
     ),
     // Arrays as kernels see them.
     (

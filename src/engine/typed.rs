@@ -1,8 +1,6 @@
 //! Owns the step from typed sources to bytes: [`BytesSource`], [`Typed`]. Everything else in the engine knows only bytes.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::error::SourceError;
@@ -10,7 +8,7 @@ use crate::geometry::{Extent, Region};
 use crate::layout::{Layout, TileId};
 use crate::planes::{Planes, VoxelWords, to_words};
 use crate::prepared::Prepared;
-use crate::source::TileSource;
+use crate::source::{TileSource, guarded};
 use crate::voxel::Voxel;
 
 /// A source as the engine calls it.
@@ -150,21 +148,6 @@ impl<T: Voxel, S: TileSource<T>> Typed<T, S> {
         }
         Ok(())
     }
-}
-
-/// Calls into a source: a panic there is an error of the tile.
-fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let message = message(panic.as_ref());
-        // What was thrown may panic again when it is dropped.
-        std::mem::forget(panic);
-        Err(SourceError::Panicked { message })
-    })
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
 }
 
 /// Sizes within a tile, which is in memory and so fits.

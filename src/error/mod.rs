@@ -7,8 +7,10 @@ use crate::geometry::{Extent, Region};
 use crate::layout::TileCoord;
 
 mod backend;
+mod pyramid;
 
 pub use backend::BackendError;
+pub use pyramid::PyramidError;
 
 /// What a public call of vastgrid may fail with.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum Error {
     /// A source could not be opened.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The levels of a pyramid do not fit each other or the budget, or one is not there.
+    #[error(transparent)]
+    Pyramid(#[from] PyramidError),
 }
 
 /// An array that cannot be laid out.
@@ -316,6 +321,15 @@ pub enum SourceError {
         region: Region,
         /// Length of the buffer.
         buffer_voxels: usize,
+    },
+    /// A level of a pyramid could not be read.
+    #[error("level {level}: {error}")]
+    Level {
+        /// The level, 0 = full resolution.
+        level: usize,
+        /// Why.
+        #[source]
+        error: Box<SourceError>,
     },
     /// An error of the user's own source.
     #[error(transparent)]

@@ -14,7 +14,7 @@ thread_local! {
 /// Runs `work` on a buffer of `len` voxels, whose contents are unspecified. May be nested.
 ///
 /// **Cost**: no allocation where this thread has used a buffer of that size before.
-pub(super) fn with_buffer<T: Voxel, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+pub(crate) fn with_buffer<T: Voxel, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
     if align_of::<T>() > align_of::<u64>() {
         return work(&mut vec![T::zeroed(); len]);
     }

@@ -1,10 +1,13 @@
-//! Owns the check of what a source is called with. Knows nothing of any format.
+//! Owns how sources are called: the check of what with, and panics as errors. Knows nothing of any format.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 
 /// Refuses a region that leaves `extent`, and a buffer that does not hold exactly its voxels.
-pub(super) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -> Result<(), SourceError> {
+pub(crate) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -> Result<(), SourceError> {
     let fits = region.extent.checked_volume().is_some_and(|v| usize::try_from(v) == Ok(buffer_voxels));
     if fits && region.is_within(extent) {
         Ok(())
@@ -15,8 +18,23 @@ pub(super) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -
 
 /// A count of voxels of a buffer that exists, as an index. (Whatever a buffer holds can be indexed, so nothing is cut off.)
 #[expect(clippy::cast_possible_truncation, reason = "never larger than a buffer that exists")]
-pub(super) const fn index(voxels: u64) -> usize {
+pub(crate) const fn index(voxels: u64) -> usize {
     voxels as usize
+}
+
+/// Calls into a source: a panic there is an error of the tile.
+pub(crate) fn guarded<R>(call: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let message = message(panic.as_ref());
+        // What was thrown may panic again when it is dropped.
+        std::mem::forget(panic);
+        Err(SourceError::Panicked { message })
+    })
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no message)".into())
 }
 
 #[cfg(test)]

@@ -36,9 +36,10 @@ mod nrrd;
 mod procedural;
 mod raw;
 mod runs;
-#[cfg(feature = "nrrd")]
 mod scratch;
 
+pub(crate) use buffer::with_buffer;
+pub(crate) use call::{check_call, guarded, index};
 pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
@@ -46,6 +47,7 @@ pub use instrumented::{InjectedFault, Instrumented, Instruments};
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
+pub(crate) use scratch::scratch_file;
 
 /// Where the tiles of an array come from.
 ///

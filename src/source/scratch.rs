@@ -1,10 +1,11 @@
-//! Owns [`Scratch`]: a file without a name for what has to be decompressed once. Knows nothing of what is in it.
+//! Owns files without a name, for what has to be decompressed or computed once. Knows nothing of what is in them.
 //!
 //! The file is gone when its last user closes it, however the process ends.
 
 use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "nrrd")]
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
@@ -12,7 +13,8 @@ use rustix::io::Errno;
 
 use crate::error::SourceError;
 
-/// A file without a name, being written.
+/// A file without a name, being written from its beginning to its end.
+#[cfg(feature = "nrrd")]
 #[derive(Debug)]
 pub(super) struct Scratch {
     file: File,
@@ -20,37 +22,15 @@ pub(super) struct Scratch {
     promised_bytes: u64,
 }
 
+#[cfg(feature = "nrrd")]
 impl Scratch {
-    /// Makes one in the system's directory for temporary files (`TMPDIR`, or `/tmp`; where that is in memory, so is this file).
+    /// Makes one, as [`scratch_file`].
     ///
     /// # Errors
-    /// [`SourceError::Scratch`]: the directory cannot be written, or has not `promised_bytes` left.
+    /// As [`scratch_file`].
     pub(super) fn new(promised_bytes: u64) -> Result<Self, SourceError> {
-        Self::new_in(&std::env::temp_dir(), promised_bytes)
-    }
-
-    fn new_in(directory: &Path, promised_bytes: u64) -> Result<Self, SourceError> {
-        let open = || -> std::io::Result<File> {
-            let file = unnamed(directory).or_else(|e| match e {
-                // File systems and kernels without O_TMPFILE answer with one of these.
-                Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT => {
-                    created_and_unlinked(directory)
-                }
-                other => Err(other),
-            })?;
-            let system = rustix::fs::fstatvfs(&file)?;
-            // Better to say so now than to fill the disk first. (A file system of unknown size says 0 blocks.)
-            if system.f_blocks > 0 && system.f_bavail.saturating_mul(system.f_frsize) < promised_bytes {
-                return Err(Errno::NOSPC.into());
-            }
-            Ok(file)
-        };
-        match open() {
-            Ok(file) => Ok(Self { file, directory: directory.to_owned(), promised_bytes }),
-            Err(source) => {
-                Err(SourceError::Scratch { directory: directory.to_owned(), bytes: promised_bytes, source })
-            }
-        }
+        let directory = std::env::temp_dir();
+        Ok(Self { file: file_in(&directory, promised_bytes)?, directory, promised_bytes })
     }
 
     /// Appends.
@@ -58,6 +38,7 @@ impl Scratch {
     /// # Errors
     /// [`SourceError::Scratch`], such as when the disk is full.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), SourceError> {
+        use std::io::Write;
         self.file.write_all(bytes).map_err(|source| SourceError::Scratch {
             directory: self.directory.clone(),
             bytes: self.promised_bytes,
@@ -69,6 +50,35 @@ impl Scratch {
     pub(super) fn into_file(self) -> File {
         self.file
     }
+}
+
+/// Makes a file without a name in the system's directory for temporary files (`TMPDIR`, or `/tmp`; where that is in memory, so is this file).
+///
+/// # Errors
+/// [`SourceError::Scratch`]: the directory cannot be written, or has not `promised_bytes` left.
+pub(crate) fn scratch_file(promised_bytes: u64) -> Result<File, SourceError> {
+    file_in(&std::env::temp_dir(), promised_bytes)
+}
+
+fn file_in(directory: &Path, promised_bytes: u64) -> Result<File, SourceError> {
+    let open = || -> std::io::Result<File> {
+        let file = unnamed(directory).or_else(|e| match e {
+            // File systems and kernels without O_TMPFILE answer with one of these.
+            Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT => created_and_unlinked(directory),
+            other => Err(other),
+        })?;
+        let system = rustix::fs::fstatvfs(&file)?;
+        // Better to say so now than to fill the disk first. (A file system of unknown size says 0 blocks.)
+        if system.f_blocks > 0 && system.f_bavail.saturating_mul(system.f_frsize) < promised_bytes {
+            return Err(Errno::NOSPC.into());
+        }
+        Ok(file)
+    };
+    open().map_err(|source| SourceError::Scratch {
+        directory: directory.to_owned(),
+        bytes: promised_bytes,
+        source,
+    })
 }
 
 fn unnamed(directory: &Path) -> Result<File, Errno> {
@@ -121,7 +131,7 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_refused_at_once_and_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Scratch::new_in(directory.path(), u64::MAX).unwrap_err();
+        let error = file_in(directory.path(), u64::MAX).unwrap_err();
         let SourceError::Scratch { directory: named, bytes: u64::MAX, source } = error else {
             panic!("{error}")
         };
@@ -131,10 +141,11 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_none_is_an_error() {
-        let error = Scratch::new_in(Path::new("/nowhere/at/all"), 1).unwrap_err();
+        let error = file_in(Path::new("/nowhere/at/all"), 1).unwrap_err();
         assert!(matches!(error, SourceError::Scratch { .. }), "{error}");
     }
 
+    #[cfg(feature = "nrrd")]
     #[test]
     fn a_full_disk_is_reported_when_it_happens() {
         let Ok(file) = File::options().write(true).open("/dev/full") else {
