@@ -130,6 +130,7 @@ pub mod render;
 mod residency;
 pub mod source;
 mod stats;
+pub mod stream;
 mod sync;
 mod view;
 mod voxel;
@@ -145,5 +146,9 @@ pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};
 pub use prepared::Prepared;
 pub use source::TileSource;
 pub use stats::Stats;
+pub use stream::{
+    Enrolled, Priority, StreamFailure, StreamFailures, StreamLimit, StreamOptions, StreamStatus, Streamer,
+    Urgency, Want,
+};
 pub use view::{Accessor, ArrayFrame, Tile, View};
 pub use voxel::{Scalar, ScalarType, Voxel};

@@ -90,6 +90,8 @@ const TABLE: &[(&str, &[&str])] = &[
         "pyramid",
         &["error", "geometry", "voxel", "layout", "stats", "source", "backend", "view", "pool", "array"],
     ),
+    // Requests that nobody waits for, of arrays and engine as they are.
+    ("stream", &["error", "layout", "voxel", "backend", "engine", "pool", "array"]),
     // Arrays as kernels see them.
     (
         "device",
