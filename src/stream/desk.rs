@@ -149,7 +149,7 @@ impl<B: Backend> Desk<B> {
     /// Looks the tiles up, without any lock but to find their arrays.
     fn look_up(&self, wants: impl Iterator<Item = Want>) -> Result<(Vec<Looked>, Arrays<B>), Error> {
         let mut arrays = Arrays::<B>::new();
-        let mut looked = Vec::with_capacity(wants.size_hint().0);
+        let mut looked = Vec::with_capacity(wants.size_hint().0.min(1 << 16));
         for want in wants {
             let id = want.array.array;
             let array = match arrays.get(&id) {

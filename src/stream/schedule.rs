@@ -1,6 +1,6 @@
 //! Owns what is loaded next: [`Schedule`]. Plain values in, plain values out: no thread, no lock, no array, so that every decision can be tested without any of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use crate::engine::Room;
@@ -82,7 +82,7 @@ pub(super) struct Schedule {
 #[derive(Debug, Default)]
 struct Choice {
     tiles: Vec<TileKey>,
-    pages: Vec<PageKey>,
+    pages: BTreeSet<PageKey>,
     bytes: u64,
 }
 
@@ -204,6 +204,7 @@ impl Schedule {
 
     /// The most urgent tiles, as many as a batch may have, all of one array.
     fn choose(&mut self, room: Room) -> Result<Choice, StreamLimit> {
+        self.shares.set_limit(unpinned(room));
         if self.queue.is_empty() {
             let busy = self.under_way.requests() > 0;
             return Err(if busy { StreamLimit::Read } else { StreamLimit::Idle });
@@ -211,7 +212,6 @@ impl Schedule {
         if self.paused {
             return Err(StreamLimit::Paused);
         }
-        self.shares.set_limit(unpinned(room));
         if let Some(limit) = self.still_refused(room) {
             return Err(limit);
         }
@@ -248,9 +248,7 @@ impl Schedule {
             }
             first.get_or_insert((priority, key.array));
             choice.bytes += shape.tile_bytes;
-            if more_pages > 0 {
-                choice.pages.push(page);
-            }
+            choice.pages.insert(page);
             choice.tiles.push(key);
             if choice.tiles.len() == options.batch_tiles {
                 break;
@@ -319,8 +317,9 @@ impl Schedule {
 
     fn note_failed(&mut self, tiles: &[OnItsWay], failed: Vec<(TileId, StreamFailure)>, now: Instant) {
         self.counts.failed += failed.len() as u64;
+        let tiles: HashMap<_, _> = tiles.iter().map(|tile| (tile.key.tile, tile)).collect();
         for (tile, failure) in failed {
-            if let Some(OnItsWay { key, entry, .. }) = tiles.iter().find(|t| t.key.tile == tile)
+            if let Some(OnItsWay { key, entry, .. }) = tiles.get(&tile)
                 && self.shapes.contains_key(&key.array)
             {
                 self.failures.add(*key, entry.priority, failure, now);

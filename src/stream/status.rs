@@ -62,7 +62,7 @@ pub enum StreamLimit {
     Idle,
     /// It was told to pause.
     Paused,
-    /// Reading: all threads wait for sources, or for other requests.
+    /// Reading: all threads are in requests, which wait for sources, frames or other requests; without threads, the next step is not made yet.
     Read,
     /// The pool's budget does not hold what is queued together with what is more urgent and not pinned, or a request found nothing to evict. Waiting does not help; a larger budget,
     /// fewer pins or fewer wants do.

@@ -101,6 +101,7 @@ impl<B: Backend> Streamer<B> {
     ///
     /// # Errors
     /// [`ResidencyError::ForeignArray`]: the array is of another pool.
+    #[doc(alias = "enroll")]
     pub fn enrol<T: Voxel>(&self, array: &SparseArray3D<T, B>) -> Result<Enrolled, Error> {
         if array.engine().id != self.desk.pool() {
             return Err(ResidencyError::ForeignArray.into());
