@@ -387,6 +387,36 @@ fn what_the_budget_does_not_hold_waits_until_it_does() {
 }
 
 #[test]
+fn what_is_less_urgent_never_takes_the_place_of_what_is_more() {
+    within_20_s(|| {
+        let pool = pool(model(), 6 * PAGE, 10_000);
+        let (array, gate) = gated(&pool, Extent::new(512, 16, 8));
+        let streamer = Streamer::new(&pool, stepped()).unwrap();
+        let handle = streamer.enrol(&array).unwrap();
+        let far =
+            |x: u64| Want { array: handle, tile: t(x, 0, 0), priority: Priority::prefetch(0, x as f32) };
+        let look = |visible: std::ops::Range<u64>| {
+            streamer.replace(wants(handle, visible).chain((32..48).map(far))).unwrap();
+            while streamer.step() {}
+            gate.get(|g| g.reads.len())
+        };
+        // Four pages are seen, eight more are wanted ahead of need: two of them fit.
+        assert_eq!(look(0..8), 12);
+        assert_eq!((0..20).map(|_| look(0..8)).max(), Some(12), "nothing is loaded twice");
+        assert_eq!(streamer.status().limit, StreamLimit::Budget);
+        // Another page is seen: it takes the place of the last that was wanted ahead of need.
+        assert_eq!(look(0..10), 14);
+        assert_eq!((0..20).map(|_| look(0..10)).max(), Some(14));
+        let resident = |x| array.is_resident(t(x, 0, 0));
+        assert!((0..10).all(resident) && (32..34).all(resident) && !(34..48).any(resident));
+        // The view moves on by a page: one is loaded, and the one that is out of it goes.
+        assert_eq!(look(2..12), 16);
+        assert!((2..12).all(resident) && (32..34).all(resident) && !resident(0));
+        assert_eq!(pool.stats().evictions, 2);
+    });
+}
+
+#[test]
 fn pins_leave_less_and_give_it_back() {
     within_20_s(|| {
         let pool = pool(model(), 2 * PAGE, 10_000);
