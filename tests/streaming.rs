@@ -533,35 +533,60 @@ fn a_detached_streamer_ends_by_itself() {
 
 #[test]
 fn a_streamer_may_be_dropped_by_a_source_of_its_own() {
+    type Place = Arc<(Mutex<Option<Streamer<Checked<ModelBackend>>>>, Condvar)>;
+    /// Drops the streamer on a thread of that kind; all others wait for that. Or does so when asked for less.
     struct Dropping {
-        streamer: Arc<Mutex<Option<Streamer<Checked<ModelBackend>>>>>,
+        place: Place,
+        kind: &'static str,
+    }
+    impl Dropping {
+        fn drop_it(&self) {
+            drop(self.place.0.lock().unwrap().take());
+        }
     }
     impl TileSource<u8> for Dropping {
         fn extent(&self) -> Extent {
             Extent::cube(32)
         }
+        fn uniform(&self, _: Region) -> Option<u8> {
+            if self.kind == "uniform" {
+                self.drop_it();
+            }
+            None
+        }
+        fn will_read(&self, _: &[Region]) {
+            if self.kind == "will_read" {
+                self.drop_it();
+            }
+        }
         fn read(&self, _: Region, out: &mut [u8]) -> Result<(), SourceError> {
-            let streamer = self.streamer.lock().unwrap().take();
-            drop(streamer);
+            let (place, gone) = &*self.place;
+            let mut streamer = place.lock().unwrap();
+            if std::thread::current().name().is_some_and(|name| name.starts_with(self.kind)) {
+                drop(streamer.take());
+                gone.notify_all();
+            }
+            drop(gone.wait_while(streamer, |streamer| streamer.is_some()).unwrap());
             out.fill(7);
             Ok(())
         }
     }
     within_20_s(|| {
-        let pool = pool(model(), 1 << 20, 10_000);
-        let place = Arc::new(Mutex::new(None));
-        let array = SparseArray3D::builder(&pool, Dropping { streamer: place.clone() })
-            .tile([8, 8, 8])
-            .build()
-            .unwrap();
-        let streamer = Streamer::new(&pool, StreamOptions::default()).unwrap();
-        streamer.pause();
-        let handle = streamer.enrol(&array).unwrap();
-        streamer.want(handle, along_x(0..4)).unwrap();
-        let mut kept = place.lock().unwrap();
-        kept.insert(streamer).resume();
-        drop(kept);
-        until(|| place.lock().unwrap().is_none() && !array.resident_tiles().is_empty());
+        for kind in ["vastgrid-stream", "vastgrid-load", "uniform", "will_read"] {
+            let pool = pool(model(), 1 << 20, 10_000);
+            let place = Place::default();
+            let source = Dropping { place: place.clone(), kind };
+            let array = SparseArray3D::builder(&pool, source).tile([8, 8, 8]).build().unwrap();
+            let streamer = Streamer::new(&pool, StreamOptions::default()).unwrap();
+            streamer.pause();
+            let handle = streamer.enrol(&array).unwrap();
+            streamer.want(handle, along_x(0..4)).unwrap();
+            let mut kept = place.0.lock().unwrap();
+            kept.insert(streamer).resume();
+            drop(kept);
+            until(|| array.resident_tiles().len() == 4);
+            assert!(place.0.lock().unwrap().is_none());
+        }
     });
 }
 

@@ -62,7 +62,7 @@ const MOST_THREADS: usize = 64;
 /// **Failures**: a tile that failed is reported once and not tried again before [`Streamer::retry_failed`] or [`StreamOptions::retry_after`]. A source that panics has failed.
 ///
 /// **Dropping it** drops what is queued and waits for requests under way, which no longer wait for frames: as long as a source takes for a tile, where it stalls. [`Streamer::detach`]
-/// does not wait. It does not wait either on a thread that is in the middle of a load, which may be what a request of its own waits for.
+/// does not wait. Nor does a source that drops the streamer it is called by, since that may wait for the source.
 pub struct Streamer<B: Backend> {
     desk: Arc<Desk<B>>,
     threads: Vec<JoinHandle<()>>,
@@ -218,12 +218,13 @@ impl<B: Backend> Drop for Streamer<B> {
     fn drop(&mut self) {
         self.desk.stop();
         let here = std::thread::current().id();
+        // A thread does not wait for itself, nor for one that may be waiting for what this one is in the middle of.
+        if is_loading() || self.threads.iter().any(|thread| thread.thread().id() == here) {
+            return;
+        }
         for thread in self.threads.drain(..) {
-            // A thread does not wait for itself, nor for one that may be waiting for the load that this one is in the middle of.
-            if thread.thread().id() != here && !is_loading() {
-                // It catches whatever panics in it.
-                let _ = thread.join();
-            }
+            // It catches whatever panics in it.
+            let _ = thread.join();
         }
     }
 }
