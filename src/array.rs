@@ -43,10 +43,16 @@ pub struct SparseArray3D<T: Voxel, B: Backend = HostBackend> {
     voxels: PhantomData<fn() -> T>,
 }
 
-/// Keeps an array in its pool.
-struct Handle<B: Backend> {
+/// Keeps an array in its pool. Knows no voxel type.
+pub(crate) struct Handle<B: Backend> {
     engine: Arc<Engine<B>>,
     shared: Arc<ArrayShared<B>>,
+}
+
+impl<B: Backend> Handle<B> {
+    pub(crate) fn shared(&self) -> &Arc<ArrayShared<B>> {
+        &self.shared
+    }
 }
 
 impl<B: Backend> Drop for Handle<B> {
@@ -206,6 +212,10 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.engine().unpinned_budget()
     }
 
+    pub(crate) fn handle(&self) -> &Arc<Handle<B>> {
+        &self.handle
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine<B>> {
         &self.handle.engine
     }
@@ -218,17 +228,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         let offsets = &self.shared().offsets;
         let mut ids = Vec::with_capacity(tiles.len());
         for &t in tiles {
-            ids.push(offsets.tile_id(t).ok_or_else(|| self.no_such_tile(t))?);
+            ids.push(offsets.tile_id(t).ok_or_else(|| no_such_tile(self.layout(), t))?);
         }
         Ok(ids)
-    }
-
-    #[cold]
-    fn no_such_tile(&self, t: TileCoord) -> Error {
-        let shape = self.layout().tile_shape();
-        let start =
-            Coord::new(t.x.saturating_mul(shape.x), t.y.saturating_mul(shape.y), t.z.saturating_mul(shape.z));
-        ResidencyError::OutOfBounds { region: Region::new(start, shape), extent: self.extent() }.into()
     }
 
     fn check_bounds(&self, region: Region) -> Result<(), Error> {
@@ -254,6 +256,15 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         }
         Ok(layout.tiles_in(region).collect())
     }
+}
+
+/// The error for a tile that an array of that layout does not have.
+#[cold]
+pub(crate) fn no_such_tile(layout: &Layout, t: TileCoord) -> Error {
+    let shape = layout.tile_shape();
+    let start =
+        Coord::new(t.x.saturating_mul(shape.x), t.y.saturating_mul(shape.y), t.z.saturating_mul(shape.z));
+    ResidencyError::OutOfBounds { region: Region::new(start, shape), extent: layout.extent() }.into()
 }
 
 impl<T: Voxel, B: HostAddressable> SparseArray3D<T, B> {

@@ -134,6 +134,7 @@ pub mod render;
 mod residency;
 pub mod source;
 mod stats;
+pub mod stream;
 mod sync;
 mod view;
 mod voxel;
@@ -152,5 +153,9 @@ pub use pyramid::{
 };
 pub use source::TileSource;
 pub use stats::Stats;
+pub use stream::{
+    Enrolled, Priority, StreamFailure, StreamFailures, StreamLimit, StreamOptions, StreamStatus, Streamer,
+    Urgency, Want,
+};
 pub use view::{Accessor, ArrayFrame, Tile, View};
 pub use voxel::{Scalar, ScalarType, Voxel};

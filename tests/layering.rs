@@ -101,6 +101,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "array",
         ],
     ),
+    // Requests that nobody waits for, of arrays and engine as they are.
+    ("stream", &["error", "layout", "voxel", "backend", "engine", "pool", "array"]),
     // Arrays as kernels see them.
     (
         "device",

@@ -64,7 +64,7 @@ impl<B: Backend> Engine<B> {
         &self,
         array: &Arc<ArrayShared<B>>,
         claimed: &mut Claimed,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<bool, Error> {
         let done = self.carry_out(&mut claimed.plan, claimed.retired, deadline);
         if !matches!(done, Ok(true)) {
@@ -112,7 +112,7 @@ impl<B: Backend> Engine<B> {
         &self,
         mut plan: Plan,
         retired: super::frame::Epoch,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<bool, Error> {
         let result = self.carry_out(&mut plan, retired, deadline);
         let mut state = self.lock();
@@ -133,7 +133,7 @@ impl<B: Backend> Engine<B> {
         &self,
         plan: &mut Plan,
         retired: super::frame::Epoch,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<bool, Error> {
         if !plan.victims.is_empty() {
             let needed_bytes = plan.victims.iter().map(|v| v.bytes).sum();

@@ -132,7 +132,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// When the oldest open frame was opened: what was asked for later has to stay.
-    pub(super) fn oldest_frame(&self) -> u64 {
+    pub(crate) fn oldest_frame(&self) -> u64 {
         self.clock.oldest().map_or(u64::MAX, |frame| frame.0)
     }
 

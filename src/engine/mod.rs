@@ -45,7 +45,7 @@ pub(crate) use drain::FrameEnd;
 pub(crate) use ranges::cell_ranges;
 pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, RangeFn, Typed};
-pub(crate) use waiting::OpenFrame;
+pub(crate) use waiting::{OpenFrame, is_loading};
 
 use drain::Draining;
 use frame::{Epoch, FrameClock};
@@ -137,6 +137,15 @@ struct State<B: Backend> {
 #[derive(Debug)]
 struct Vmm<B: Backend> {
     idle: HashMap<u64, Vec<B::Page>>,
+}
+
+/// What decides how much room a pool has, at one moment: where it is as it was, a request that was refused will be refused again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) budget_bytes: u64,
+    pub(crate) pinned_bytes: u64,
+    /// When the oldest open frame was opened.
+    pub(crate) oldest_frame: u64,
 }
 
 /// The engine of one pool.
@@ -251,6 +260,14 @@ impl<B: Backend> Engine<B> {
 
     pub(crate) fn budget(&self) -> u64 {
         self.lock().residency.budget()
+    }
+
+    /// The budget, what pins hold of it, and the oldest open frame.
+    pub(crate) fn room(&self) -> Room {
+        let oldest_frame = self.oldest_frame();
+        let state = self.lock();
+        let (budget_bytes, pinned_bytes) = (state.residency.budget(), state.residency.pinned());
+        Room { budget_bytes, pinned_bytes, oldest_frame }
     }
 
     /// Bytes of the budget that pins do not hold.

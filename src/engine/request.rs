@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
@@ -78,6 +79,16 @@ const BATCHES_UNDER_WAY: usize = 4;
 /// left, so that little is still to be copied when the last page is mapped.
 const SMALLER_AT_FIRST: u32 = 3;
 
+/// What a request is about.
+#[derive(Clone, Copy, Debug)]
+struct Asked<'a> {
+    tiles: &'a [TileId],
+    /// Pages of the tiles that the caller holds.
+    held: &'a [PageId],
+    /// Ends the waiting for others early.
+    stop: Option<&'a AtomicBool>,
+}
+
 /// The batches of a request that have memory and are being loaded, oldest first.
 #[derive(Debug)]
 struct Flight<B: Backend> {
@@ -111,6 +122,21 @@ impl<B: Backend> Engine<B> {
         self.request_holding(array, tiles, &[])
     }
 
+    /// The same, but what it waits for of other threads' frames and of room it waits for no longer than until `stop` is set: then it fails as when time is up.
+    pub(crate) fn request_until(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        stop: &AtomicBool,
+    ) -> Result<Report, Error> {
+        self.request_as(array, Asked { tiles, held: &[], stop: Some(stop) })
+    }
+
+    /// Stamps those of the tiles that are resident as asked for now, and returns the others. Waits for nothing but the right to stamp.
+    pub(crate) fn touch(&self, array: &ArrayShared<B>, tiles: &[TileId]) -> Vec<TileId> {
+        self.look_up(array, tiles, &mut Report::default())
+    }
+
     /// The same for a caller who holds `held`, pages of the tiles: they are let go while this waits for room, so that two who hold some and want more do not wait for
     /// each other.
     pub(super) fn request_holding(
@@ -119,6 +145,11 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         held: &[PageId],
     ) -> Result<Report, Error> {
+        self.request_as(array, Asked { tiles, held, stop: None })
+    }
+
+    fn request_as(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, asked: Asked<'_>) -> Result<Report, Error> {
+        let tiles = asked.tiles;
         array.check()?;
         let mut report = Report::default();
 
@@ -133,7 +164,7 @@ impl<B: Backend> Engine<B> {
         self.check_fits(array, tiles)?;
 
         let mut flight = Flight::default();
-        let result = self.make_resident(array, tiles, held, missing, &mut report, &mut flight);
+        let result = self.make_resident(array, asked, missing, &mut report, &mut flight);
         // Whatever else failed: tiles on their way arrive.
         while self.land(array, &mut flight, &mut report) {}
         result.map(|()| report)
@@ -143,13 +174,13 @@ impl<B: Backend> Engine<B> {
     fn make_resident(
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
-        tiles: &[TileId],
-        held: &[PageId],
+        asked: Asked<'_>,
         mut missing: Vec<TileId>,
         report: &mut Report,
         flight: &mut Flight<B>,
     ) -> Result<(), Error> {
-        let deadline = self.deadline();
+        let Asked { tiles, held, stop } = asked;
+        let deadline = self.deadline().or_when(stop);
         while !missing.is_empty() {
             if flight.is_full() {
                 self.land(array, flight, report);
@@ -331,7 +362,7 @@ impl<B: Backend> Engine<B> {
         others: &[(TileId, Arc<Loading>)],
         missing: &mut Vec<TileId>,
         report: &mut Report,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<(), Error> {
         let pending = others.iter().filter(|(_, loading)| loading.outcome.get().is_none());
         let pending: Vec<_> =
@@ -373,7 +404,7 @@ impl<B: Backend> Engine<B> {
         needed_bytes: u64,
         epoch: Epoch,
         seen: Change,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<(), Error> {
         if self.own_frame_until(epoch) {
             return Err(self.own_frame_in_the_way(needed_bytes));
@@ -402,7 +433,7 @@ impl<B: Backend> Engine<B> {
         framed: bool,
         budget_bytes: u64,
         seen: Change,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<(), Error> {
         let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
         // What an open frame asked for can go when the frame ends, unless that is this thread's own.

@@ -4,6 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
@@ -49,7 +50,7 @@ pub(super) fn while_loading<R>(load: impl FnOnce() -> R) -> R {
 }
 
 /// Whether this thread is in the middle of a load, so that what it waits for may be waiting for it.
-pub(super) fn is_loading() -> bool {
+pub(crate) fn is_loading() -> bool {
     LOADS.get() > 0
 }
 
@@ -109,15 +110,34 @@ fn own_frame(pool: u64, epoch: Epoch) -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Change(u64);
 
-/// The most that a call waits, from now on.
+/// The most that a call waits, from now on: until a moment, or until somebody else says that it need not go on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline(Instant);
+pub(super) struct Deadline<'s> {
+    until: Instant,
+    stop: Option<&'s AtomicBool>,
+}
+
+impl<'s> Deadline<'s> {
+    /// The same, but passed as soon as `stop` is set, if there is one.
+    pub(super) fn or_when(self, stop: Option<&'s AtomicBool>) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// What is left of it; `None` once it has passed.
+    fn left(self) -> Option<Duration> {
+        if self.stop.is_some_and(|stop| stop.load(Ordering::Acquire)) {
+            return None;
+        }
+        self.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+}
 
 impl<B: Backend> Engine<B> {
-    pub(super) fn deadline(&self) -> Deadline {
+    pub(super) fn deadline(&self) -> Deadline<'static> {
         let now = Instant::now();
         // A patience beyond what the clock can count is as good as a century.
-        Deadline(now.checked_add(self.patience).unwrap_or(now + Duration::from_secs(3_000_000_000)))
+        let until = now.checked_add(self.patience).unwrap_or(now + Duration::from_secs(3_000_000_000));
+        Deadline { until, stop: None }
     }
 
     /// Waits until every frame opened at or before `epoch` has ended.
@@ -125,12 +145,12 @@ impl<B: Backend> Engine<B> {
         &self,
         epoch: Epoch,
         needed_bytes: u64,
-        deadline: Deadline,
+        deadline: Deadline<'_>,
     ) -> Result<(), ResidencyError> {
         let mut naps = 0u32;
         while !self.frames_ended(epoch) {
             let own = own_frame(self.id, epoch);
-            if own || Instant::now() >= deadline.0 {
+            if own || deadline.left().is_none() {
                 return Err(ResidencyError::FramesOpen {
                     needed_bytes,
                     frames: self.clock.open_frames(),
@@ -145,12 +165,12 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits for a change of the state after `seen`, or the deadline: then `false`. A frame's end changes no state: who may be waiting for one looks again soon.
-    pub(super) fn wait_for_change(&self, seen: Change, framed: bool, deadline: Deadline) -> bool {
+    pub(super) fn wait_for_change(&self, seen: Change, framed: bool, deadline: Deadline<'_>) -> bool {
         let state = self.lock();
         if state.changes != seen {
             return true;
         }
-        let Some(left) = deadline.0.checked_duration_since(Instant::now()) else { return false };
+        let Some(left) = deadline.left() else { return false };
         let nap = left.min(if framed { LOOK_AGAIN } else { Duration::from_millis(50) });
         drop(self.changed.wait_timeout(state, nap));
         true

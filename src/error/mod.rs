@@ -218,6 +218,9 @@ pub enum ResidencyError {
     /// The array belongs to another pool.
     #[error("the array belongs to another pool")]
     ForeignArray,
+    /// The array was not enrolled with this streamer, or is there no more.
+    #[error("the array is not enrolled with this streamer, or was dropped")]
+    NotEnrolled,
     /// Nobody knows any more what the array holds, so it answers nothing: a failed batch could not be undone, what kernels wrote could not be told, or the device is lost.
     #[error("the array is poisoned, since nobody knows any more what it holds: {cause}")]
     Poisoned {
