@@ -177,7 +177,7 @@ impl Shared {
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // What is done gives its piece back; or else the oldest one will. If none is on its way, all pieces are being filled, perhaps by threads that wait for this one:
             // waiting for them might never end.
-            self.copies.reap_all()?;
+            self.copies.reap_begun()?;
             piece = self.ring.take(length, in_cache);
             if piece.is_none() && !self.copies.wait_for_piece()? {
                 break;
