@@ -78,6 +78,10 @@ impl TileSource<u16> for Source {
         self.extent
     }
 
+    fn only_copies(&self) -> bool {
+        matches!(self.tiles, Tiles::Copied(_))
+    }
+
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
         let Tiles::Prepared(buffer) = &self.tiles else { return Ok(None) };
         let start = self.slot(region) * self.tile_bytes;

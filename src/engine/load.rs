@@ -69,7 +69,7 @@ impl<B: Backend> Engine<B> {
             done: Mutex::new(Done { left: tiles.len() - begun, results }),
             all_done: Condvar::new(),
         });
-        self.workers.begin(&batch, tiles.len() - begun);
+        self.workers.begin(&batch, tiles.len() - begun, array.source.only_copies());
         batch
     }
 

@@ -176,6 +176,7 @@ impl<B: Backend> Engine<B> {
     /// The system's refusal to start the loading threads.
     pub(crate) fn new(backend: B, config: EngineConfig) -> Result<Arc<Self>, Error> {
         static NEXT: StdAtomicU64 = StdAtomicU64::new(0);
+        let asynchronous = backend.caps().asynchronous;
         let state = State {
             residency: Residency::new(config.budget_bytes),
             arrays: HashMap::new(),
@@ -195,7 +196,7 @@ impl<B: Backend> Engine<B> {
             state: Mutex::new(state),
             changed: Condvar::new(),
             vmm: Mutex::new(Vmm { idle: HashMap::new() }),
-            workers: Workers::new(config.threads)?,
+            workers: Workers::new(config.threads, asynchronous)?,
             patience: config.patience,
         }))
     }

@@ -19,6 +19,9 @@ pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
     /// Tells the source what is about to be read. A panic there is left for the read to repeat.
     fn will_read(&self, regions: &[Region]);
 
+    /// Whether reads are little more than copies of memory.
+    fn only_copies(&self) -> bool;
+
     /// The whole tile's bytes, if they are in memory already.
     fn prepared(
         &self,
@@ -65,6 +68,10 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
             self.source.will_read(regions);
             Ok(())
         });
+    }
+
+    fn only_copies(&self) -> bool {
+        guarded(|| Ok(self.source.only_copies())).unwrap_or(false)
     }
 
     fn prepared(

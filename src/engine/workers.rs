@@ -19,30 +19,40 @@ pub(crate) trait Shared: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Workers {
     pool: rayon::ThreadPool,
+    /// Half as many, for what all of them together would only slow down.
+    half: Option<rayon::ThreadPool>,
 }
 
 impl Workers {
+    /// `competing`: copies to a device go on by themselves, and compete for memory with threads that copy.
+    ///
     /// # Errors
     /// The system's refusal to start threads.
-    pub(crate) fn new(threads: usize) -> Result<Self, Error> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("vastgrid-load-{i}"))
-            .build()
-            .map_err(|e| BackendError::System {
-                call: "spawn threads",
-                offset_bytes: 0,
-                bytes: 0,
-                source: std::io::Error::other(e),
-            })?;
-        Ok(Self { pool })
+    pub(crate) fn new(threads: usize, competing: bool) -> Result<Self, Error> {
+        let start = |threads: usize, name: &'static str| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(move |i| format!("vastgrid-{name}-{i}"))
+                .build()
+                .map_err(|e| BackendError::System {
+                    call: "spawn threads",
+                    offset_bytes: 0,
+                    bytes: 0,
+                    source: std::io::Error::other(e),
+                })
+        };
+        let pool = start(threads, "load")?;
+        let all = pool.current_num_threads();
+        let half = if competing && all > 2 { Some(start(all.div_ceil(2), "copy")?) } else { None };
+        Ok(Self { pool, half })
     }
 
-    /// Has free workers begin a batch of `pieces`. [`Workers::finish`] must follow.
-    pub(crate) fn begin(&self, batch: &Arc<impl Shared>, pieces: usize) {
-        for _ in 1..pieces.min(self.pool.current_num_threads() + 1) {
+    /// Has free workers begin a batch of `pieces`; where it only copies memory, half of them, if copies to a device compete with that. [`Workers::finish`] must follow.
+    pub(crate) fn begin(&self, batch: &Arc<impl Shared>, pieces: usize, only_copies: bool) {
+        let pool = self.half.as_ref().filter(|_| only_copies).unwrap_or(&self.pool);
+        for _ in 1..pieces.min(pool.current_num_threads() + 1) {
             let batch = batch.clone();
-            self.pool.spawn(move || batch.work());
+            pool.spawn(move || batch.work());
         }
     }
 

@@ -39,6 +39,10 @@ impl<T: Voxel> TileSource<T> for LevelSource<T> {
         self.source.will_read(regions);
     }
 
+    fn only_copies(&self) -> bool {
+        self.source.only_copies()
+    }
+
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
         self.named(|| self.source.prepared(region))
     }

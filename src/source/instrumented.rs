@@ -199,6 +199,10 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Instrumented<S> {
         self.source.will_read(regions);
     }
 
+    fn only_copies(&self) -> bool {
+        self.source.only_copies()
+    }
+
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         let (_in_flight, nth, delay, fault) = self.instruments.begin(region);
         if !delay.is_zero() {

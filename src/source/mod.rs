@@ -30,6 +30,7 @@ mod buffer;
 mod call;
 mod convert;
 mod dataset;
+mod dense;
 mod instrumented;
 #[cfg(feature = "nrrd")]
 mod nrrd;
@@ -42,6 +43,7 @@ pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
 pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
+pub use dense::Dense;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
 #[cfg(feature = "nrrd")]
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
@@ -74,6 +76,12 @@ pub trait TileSource<T: Voxel>: Send + Sync {
     /// Called once for each batch of more than one tile, before its memory is mapped. Must not block for long.
     fn will_read(&self, regions: &[Region]) {
         let _ = regions;
+    }
+
+    /// Whether a read is little more than a copy of memory, as from a volume that is in memory as a whole: then half of the loading threads do it where copies to a device compete
+    /// with them for the same memory, which all of them together would only slow down. A hint; constant; `false` by default.
+    fn only_copies(&self) -> bool {
+        false
     }
 
     /// The voxels of `region` as they are in memory, if they are: whoever needs them copies them from there, once, and [`TileSource::read`] is not called. A GPU copies
@@ -111,6 +119,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Arc<S> {
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);
     }
+    fn only_copies(&self) -> bool {
+        (**self).only_copies()
+    }
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
         (**self).prepared(region)
     }
@@ -131,6 +142,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Box<S> {
     }
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);
+    }
+    fn only_copies(&self) -> bool {
+        (**self).only_copies()
     }
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
         (**self).prepared(region)
