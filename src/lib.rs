@@ -121,6 +121,8 @@ pub mod backend;
 pub mod device;
 mod engine;
 mod error;
+#[cfg(feature = "render")]
+pub mod explore;
 mod geometry;
 mod layout;
 mod offsets;
@@ -144,6 +146,8 @@ pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBacken
 pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};
 pub use error::{BackendError, Error, LayoutError, PyramidError, ResidencyError, SourceError};
+#[cfg(feature = "render")]
+pub use explore::{Explored, Explorer, Fidelity, FidelityLimit};
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};
 pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};

@@ -113,6 +113,8 @@ const TABLE: &[(&str, &[&str])] = &[
         "render",
         &["error", "geometry", "voxel", "layout", "view", "array", "pool", "backend::HostAddressable"],
     ),
+    // Pictures of pyramids while they load.
+    ("explore", &["error", "voxel", "layout", "view", "backend", "pyramid", "stream", "render"]),
 ];
 
 #[test]

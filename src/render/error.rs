@@ -55,6 +55,14 @@ pub enum RenderError {
         /// The most.
         max: u32,
     },
+    /// A picture of no level, or of too many.
+    #[error("{levels} levels given: must be 1 to {max}")]
+    Levels {
+        /// How many.
+        levels: usize,
+        /// The most.
+        max: usize,
+    },
     /// A slice does not hold the voxels of its extent.
     #[error("{voxels} voxels given for an extent of {extent}")]
     VoxelCount {

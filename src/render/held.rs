@@ -118,6 +118,14 @@ impl<'a, T: Scalar> Held<'a, T> {
         after.iter().filter(|&&i| matches!(self.around[i], Brick::Missing)).count()
     }
 
+    /// The brick and those around it that have memory: those after it alone, or `all`.
+    pub(crate) fn with_memory(&self, all: bool) -> impl Iterator<Item = [i64; 3]> + '_ {
+        let apart = |i: usize| [1, 3, 9].map(|weight| i64::try_from(i / weight % 3).unwrap_or(1) - 1);
+        let around = self.around.iter().enumerate().filter(|(_, brick)| matches!(brick, Brick::Resident(_)));
+        let around = around.map(move |(i, _)| apart(i)).filter(move |d| all || d.iter().all(|&d| d >= 0));
+        around.map(|d| std::array::from_fn(|a| self.tile[a] + d[a]))
+    }
+
     /// A row of the brick's own voxels.
     pub(crate) fn row(&self, grid: &Grid, y: usize, z: usize) -> Option<&'a [T]> {
         let Brick::Resident(voxels) = self.around[MIDDLE] else { return None };

@@ -1,6 +1,6 @@
 //! Owns how a gradient becomes brightness: [`Light`], Blinn-Phong with the light at the eye. Knows nothing of rays.
 
-use super::options::{Options, Shading};
+use super::options::Shading;
 use crate::view::kernels::{Batch, LANES};
 
 /// A light that comes from where the ray does, so that half-way vector, light and eye are one direction.
@@ -17,12 +17,12 @@ const STEPS: u16 = 1024;
 
 impl Light {
     #[expect(clippy::cast_possible_truncation, reason = "spacings relative to the finest, at most 1e6 apart")]
-    pub(crate) fn new(shading: Shading, options: &Options) -> Self {
-        let finest = options.spacing.into_iter().fold(f64::INFINITY, f64::min);
+    pub(crate) fn new(shading: Shading, spacing: [f64; 3]) -> Self {
+        let finest = spacing.into_iter().fold(f64::INFINITY, f64::min);
         let highlight = (0..=STEPS)
             .map(|i| shading.specular * (f32::from(i) / f32::from(STEPS)).powf(shading.power))
             .collect();
-        Self { shading, highlight, per_voxel: options.spacing.map(|s| (finest / s) as f32) }
+        Self { shading, highlight, per_voxel: spacing.map(|s| (finest / s) as f32) }
     }
 
     /// What to multiply each colour by, and how much white to add. Where there is no gradient the colour is as it is.
@@ -67,8 +67,7 @@ mod tests {
 
     #[test]
     fn light_falls_off_with_the_angle() {
-        let light =
-            Light::new(Shading::default(), &Options { spacing: [1.0, 1.0, 2.0], ..Options::default() });
+        let light = Light::new(Shading::default(), [1.0, 1.0, 2.0]);
         assert_eq!(light.on_one([5.0, 0.0, 0.0], [-1.0, 0.0, 0.0]), (0.8, 0.2));
         assert_eq!(light.on_one([0.0, 5.0, 0.0], [1.0, 0.0, 0.0]), (0.1, 0.0));
         let (colour, white) = light.on_one([1.0, 0.0, 2.0], [1.0, 0.0, 0.0]);
@@ -78,7 +77,7 @@ mod tests {
 
     #[test]
     fn without_a_gradient_the_colour_stays() {
-        let light = Light::new(Shading::default(), &Options::default());
+        let light = Light::new(Shading::default(), [1.0; 3]);
         for g in [[0.0; 3], [f32::NAN; 3], [f32::INFINITY, 0.0, 0.0]] {
             assert_eq!(light.on_one(g, [0.0, 0.0, 1.0]), (1.0, 0.0));
         }

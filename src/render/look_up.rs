@@ -40,6 +40,13 @@ fn brick<'a, T: Scalar, V: Volume<T>, M: Method>(
     let (volume, grid, weigh) = (scene.volume, &scene.grid, method.weigh());
     let cells = scene.cache.cells(volume, grid, weigh, tile);
     let mut held = Held::new(volume, grid, tile, cells);
+    if let Some(met) = scene.met
+        && matches!(held.content, Content::Voxels(_))
+        && !(scene.skip_empty && method.lasting_threshold().is_some_and(|threshold| held.most <= threshold))
+    {
+        // With what the supports of its samples reach into.
+        held.with_memory(method.reach().voxels > 0).for_each(|tile| met.note(tile_coord(tile)));
+    }
     if let Some(threshold) = method.lasting_threshold()
         && scene.skip_empty
         && matches!(held.content, Content::Voxels(Some(_)))
@@ -126,7 +133,8 @@ mod tests {
             let mut cache = SkipCache::new();
             cache.begin(&volume, &grid, method.weigh(), method.lasting_threshold());
             let (kernels, waits) = (Kernels::select(simd), false);
-            let scene = Scene { volume: &volume, grid, cache: &cache, skip_empty: true, waits, kernels };
+            let scene =
+                Scene { volume: &volume, grid, cache: &cache, skip_empty: true, waits, kernels, met: None };
             let Table { bricks, groups } = &mut Table::new();
             let held = bricks.get(tile, || look_up(&scene, &method, tile, groups));
             (matches!(held.content, Content::Group), held.origin, held.last)

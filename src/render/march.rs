@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::grid::{BrickBox, Grid, tile_coord};
 use super::held::{Content, Held};
 use super::look_up::look_up;
-use super::met::Table;
+use super::met::{Met, Table};
 use super::occupancy::{SkipCache, Weigh};
 use super::path::Path;
 use super::tally::Tally;
@@ -94,6 +94,8 @@ pub(crate) struct Scene<'a, T, V> {
     /// Whether rays wait for what they lack, or go on without it.
     pub(crate) waits: bool,
     pub(crate) kernels: Kernels<T>,
+    /// Where bricks with memory are noted that rays met and that may matter to them, if anywhere.
+    pub(crate) met: Option<&'a Met>,
 }
 
 /// What a method may ask about a batch.

@@ -1,8 +1,30 @@
 //! Owns what threads remember of the bricks and groups that their rays met: [`Table`], a small table of the latest. A brick is looked up once for all rays of a block of pixels.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::held::Held;
+use crate::layout::TileCoord;
+
+/// The bricks that any thread's rays met. Noted when a thread looks a brick up, which is seldom.
+#[derive(Debug, Default)]
+pub(crate) struct Met {
+    tiles: Mutex<HashSet<TileCoord>>,
+}
+
+impl Met {
+    pub(crate) fn note(&self, tile: TileCoord) {
+        self.tiles.lock().unwrap_or_else(PoisonError::into_inner).insert(tile);
+    }
+
+    /// All of them, in order.
+    pub(crate) fn into_tiles(self) -> Vec<TileCoord> {
+        let mut tiles: Vec<_> =
+            self.tiles.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect();
+        tiles.sort_unstable();
+        tiles
+    }
+}
 
 /// What a thread met last.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! | to get | use |
 //! | --- | --- |
 //! | a picture of what is there now, and what it lacks | [`render`], [`render_with`] |
+//! | a picture of a volume of several resolutions, whichever of them is there | [`render_levels`] |
 //! | the picture in which nothing is missing | [`render_exact`], or in turns [`ExactRender`] |
 //!
 //! ```
@@ -33,6 +34,7 @@ mod held;
 mod image;
 mod interactive;
 mod iso;
+mod levels;
 mod light;
 mod look_up;
 mod march;
@@ -55,6 +57,9 @@ pub use error::RenderError;
 pub use exact::{ExactRender, Progress, TileGroup};
 pub use image::{Image, MAX_SIDE};
 pub use interactive::{Rendered, Report, render, render_with};
+pub use levels::{
+    LackedTile, LevelCaches, LevelsReport, MAX_LEVELS, MetTile, RenderLevel, RenderedLevels, render_levels,
+};
 pub use occupancy::SkipCache;
 pub use options::{ClipBox, Mode, Options, Shading};
 pub use presets::Preset;

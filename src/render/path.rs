@@ -138,6 +138,24 @@ impl Path {
         [along(0), along(1), along(2)]
     }
 
+    /// The same ray through a coarser level: every sample stands for `stride` of these, in the middle of them, in voxels that are `factor` of these voxels along each axis.
+    #[expect(clippy::cast_possible_truncation, reason = "places of a volume, and steps, divided")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "steps of a coarse level need not be exact to the last bit"
+    )]
+    pub(crate) fn coarser(&self, stride: u32, factor: [f64; 3], step_world: f64) -> Self {
+        let middle = 0.5 * f64::from(stride) - 0.5;
+        let half = (ONE / 2) as f64;
+        let start = std::array::from_fn(|a| {
+            let at = self.start[a] as f64 + self.step[a] as f64 * middle;
+            ((at + half) / factor[a] - half) as i64
+        });
+        let step = std::array::from_fn(|a| (self.step[a] as f64 * f64::from(stride) / factor[a]) as i64);
+        let first = self.first + middle * step_world;
+        Self { first, ..Self::new(start, step, self.samples.div_ceil(stride), self.ray) }
+    }
+
     /// Where the ray is `part` of 2^`bits` of a step behind sample `k`.
     pub(crate) fn between(&self, k: u32, part: i64, bits: u32) -> [i64; 3] {
         let from = self.at(k);

@@ -32,6 +32,23 @@ pub(crate) enum AnyMethod {
     Iso(Iso),
 }
 
+impl AnyMethod {
+    /// For samples that are `step` apart in the world, in voxels of that spacing.
+    pub(crate) fn new(transfer: &TransferFunction, options: &Options, step: f64, spacing: [f64; 3]) -> Self {
+        match options.mode {
+            Mode::Dvr { shading } => Self::Dvr(Dvr {
+                table: Table::new(transfer, Some(step)),
+                light: shading.map(|s| Light::new(s, spacing)),
+                stop_at_alpha: options.stop_at_alpha,
+            }),
+            Mode::Mip => Self::Mip(Mip { table: Table::new(transfer, None) }),
+            Mode::Iso { value, colour, shading } => {
+                Self::Iso(Iso { value, colour, light: Light::new(shading, spacing) })
+            }
+        }
+    }
+}
+
 impl Prepared {
     pub(crate) fn new(
         extent: Extent,
@@ -42,18 +59,24 @@ impl Prepared {
         options.check()?;
         let axes = camera.frame()?;
         let course = Course::new(extent, options)?;
-        let method = match options.mode {
-            Mode::Dvr { shading } => AnyMethod::Dvr(Dvr {
-                table: Table::new(transfer, Some(course.step)),
-                light: shading.map(|s| Light::new(s, options)),
-                stop_at_alpha: options.stop_at_alpha,
-            }),
-            Mode::Mip => AnyMethod::Mip(Mip { table: Table::new(transfer, None) }),
-            Mode::Iso { value, colour, shading } => {
-                AnyMethod::Iso(Iso { value, colour, light: Light::new(shading, options) })
-            }
-        };
+        let method = AnyMethod::new(transfer, options, course.step, options.spacing);
         Ok(Self { axes, course, options: options.clone(), method })
+    }
+
+    /// Distance between samples in the world.
+    pub(crate) fn step(&self) -> f64 {
+        self.course.step
+    }
+
+    /// How far apart the rays of neighbouring pixels are, in the world: at the eye, and how much more with every unit of distance.
+    pub(crate) fn pixels_apart(&self) -> [f64; 2] {
+        let at = |distance| self.axes.apart(distance, self.options.height);
+        [at(0.0), at(1.0) - at(0.0)]
+    }
+
+    /// How far a place of the world is from the eye.
+    pub(crate) fn distance(&self, place: [f64; 3]) -> f64 {
+        self.axes.distance(place)
     }
 
     /// The samples behind a pixel's centre.

@@ -1,0 +1,212 @@
+//! Pictures of pyramids: how soon is the first one there, what do they cost where all is resident against our own caster over dense arrays, and what does a walk around a volume show at budgets
+//! of a quarter to four times of what it needs?
+//!
+//! *First*: from before a pyramid of 2048^3 `u16` is built to its first picture. *Resident*: a view whose rays want level 0 alone, and one that wants several. *Walk*: a camera that turns around
+//! the volume; the time of each picture, what was shown as wanted, tiles that were loaded more than once.
+
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures of a known size"
+)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::median;
+use vastgrid::pyramid::LevelGeometry;
+use vastgrid::render::{
+    Camera, DenseVolume, LevelCaches, Mode, Options, Orbit, Projection, RenderLevel, Shading, SkipCache,
+    TransferFunction, render_levels, render_with,
+};
+use vastgrid::source::{Instrumented, Procedural};
+use vastgrid::{
+    Coord, Explorer, Extent, HostBackend, Pool, Pyramid3D, PyramidSource, Region, StreamOptions, TileSource,
+};
+
+fn value([x, y, z]: [f64; 3]) -> u16 {
+    let wave = (x * 0.031).sin() * (y * 0.023).cos() + (z * 0.027 + x * 0.011).sin();
+    (16_000.0 + 7_900.0 * wave) as u16
+}
+
+fn transfer() -> TransferFunction {
+    let opacity = [(0.0, 0.0), (17_000.0, 0.0), (20_000.0, 0.02), (32_000.0, 0.2)];
+    TransferFunction::new(&opacity, &[(0.0, [0.2, 0.4, 1.0]), (32_000.0, [1.0, 0.9, 0.4])], 1.0).unwrap()
+}
+
+fn options(mode: Mode) -> Options {
+    Options { width: 512, height: 512, mode, ..Options::default() }
+}
+
+fn first() {
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        let start = Instant::now();
+        let source = PyramidSource::procedural(Extent::cube(2048), value).unwrap();
+        let pool = Pool::new(HostBackend::new(), 512 << 20).unwrap();
+        let pyramid = Pyramid3D::builder(&pool, source).tile([32, 32, 32]).track_ranges().build().unwrap();
+        let mut explorer = Explorer::new(pyramid, StreamOptions::default()).unwrap();
+        let camera = Camera::fit(Extent::cube(2048), [1.0; 3]);
+        let picture = explorer.picture(&camera, &transfer(), &options(Mode::Dvr { shading: None })).unwrap();
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(picture.fidelity.uncovered_rays, 0);
+    }
+    println!(
+        "2048^3 u16 by formula, 512^2 pixels: the first picture after {:.0} ms (target 100)",
+        median(&mut times)
+    );
+}
+
+/// Level 0 and one of half the resolution, dense and in a pyramid that is all resident.
+fn resident() {
+    let full = Extent::cube(256);
+    let geometries = [1.0, 2.0].map(|f| LevelGeometry::new(full, [f; 3]));
+    let dense = geometries.map(|geometry| {
+        let mut voxels = vec![0u16; geometry.extent().checked_volume().unwrap() as usize];
+        let source = Procedural::new(geometry.extent(), move |c: Coord| value(geometry.centre(c)));
+        source.read(Region::whole(geometry.extent()), &mut voxels).unwrap();
+        voxels
+    });
+    let volumes = [0, 1].map(|l| DenseVolume::new(&dense[l], geometries[l].extent()).unwrap());
+    let mut builder = PyramidSource::builder();
+    for geometry in geometries {
+        let source = Procedural::new(geometry.extent(), move |c: Coord| value(geometry.centre(c)));
+        builder = builder.level(geometry.factor(), source);
+    }
+    let pool = Pool::new(HostBackend::new(), 1 << 30).unwrap();
+    let pyramid = Pyramid3D::builder(&pool, builder.build().unwrap())
+        .tile([32, 32, 32])
+        .track_ranges()
+        .build()
+        .unwrap();
+    pyramid.level(0).unwrap().request_region(Region::whole(full)).unwrap().complete().unwrap();
+    let near = Camera {
+        projection: Projection::Orthographic { height: 256.0 },
+        ..Camera::fit(full, [1.0; 3]).azimuth(30.0).elevation(20.0)
+    };
+    let far = Camera::fit(full, [1.0; 3]).azimuth(30.0).elevation(20.0);
+    for (name, mode) in [
+        ("unshaded", Mode::Dvr { shading: None }),
+        ("shaded", Mode::Dvr { shading: Some(Shading::default()) }),
+    ] {
+        for (view, camera) in [("level 0 alone", near), ("as pixels want", far)] {
+            let (options, transfer) = (options(mode), transfer());
+            let frame = pool.frame();
+            let views = [0, 1].map(|l| frame.view(pyramid.level(l).unwrap()).unwrap());
+            let of_arrays = [0, 1].map(|l| RenderLevel { volume: &views[l], factor: geometries[l].factor() });
+            let of_dense =
+                [0, 1].map(|l| RenderLevel { volume: &volumes[l], factor: geometries[l].factor() });
+            let mut caches = (LevelCaches::default(), LevelCaches::default(), SkipCache::new());
+            let (mut ours, mut levels, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+            for round in 0..9 {
+                let start = Instant::now();
+                let a = render_levels(&of_arrays, &camera, &transfer, &options, 0.0, &mut caches.0).unwrap();
+                let middle = Instant::now();
+                let b = render_levels(&of_dense, &camera, &transfer, &options, 0.0, &mut caches.1).unwrap();
+                let late = Instant::now();
+                let c = render_with(&volumes[0], &camera, &transfer, &options, &mut caches.2).unwrap();
+                let end = late.elapsed().as_secs_f64();
+                assert!(a.image == b.image && a.report.is_complete() && c.report.wanted.is_empty());
+                if round > 1 {
+                    ours.push((middle - start).as_secs_f64());
+                    levels.push((late - middle).as_secs_f64());
+                    plain.push(end);
+                }
+            }
+            let (ours, levels, plain) = (median(&mut ours), median(&mut levels), median(&mut plain));
+            println!(
+                "{name}, {view}: {:.1} ms; against the same over dense levels {:.3}, against the plain caster over dense level 0 {:.3} (target 1.15 for level 0 alone)",
+                ours * 1e3,
+                ours / levels,
+                ours / plain
+            );
+        }
+    }
+}
+
+fn walk() {
+    let full = Extent::cube(512);
+    let build = |budget: u64| {
+        let mut builder = PyramidSource::builder();
+        let mut instruments = Vec::new();
+        for factor in [1.0, 2.0, 4.0, 8.0] {
+            let geometry = LevelGeometry::new(full, [factor; 3]);
+            let source = Instrumented::new(Procedural::new(geometry.extent(), move |c: Coord| {
+                value(geometry.centre(c))
+            }));
+            instruments.push(source.instruments());
+            builder = builder.level([factor; 3], source);
+        }
+        let pool = Pool::new(HostBackend::new(), budget).unwrap();
+        let pyramid = Pyramid3D::builder(&pool, builder.build().unwrap())
+            .tile([32, 32, 32])
+            .track_ranges()
+            .build()
+            .unwrap();
+        (Explorer::new(pyramid, StreamOptions::default()).unwrap(), instruments)
+    };
+    let camera = |step: u32| {
+        let (azimuth_degrees, elevation_degrees) = (f64::from(step) * 1.5, 20.0);
+        Camera::orbit(Orbit {
+            target: [256.0; 3],
+            azimuth_degrees,
+            elevation_degrees,
+            distance: 420.0,
+            fov_degrees: 45.0,
+        })
+    };
+    let options = Options { width: 320, height: 320, ..options(Mode::Dvr { shading: None }) };
+    let needed = {
+        let (mut explorer, _) = build(2 << 30);
+        loop {
+            let fidelity = explorer.picture(&camera(0), &transfer(), &options).unwrap().fidelity;
+            if fidelity.is_converged() {
+                break fidelity.needed_bytes;
+            }
+            explorer.wait_idle(Duration::from_secs(30));
+        }
+    };
+    println!("walk around 512^3 u16: one view needs {} MiB", needed >> 20);
+    for quarters in [1, 2, 4, 16] {
+        let (mut explorer, instruments) = build(needed / 4 * quarters + (1 << 20));
+        let (mut times, mut shown, mut worst) = (Vec::new(), Vec::new(), 0u64);
+        for step in 0..120 {
+            let start = Instant::now();
+            let picture = explorer.picture(&camera(step), &transfer(), &options).unwrap();
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+            shown.push(picture.fidelity.share_as_wanted());
+            worst = worst.max(picture.fidelity.uncovered_rays);
+            std::thread::sleep(Duration::from_millis(16).saturating_sub(start.elapsed()));
+        }
+        let (at_end, mut pictures) = (Instant::now(), 0);
+        let last = loop {
+            let fidelity = explorer.picture(&camera(119), &transfer(), &options).unwrap().fidelity;
+            pictures += 1;
+            if fidelity.is_converged() || pictures > 200 {
+                break fidelity;
+            }
+            explorer.wait_idle(Duration::from_secs(5));
+        };
+        let reads: u64 = instruments.iter().map(vastgrid::source::Instruments::reads).sum();
+        let tiles: usize = instruments.iter().map(|i| i.reads_by_region().len()).sum();
+        times.sort_by(f64::total_cmp);
+        println!(
+            "    budget {:.2} of that: pictures of {:.1} ms (99 %: {:.1}), {:.1} % of steps as wanted, {worst} rays uncovered, {:.1} % of reads again; at rest after {:.0} ms with a bias of {:.2}",
+            quarters as f64 / 4.0,
+            times[times.len() / 2],
+            times[times.len() * 99 / 100],
+            shown.iter().sum::<f64>() / shown.len() as f64 * 100.0,
+            (reads - tiles as u64) as f64 / reads as f64 * 100.0,
+            at_end.elapsed().as_secs_f64() * 1e3,
+            last.bias
+        );
+    }
+}
+
+fn main() {
+    first();
+    resident();
+    walk();
+}
