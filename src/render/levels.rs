@@ -12,11 +12,13 @@ use rayon::prelude::*;
 
 use super::camera::Camera;
 use super::error::{RenderError, checked};
-use super::grid::Grid;
+use super::grid::{BrickBox, Grid, tile_coord};
+use super::held::Content;
 use super::image::Image;
 use super::interactive::BAND_ROWS;
+use super::look_up::look_up;
 use super::march::{Halt, Method, Scene, march};
-use super::met::{Met, Table, Tables};
+use super::met::{Latest, Met, Table, Tables};
 use super::occupancy::SkipCache;
 use super::options::Options;
 use super::path::Path;
@@ -114,7 +116,7 @@ pub struct LackedTile {
     pub level: usize,
     /// Which.
     pub tile: TileCoord,
-    /// How much rays lacked it: once for each that came to it, and for each of their samples that lacked only a part of it.
+    /// How much of the picture lacked it, roughly: counted for each block of pixels whose rays came to it, and for each sample that lacked only a part of it.
     pub rays: u32,
     /// Whether any of them wanted this level; or else it would only have stood in for a finer one.
     pub wanted: bool,
@@ -275,8 +277,9 @@ impl<V> Job<'_, V> {
             .map(|(pixels, index)| {
                 let mut tables: Vec<_> = tables.iter().map(Tables::take).collect();
                 let tables: Vec<_> = tables.iter_mut().map(|table| &mut table.table).collect();
-                let mut band =
-                    Band { job: self, scenes: &scenes, methods, tables, counts: Counts::new(levels.len()) };
+                let noted = scenes.iter().map(|_| Latest::new()).collect();
+                let counts = Counts::new(levels.len());
+                let mut band = Band { job: self, scenes: &scenes, methods, tables, noted, counts };
                 compiled_for_machine(
                     options.simd,
                     #[inline(always)]
@@ -404,6 +407,8 @@ struct Band<'r, 'a, T, V, M> {
     scenes: &'r [Scene<'a, T, V>],
     methods: &'r [&'r M],
     tables: Vec<&'r mut Table<'a, T>>,
+    /// Missing tiles that were noted of late.
+    noted: Vec<Latest<(), 8>>,
     counts: Counts,
 }
 
@@ -414,6 +419,8 @@ struct Going<S> {
     /// Through each, once it was asked for.
     paths: [Option<Path>; MAX_LEVELS],
     state: S,
+    /// The step at which it ended, roughly.
+    at: u32,
     lacking: bool,
     uncovered: bool,
 }
@@ -440,7 +447,8 @@ impl<T: Scalar, V: Volume<T>, M: Method> Band<'_, '_, T, V, M> {
         };
         self.counts.rays += 1;
         let state = self.methods[0].begin();
-        let mut ray = Going { path, paths: [None; MAX_LEVELS], state, lacking: false, uncovered: false };
+        let mut ray =
+            Going { path, paths: [None; MAX_LEVELS], state, at: 0, lacking: false, uncovered: false };
         let mut k = 0;
         while k < path.samples {
             let (level, until) = self.wanted(&path, k);
@@ -490,51 +498,108 @@ impl<T: Scalar, V: Volume<T>, M: Method> Band<'_, '_, T, V, M> {
         // A sample stands for the steps around it: whichever level has its middle takes it.
         let nearest = |k: u32| if stride == 1 { k } else { k.saturating_add(stride / 2) / stride };
         let end = if until == ray.path.samples { path.samples } else { nearest(until) };
+        let fine = |k: u32| k.saturating_mul(stride).min(until);
         let mut left = nearest(from)..end;
         while left.start < left.end {
             let at = left.start;
-            let tally = &mut self.counts.tallies[place];
-            let halt = march(
-                scene,
-                self.methods[level],
-                self.tables[place],
-                &path,
-                &mut left,
-                &mut ray.state,
-                tally,
-            );
-            let steps = u64::from(left.start.min(left.end) - at) * u64::from(stride);
-            self.counts.shown[wanted][level] += steps;
-            match halt {
-                Halt::Ended => return true,
-                Halt::Through => return false,
-                Halt::Waits => {}
+            if !self.pass_missing(place, &path, &mut left) {
+                let (table, tally) = (&mut *self.tables[place], &mut self.counts.tallies[place]);
+                let halt = march(scene, self.methods[level], table, &path, &mut left, &mut ray.state, tally);
+                let steps = u64::from(left.start.min(left.end) - at) * u64::from(stride);
+                self.counts.shown[wanted][level] += steps;
+                match halt {
+                    Halt::Ended => {
+                        ray.at = left.start.saturating_mul(stride);
+                        return true;
+                    }
+                    Halt::Through => return false,
+                    // A tile that is missing, of which something is known: or one beside it, for which samples are shown coarser one by one.
+                    Halt::Waits => {}
+                }
+                let (k, p) = (left.start, path.at(left.start));
+                let tile = scene.grid.brick_below(p);
+                let ends = scene.grid.ends(BrickBox::one(tile));
+                let ends = [0, 1, 2].map(|a| ends[usize::from(path.step[a] > 0)][a]);
+                let missing = matches!(scene.volume.brick(tile_coord(tile)), Brick::Missing);
+                let next = k.saturating_add(if missing { path.run(p, ends) } else { 1 }).min(left.end);
+                if self.stand_in(
+                    ray,
+                    wanted,
+                    level,
+                    fine(k).max(from),
+                    if next == left.end { until } else { fine(next) },
+                ) {
+                    return true;
+                }
+                left.start = next;
+                continue;
             }
-            ray.lacking |= level == wanted;
-            let k = left.start;
-            let p = path.at(k);
-            let tile = scene.grid.brick_below(p);
-            let ends = scene.grid.ends(super::grid::BrickBox::one(tile));
-            let ends = [0, 1, 2].map(|a| ends[usize::from(path.step[a] > 0)][a]);
-            // To the end of a tile that is missing; one by one where only what is beside it is.
-            let missing = matches!(scene.volume.brick(super::grid::tile_coord(tile)), Brick::Missing);
-            let run = if missing { path.run(p, ends) } else { 1 };
-            let next = k.saturating_add(run).min(left.end);
-            left.start = next;
-            let fine = |k: u32| k.saturating_mul(stride).min(until);
-            if level + 1 == job.levels.len() {
-                ray.uncovered = true;
-                self.counts.uncovered += u64::from(fine(next) - fine(k));
-            } else if self.follow(
+            let next = left.start;
+            let ended = self.stand_in(
                 ray,
                 wanted,
-                level + 1,
-                fine(k).max(from),
+                level,
+                fine(at).max(from),
                 if next == left.end { until } else { fine(next) },
-            ) {
+            );
+            // What lies behind where it ended is not lacked.
+            let seen = if ended { ray.at / stride } else { u32::MAX };
+            self.note_missing(place, &path, at..next.min(seen.saturating_add(1)));
+            if ended {
                 return true;
             }
         }
+        false
+    }
+
+    /// Passes the tiles that are missing at the first sample left and right after it, of which nothing is known. Whether there was any.
+    #[inline(always)]
+    fn pass_missing(&mut self, place: usize, path: &Path, left: &mut std::ops::Range<u32>) -> bool {
+        let (scene, method) = (&self.scenes[place], self.methods[place / 2]);
+        let begin = left.start;
+        while left.start < left.end {
+            let p = path.at(left.start);
+            let tile = scene.grid.brick_below(p);
+            let Table { bricks, groups } = &mut *self.tables[place];
+            let held = bricks.get(tile, || look_up(scene, method, tile, groups));
+            if !(matches!(held.content, Content::Missing) && held.most == f32::INFINITY) {
+                break;
+            }
+            left.start = left.start.saturating_add(path.run(p, held.ends(path.step))).min(left.end);
+        }
+        left.start > begin
+    }
+
+    /// Notes that such tiles are lacked: once for all rays of a block of pixels that come to one.
+    #[inline(always)]
+    fn note_missing(&mut self, place: usize, path: &Path, mut left: std::ops::Range<u32>) {
+        let (scene, method) = (&self.scenes[place], self.methods[place / 2]);
+        while left.start < left.end {
+            let p = path.at(left.start);
+            let tile = scene.grid.brick_below(p);
+            let Table { bricks, groups } = &mut *self.tables[place];
+            let held = bricks.get(tile, || look_up(scene, method, tile, groups));
+            left.start = left.start.saturating_add(path.run(p, held.ends(path.step)));
+            let tally = &mut self.counts.tallies[place];
+            self.noted[place].get(tile, || tally.wait(BrickBox::one(tile)));
+        }
+    }
+
+    /// Has coarser levels show some steps that a level lacks. Whether the ray has ended.
+    fn stand_in(
+        &mut self,
+        ray: &mut Going<M::State>,
+        wanted: usize,
+        level: usize,
+        from: u32,
+        until: u32,
+    ) -> bool {
+        ray.lacking |= level == wanted;
+        if level + 1 < self.job.levels.len() {
+            return self.follow(ray, wanted, level + 1, from, until);
+        }
+        ray.uncovered = true;
+        self.counts.uncovered += u64::from(until.saturating_sub(from));
         false
     }
 }

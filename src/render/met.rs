@@ -50,7 +50,7 @@ pub(crate) struct Latest<F, const EDGE: i64> {
 }
 
 impl<F, const EDGE: i64> Latest<F, EDGE> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { slots: (0..EDGE.pow(3)).map(|_| ([0; 3], None)).collect() }
     }
 
