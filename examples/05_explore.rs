@@ -19,14 +19,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mebibytes: u64 = arguments.next().map_or(Ok(512), |text| text.parse())?;
 
     let start = Instant::now();
-    let source = PyramidSource::procedural(Extent::cube(SIDE.into()), foam)?;
+    let source = PyramidSource::procedural(Extent::cube(SIDE.into()), balls)?;
     let pool = Pool::new(HostBackend::new(), mebibytes << 20)?;
     let pyramid = Pyramid3D::builder(&pool, source).tile([32, 32, 32]).track_ranges().build()?;
     let mut explorer = Explorer::new(pyramid, StreamOptions::default())?;
 
     let transfer = TransferFunction::new(
-        &[(0.0, 0.0), (110.0, 0.0), (150.0, 0.02), (255.0, 0.12)],
-        &[(110.0, [0.1, 0.2, 0.6]), (180.0, [0.9, 0.6, 0.3]), (255.0, [1.0, 1.0, 0.9])],
+        &[(0.0, 0.0), (40.0, 0.0), (90.0, 0.05), (255.0, 0.4)],
+        &[(40.0, [0.1, 0.2, 0.6]), (120.0, [0.9, 0.6, 0.3]), (255.0, [1.0, 1.0, 0.9])],
         64.0,
     )?;
     let middle = f64::from(SIDE) / 2.0;
@@ -38,8 +38,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         fov_degrees: 45.0,
     });
     let mode = Mode::Dvr { shading: Some(Shading::default()) };
-    let options =
-        Options { width: 640, height: 480, mode, background: [0.0, 0.0, 0.0, 1.0], ..Options::default() };
+    let options = Options {
+        width: 400,
+        height: 300,
+        step_voxels: 1.0,
+        mode,
+        background: [0.0, 0.0, 0.0, 1.0],
+        ..Options::default()
+    };
 
     for number in 1.. {
         let picture = explorer.picture(&camera, &transfer, &options)?;
@@ -59,17 +65,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Bubbles in bubbles, from half the volume down to a few voxels.
+/// Balls in balls in balls, from a quarter of the volume down to 32 voxels. Cheap to compute, so that what is shown is what loading costs.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 255")]
-fn foam(at: [f64; 3]) -> u8 {
-    let (mut sum, mut share, mut size) = (0.0, 0.5, f64::from(SIDE) / 7.0);
-    while size > 8.0 {
-        let [x, y, z] = at.map(|v| v / size);
-        sum += share * (x.sin() * y.cos() + y.sin() * z.cos() + z.sin() * x.cos());
-        share *= 0.55;
-        size *= 0.31;
+fn balls(at: [f64; 3]) -> u8 {
+    let (mut sum, mut share, mut size) = (0.0, 150.0, f64::from(SIDE) / 4.0);
+    while size >= 32.0 {
+        let [x, y, z] = at.map(|v| {
+            let cell = v / size;
+            cell - cell.floor() - 0.5
+        });
+        sum += share * (1.0 - 4.0 * (x * x + y * y + z * z)).max(0.0);
+        share *= 0.45;
+        size /= 8.0;
     }
-    (128.0 + 90.0 * sum).clamp(0.0, 255.0) as u8
+    sum.min(255.0) as u8
 }
 
 fn write(image: &Image, path: &Path) -> Result<(), Box<dyn std::error::Error>> {

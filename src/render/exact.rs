@@ -179,8 +179,16 @@ fn turn<T: Scalar, V: Volume<T>, M: Method>(
     let grid = Grid::new(volume)?;
     cache.begin(volume, &grid, method.weigh(), method.lasting_threshold());
     let kernels = Kernels::select(options.simd);
-    let scene =
-        Scene { volume, grid, cache, skip_empty: options.skip_empty, waits: true, kernels, met: None };
+    let scene = Scene {
+        volume,
+        grid,
+        cache,
+        skip_empty: options.skip_empty,
+        waits: true,
+        kernels,
+        clamps: false,
+        met: None,
+    };
     let tables = Tables::new();
     let band = (options.width * BAND_ROWS) as usize;
     let tally = rays

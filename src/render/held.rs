@@ -106,6 +106,16 @@ impl<'a, T: Scalar> Held<'a, T> {
         [along(0), along(1), along(2)]
     }
 
+    /// The place nearest to `p` whose support lies in the brick, that of a gradient with a reach of 1. (Bricks shorter than a support have none.)
+    pub(crate) fn inside(&self, p: [i64; 3], reach: i64) -> [i64; 3] {
+        std::array::from_fn(|a| {
+            let (low, last) = (self.origin[a], i64::from(self.last[a]));
+            // The last voxel as the upper one of a support.
+            let high = ((low + (last - reach).max(0)) << 32) - 1;
+            p[a].min(high).max((low + reach.min(last)) << 32)
+        })
+    }
+
     /// Whether the support of a gradient lies in the brick.
     #[inline(always)]
     pub(crate) fn has_gradient(&self, p: [i64; 3]) -> bool {

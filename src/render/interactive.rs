@@ -92,8 +92,16 @@ fn picture<T: Scalar, V: Volume<T>, M: Method>(
     let grid = Grid::new(volume)?;
     cache.begin(volume, &grid, method.weigh(), method.lasting_threshold());
     let kernels = Kernels::select(options.simd);
-    let scene =
-        Scene { volume, grid, cache, skip_empty: options.skip_empty, waits: false, kernels, met: None };
+    let scene = Scene {
+        volume,
+        grid,
+        cache,
+        skip_empty: options.skip_empty,
+        waits: false,
+        kernels,
+        clamps: false,
+        met: None,
+    };
     let tables = Tables::new();
     let beams = prepared.beams(scene.cache, kernels.look);
     let mut image = Image::new(options.width, options.height, [0.0; 4])?;

@@ -261,8 +261,9 @@ impl<V> Job<'_, V> {
                 grid: grids[l],
                 cache: &caches.levels[l],
                 skip_empty: options.skip_empty,
-                // A ray that lacks something stops there, and looks at the next level.
+                // A ray that comes to a tile that is missing stops there, and looks at the next level.
                 waits: true,
+                clamps: true,
                 kernels,
                 met: Some(met),
             })
@@ -507,6 +508,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Band<'_, '_, T, V, M> {
                 let halt = march(scene, self.methods[level], table, &path, &mut left, &mut ray.state, tally);
                 let steps = u64::from(left.start.min(left.end) - at) * u64::from(stride);
                 self.counts.shown[wanted][level] += steps;
+                ray.lacking |= level == wanted && std::mem::take(&mut tally.clamped);
                 match halt {
                     Halt::Ended => {
                         ray.at = left.start.saturating_mul(stride);

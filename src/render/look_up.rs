@@ -133,8 +133,16 @@ mod tests {
             let mut cache = SkipCache::new();
             cache.begin(&volume, &grid, method.weigh(), method.lasting_threshold());
             let (kernels, waits) = (Kernels::select(simd), false);
-            let scene =
-                Scene { volume: &volume, grid, cache: &cache, skip_empty: true, waits, kernels, met: None };
+            let scene = Scene {
+                volume: &volume,
+                grid,
+                cache: &cache,
+                skip_empty: true,
+                waits,
+                kernels,
+                clamps: false,
+                met: None,
+            };
             let Table { bricks, groups } = &mut Table::new();
             let held = bricks.get(tile, || look_up(&scene, &method, tile, groups));
             (matches!(held.content, Content::Group), held.origin, held.last)

@@ -93,6 +93,8 @@ pub(crate) struct Scene<'a, T, V> {
     pub(crate) skip_empty: bool,
     /// Whether rays wait for what they lack, or go on without it.
     pub(crate) waits: bool,
+    /// Whether a sample that lacks only what lies beside its brick is taken from the brick's own edge, rather than waited for. What it lacked is noted like what is waited for.
+    pub(crate) clamps: bool,
     pub(crate) kernels: Kernels<T>,
     /// Where bricks with memory are noted that rays met and that may matter to them, if anywhere.
     pub(crate) met: Option<&'a Met>,
@@ -159,13 +161,23 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
     /// The gradient at any place near the batch.
     #[inline(always)]
     pub(crate) fn gradient_at(&mut self, p: [i64; 3], k: u32) -> Result<[f32; 3], Lacking> {
-        let found = self.held.gradient(self.scene.volume, &self.scene.grid, p);
+        let (held, scene) = (self.held, self.scene);
+        let found = held.gradient(scene.volume, &scene.grid, p);
+        if found.is_none() && scene.clamps {
+            self.tally.clamp(needed(scene, Reach { voxels: 1, samples: 0 }, self.path, k));
+            return Ok(held.gradient(scene.volume, &scene.grid, held.inside(p, 1)).unwrap_or_default());
+        }
         found.map_or_else(|| self.lack(p, 1, k).map(|()| [0.0; 3]), Ok)
     }
 
     /// The sample at any place near the batch. Where it is missing and rays do not wait: `None`.
     pub(crate) fn value_at(&mut self, p: [i64; 3], k: u32) -> Result<Option<f32>, Lacking> {
-        let found = self.held.sample(self.scene.volume, &self.scene.grid, p);
+        let (held, scene) = (self.held, self.scene);
+        let found = held.sample(scene.volume, &scene.grid, p);
+        if found.is_none() && scene.clamps {
+            self.tally.clamp(needed(scene, Reach { voxels: 0, samples: 1 }, self.path, k));
+            return Ok(held.sample(scene.volume, &scene.grid, held.inside(p, 0)));
+        }
         found.map_or_else(|| self.lack(p, 0, k).map(|()| None), |v| Ok(Some(v)))
     }
 
@@ -342,6 +354,12 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
             let at = self.path.at(begin + lane);
             match self.held.sample(self.scene.volume, &self.scene.grid, at) {
                 Some(found) => *value = found,
+                None if self.scene.clamps => {
+                    let (scene, reach) = (self.scene, Reach { voxels: 0, samples: 0 });
+                    self.tally.clamp(needed(scene, reach, self.path, begin + lane));
+                    let inside = self.held.sample(scene.volume, &scene.grid, self.held.inside(at, 0));
+                    *value = inside.unwrap_or(f32::NAN);
+                }
                 None if self.scene.waits => break,
                 // Not a number, which contributes nothing.
                 None => want_support(self.scene, at, 0, begin + lane, self.tally),

@@ -14,6 +14,8 @@ pub(crate) struct Tally {
     pub(crate) skipped: u64,
     /// Tiles that rays lacked and went on without.
     wanted: HashMap<TileCoord, Want>,
+    /// Whether a sample was taken from the edge of its brick, for want of what lies beside it.
+    pub(crate) clamped: bool,
     /// Boxes of tiles that rays wait for.
     waiting: HashMap<BrickBox, u32>,
     /// The present ray, and whether it lacked anything.
@@ -67,6 +69,12 @@ impl Tally {
     /// The present ray waits for a box of tiles.
     pub(crate) fn wait(&mut self, tiles: BrickBox) {
         *self.waiting.entry(tiles).or_default() += 1;
+    }
+
+    /// A sample lacks some of a box of tiles, and is taken from the edge of one that is there.
+    pub(crate) fn clamp(&mut self, tiles: BrickBox) {
+        self.clamped = true;
+        self.wait(tiles);
     }
 
     /// The counts of both.
