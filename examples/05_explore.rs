@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut explorer = Explorer::new(pyramid, StreamOptions::default())?;
 
     let transfer = TransferFunction::new(
-        &[(0.0, 0.0), (40.0, 0.0), (90.0, 0.05), (255.0, 0.4)],
-        &[(40.0, [0.1, 0.2, 0.6]), (120.0, [0.9, 0.6, 0.3]), (255.0, [1.0, 1.0, 0.9])],
+        &[(0.0, 0.0), (90.0, 0.0), (110.0, 0.1), (255.0, 0.5)],
+        &[(90.0, [0.2, 0.4, 0.8]), (130.0, [0.9, 0.6, 0.3]), (200.0, [1.0, 1.0, 0.9])],
         64.0,
     )?;
     let middle = f64::from(SIDE) / 2.0;
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         target: [middle; 3],
         azimuth_degrees: 35.0,
         elevation_degrees: 25.0,
-        distance: f64::from(SIDE) * 0.75,
+        distance: f64::from(SIDE) * 1.9,
         fov_degrees: 45.0,
     });
     let mode = Mode::Dvr { shading: Some(Shading::default()) };
@@ -65,20 +65,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Balls in balls in balls, from a quarter of the volume down to 32 voxels. Cheap to compute, so that what is shown is what loading costs.
+/// Balls on balls, with shells in them. Cheap to compute, so that what is shown is what loading costs.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 255")]
 fn balls(at: [f64; 3]) -> u8 {
-    let (mut sum, mut share, mut size) = (0.0, 150.0, f64::from(SIDE) / 4.0);
-    while size >= 32.0 {
+    let (mut sum, mut share, mut size) = (0.0, 190.0, f64::from(SIDE) / 2.0);
+    while size >= 1024.0 {
         let [x, y, z] = at.map(|v| {
             let cell = v / size;
             cell - cell.floor() - 0.5
         });
-        sum += share * (1.0 - 4.0 * (x * x + y * y + z * z)).max(0.0);
-        share *= 0.45;
-        size /= 8.0;
+        sum += share * (1.0 - 4.4 * (x * x + y * y + z * z)).max(-0.4);
+        share *= 0.4;
+        size /= 4.0;
     }
-    sum.min(255.0) as u8
+    sum.clamp(0.0, 255.0) as u8
 }
 
 fn write(image: &Image, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
