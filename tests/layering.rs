@@ -98,7 +98,19 @@ const TABLE: &[(&str, &[&str])] = &[
     // Sees what users see.
     (
         "render",
-        &["error", "geometry", "voxel", "layout", "view", "array", "pool", "backend::HostAddressable"],
+        &[
+            "error",
+            "geometry",
+            "voxel",
+            "layout",
+            "view",
+            "array",
+            "pool",
+            "device",
+            "backend::HostAddressable",
+            "backend::CudaBackend",
+            "backend::cuda",
+        ],
     ),
 ];
 

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | a picture of what is there now, and what it lacks | [`render`], [`render_with`] |
 //! | the picture in which nothing is missing | [`render_exact`], or in turns [`ExactRender`] |
+//! | a picture made by a CUDA device | [`cuda`] |
 //!
 //! ```
 //! use vastgrid::Extent;
@@ -24,6 +25,7 @@
 mod arrays;
 mod beam;
 mod camera;
+pub mod cuda;
 mod dvr;
 mod error;
 mod exact;
