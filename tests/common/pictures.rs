@@ -1,8 +1,10 @@
-//! How far two pictures differ.
+//! How far two pictures differ; and tiles as the host's ray caster takes them.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use vastgrid::render::Image;
+use vastgrid::render::{Brick, Image, Volume};
+use vastgrid::{Coord, Extent, Layout, Region, Scalar, TileCoord};
 
 /// Differences of the channels of two pictures.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,5 +58,53 @@ impl fmt::Display for Difference {
         let (mean, most) = (self.mean() * 255.0, self.most * 255.0);
         let share = self.far as f64 / self.pixels as f64 * 100.0;
         write!(f, "mean {mean:.5}/255, at most {most:.3}/255, {share:.3} % of the pixels beyond 2/255")
+    }
+}
+
+/// Tiles of an array as the host's caster takes them, some of which are there.
+pub(crate) struct Bricks<T> {
+    extent: Extent,
+    shape: Extent,
+    there: HashMap<TileCoord, Vec<T>>,
+}
+
+impl<T: Scalar> Bricks<T> {
+    pub(crate) fn new(
+        layout: &Layout,
+        there: impl Fn(TileCoord) -> bool,
+        value: impl Fn(Coord) -> T,
+    ) -> Self {
+        let (extent, shape) = (layout.extent(), layout.tile_shape());
+        let mut all = HashMap::new();
+        for tile in layout.tiles_in(Region::whole(extent)).filter(|&tile| there(tile)) {
+            let s = layout.tile_region(tile).start;
+            let last = [extent.x - 1, extent.y - 1, extent.z - 1];
+            let within = |c: Coord| Coord::new(c.x.min(last[0]), c.y.min(last[1]), c.z.min(last[2]));
+            let voxels = super::expected_by(Region::new(s, shape), |c| value(within(c)));
+            all.insert(tile, voxels);
+        }
+        Self { extent, shape, there: all }
+    }
+}
+
+impl<T: Scalar> Volume<T> for Bricks<T> {
+    fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    fn brick_shape(&self) -> Extent {
+        self.shape
+    }
+
+    fn brick(&self, tile: TileCoord) -> Brick<'_, T> {
+        self.there.get(&tile).map_or(Brick::Missing, |voxels| Brick::Resident(voxels))
+    }
+
+    fn cell_shape(&self) -> Extent {
+        self.shape
+    }
+
+    fn cell_range(&self, _: TileCoord, _: usize) -> Option<(f32, f32)> {
+        None
     }
 }
