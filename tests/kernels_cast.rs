@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use common::Random;
 use common::pictures::{Difference, difference};
@@ -140,23 +141,13 @@ impl<T: Scalar> Volume<T> for Tiles<T> {
     }
 }
 
-/// The compiled kernels, and the cases that they are to run.
-struct Host {
-    scratch: tempfile::TempDir,
-    program: PathBuf,
-    cases: Vec<u8>,
-    plans: Vec<CastPlan>,
-}
-
-impl Host {
-    fn new() -> Option<Self> {
+/// The kernels compiled for the host, once for all tests; `None` where there is no compiler.
+fn program() -> Option<&'static Path> {
+    static PROGRAM: OnceLock<Option<(tempfile::TempDir, PathBuf)>> = OnceLock::new();
+    let built = PROGRAM.get_or_init(|| {
         let compilers = ["c++", "g++", "clang++"];
-        let Some(compiler) =
-            compilers.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok())
-        else {
-            println!("skipped: no C++ compiler");
-            return None;
-        };
+        let compiler =
+            compilers.into_iter().find(|name| Command::new(name).arg("--version").output().is_ok())?;
         let scratch = tempfile::tempdir().unwrap();
         let program = scratch.path().join("cast");
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -169,7 +160,24 @@ impl Host {
             .output()
             .unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        Some(Self { scratch, program, cases: Vec::new(), plans: Vec::new() })
+        Some((scratch, program))
+    });
+    if built.is_none() {
+        println!("skipped: no C++ compiler");
+    }
+    built.as_ref().map(|(_, program)| program.as_path())
+}
+
+/// The cases that the kernels are to run.
+struct Host {
+    program: &'static Path,
+    cases: Vec<u8>,
+    plans: Vec<CastPlan>,
+}
+
+impl Host {
+    fn new() -> Option<Self> {
+        program().map(|program| Self { program, cases: Vec::new(), plans: Vec::new() })
     }
 
     fn add<T: Scalar>(
@@ -208,9 +216,10 @@ impl Host {
 
     /// The pictures of all cases, in order.
     fn run(self) -> Vec<CastRendered> {
-        let (cases, out) = (self.scratch.path().join("cases"), self.scratch.path().join("out"));
+        let scratch = tempfile::tempdir().unwrap();
+        let (cases, out) = (scratch.path().join("cases"), scratch.path().join("out"));
         std::fs::File::create(&cases).unwrap().write_all(&self.cases).unwrap();
-        let ran = Command::new(&self.program).arg(&cases).arg(&out).output().unwrap();
+        let ran = Command::new(self.program).arg(&cases).arg(&out).output().unwrap();
         assert!(ran.status.success(), "{ran:?}");
         let bytes = std::fs::read(&out).unwrap();
         let mut rest = &bytes[..];

@@ -63,6 +63,12 @@ def text(get_size, get, program):
     return buffer.value.decode()
 
 
+def renumbered(ptx):
+    """Calls counted from 0 in their comments: the compiler counts on from the source before."""
+    first = min(map(int, re.findall(r"// callseq (\d+)", ptx)), default=0)
+    return re.sub(r"// callseq (\d+)", lambda found: f"// callseq {int(found[1]) - first}", ptx)
+
+
 def compiled(nvrtc, source):
     """The PTX of a source, with the lines on top that say what it was made of."""
     program = ctypes.c_void_p()
@@ -81,7 +87,7 @@ def compiled(nvrtc, source):
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
     made_of = ", ".join([source.name, *(header.name for header in used)])
     head = f"// sha256 {checksum(source)} of {made_of} and the options\n// options {' '.join(OPTIONS)}\n"
-    return head + ptx
+    return head + renumbered(ptx)
 
 
 def first_difference(name, old, new):

@@ -123,18 +123,11 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     // Takes some of those.
     VG_HD void go() {
         if (left == 0) return;
-        if (MODE != VG_ISO && !LIT && left >= VG_BATCH) {
+        if ((MODE != VG_DVR || !LIT) && left >= VG_BATCH) {
             float values[VG_BATCH];
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) values[j] = near.sample_inside(at(0, i + j), at(1, i + j), at(2, i + j));
-            VG_UNROLL
-            for (int j = 0; j < VG_BATCH; j++) {
-                if (take(values[j], true)) return end();
-                k++;
-            }
-            left -= VG_BATCH;
-            i += VG_BATCH;
-            return;
+            if (take_all(values)) return;
         }
         if (take(near.sample_inside(at(0, i), at(1, i), at(2, i)), true)) return end();
         k++;
@@ -378,12 +371,47 @@ private:
             own.g = own.g * share + white;
             own.b = own.b * share + white;
         }
-        const float rest = 1.0f - colour.a;
+        blend(own, 1.0f - colour.a);
+        return colour.a >= c.stop_at_alpha;
+    }
+
+    // Takes some at once; or does not, where one of them is to be looked at by itself.
+    VG_HD bool take_all(const float values[VG_BATCH]) {
+        if (MODE == VG_DVR) {
+            vg_colour own[VG_BATCH];
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) own[j] = vg_colour_of(c, values[j]);
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) {
+                // What is clear adds nothing; what is no number must not.
+                blend(own[j], values[j] == values[j] ? 1.0f - colour.a : 0.0f);
+                if (colour.a >= c.stop_at_alpha) {
+                    end();
+                    return true;
+                }
+            }
+        } else {
+            float greatest = -VG_INFINITY;
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) greatest = values[j] > greatest ? values[j] : greatest;
+            if (MODE == VG_ISO && greatest >= c.iso) return false;
+            if (MODE == VG_MIP) most = greatest > most ? greatest : most;
+            if (MODE == VG_MIP && most >= c.table_top) {
+                end();
+                return true;
+            }
+        }
+        k += VG_BATCH;
+        left -= VG_BATCH;
+        i += VG_BATCH;
+        return true;
+    }
+
+    VG_HD void blend(const vg_colour& own, float rest) {
         colour.r += rest * own.r;
         colour.g += rest * own.g;
         colour.b += rest * own.b;
         colour.a += rest * own.a;
-        return colour.a >= c.stop_at_alpha;
     }
 
     // Where between sample k - 1, which is below the surface, and sample k, which is not, it is crossed, and its colour there.
