@@ -152,7 +152,9 @@ private:
 #endif
     }
 
+    // The sample taken last was the ray's last one.
     VG_HD void end() {
+        samples -= left ? left - 1 : 0;
         left = 0;
         k = line.samples;
     }
@@ -386,6 +388,7 @@ private:
                 // What is clear adds nothing; what is no number must not.
                 blend(own[j], values[j] == values[j] ? 1.0f - colour.a : 0.0f);
                 if (colour.a >= c.stop_at_alpha) {
+                    left -= j;
                     end();
                     return true;
                 }
@@ -397,6 +400,7 @@ private:
             if (MODE == VG_ISO && greatest >= c.iso) return false;
             if (MODE == VG_MIP) most = greatest > most ? greatest : most;
             if (MODE == VG_MIP && most >= c.table_top) {
+                left -= VG_BATCH - 1;
                 end();
                 return true;
             }

@@ -136,7 +136,8 @@ template <class T> struct vg_atlas_near : vg_near<T> {
     }
     VG_HD float far(int a) const { return (float)this->last[a] + 1.0f; }
     VG_HD float slope_low() const { return 0.0f; }
-    VG_HD float slope_far(int a) const { return (float)this->last[a] + 1.0f; }
+    // Past the array's far face a gradient is that at the outermost voxel.
+    VG_HD float slope_far(int a) const { return (float)this->last[a] + ((vg_u32)this->first[a] + this->last[a] + 1 < this->extent(a) ? 1.0f : 0.0f); }
     VG_HD float sample_inside(float x, float y, float z) const { return vg_flat<T, vg_u32>::sample(this->tile, row(), plane(), x, y, z); }
     VG_HD void slope_inside(float x, float y, float z, float out[3]) const { vg_flat<T, vg_u32>::slope(this->tile, row(), plane(), x, y, z, out); }
     VG_HD float voxel(int px, int py, int pz) const {
