@@ -117,6 +117,15 @@ VG_RARE void vg_note_want(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 k,
     vg_add(&counts->wants_beyond, 1);
 }
 
+// The place of the lowest bit that is set.
+VG_HD int vg_lowest(vg_u32 bits) {
+#if defined(__CUDA_ARCH__)
+    return __ffs((int)bits) - 1;
+#else
+    return __builtin_ctz(bits);
+#endif
+}
+
 // How many lanes of the warp say so; all of them ask.
 VG_HD vg_u32 vg_lanes(bool yes) {
 #if defined(__CUDA_ARCH__)

@@ -123,16 +123,14 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     // Takes some of those.
     VG_HD void go() {
         if (left == 0) return;
-        if ((MODE != VG_DVR || !LIT) && left >= VG_BATCH) {
+        if (left >= VG_BATCH) {
             float values[VG_BATCH];
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) values[j] = near.sample_inside(at(0, i + j), at(1, i + j), at(2, i + j));
             if (take_all(values)) return;
         }
         if (take(near.sample_inside(at(0, i), at(1, i), at(2, i)), true)) return end();
-        k++;
-        left--;
-        i++;
+        advance(1);
     }
 
     // The pixel.
@@ -379,6 +377,27 @@ private:
 
     // Takes some at once; or does not, where one of them is to be looked at by itself.
     VG_HD bool take_all(const float values[VG_BATCH]) {
+        if (MODE == VG_DVR && LIT) {
+            // Those that are not clear, one by one: gradients are too long to have several at once.
+            vg_u32 seen = 0, done = 0;
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) seen |= (vg_colour_of(c, values[j]).a != 0 ? 1u : 0u) << j;
+            VG_NO_UNROLL
+            for (; seen; seen &= seen - 1) {
+                const int j = vg_lowest(seen);
+                float value = values[0];
+                VG_UNROLL
+                for (int n = 1; n < VG_BATCH; n++) value = j == n ? values[n] : value;
+                advance((vg_u32)j - done);
+                done = (vg_u32)j;
+                if (take(value, true)) {
+                    end();
+                    return true;
+                }
+            }
+            advance(VG_BATCH - done);
+            return true;
+        }
         if (MODE == VG_DVR) {
             vg_colour own[VG_BATCH];
             VG_UNROLL
@@ -405,10 +424,14 @@ private:
                 return true;
             }
         }
-        k += VG_BATCH;
-        left -= VG_BATCH;
-        i += VG_BATCH;
+        advance(VG_BATCH);
         return true;
+    }
+
+    VG_HD void advance(vg_u32 n) {
+        k += n;
+        left -= n;
+        i += n;
     }
 
     VG_HD void blend(const vg_colour& own, float rest) {

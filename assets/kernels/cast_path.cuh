@@ -89,11 +89,7 @@ VG_HD vg_path vg_path_at(const vg_path& finest, const vg_cast_level& level) {
         const vg_i64 start = finest.start[a] + half, step = finest.step[a];
         if ((f & (f - 1)) == 0) {
             // A power of two, as nearly always.
-#if defined(__CUDA_ARCH__)
-            const int shift = __ffs(f) - 1;
-#else
-            const int shift = __builtin_ctz(f);
-#endif
+            const int shift = vg_lowest(f);
             path.start[a] = (start >> shift) - half;
             path.step[a] = step >> shift;
         } else {
