@@ -280,3 +280,80 @@ fn begins(prepared: &Prepared, levels: &[PlanLevel<'_>], level_bias: f64) -> Vec
     };
     levels.iter().map(begin).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Extent;
+    use crate::layout::LayoutSpec;
+
+    fn layout(side: u64) -> Layout {
+        Layout::new(Extent::cube(side), 2, LayoutSpec::default(), 1, 1 << 12).unwrap()
+    }
+
+    fn plan<T: Scalar>(
+        levels: &[(u64, [u32; 3])],
+        bias: f64,
+        parallel: bool,
+    ) -> Result<CastPlan, RenderError> {
+        let layouts: Vec<_> = levels.iter().map(|&(side, _)| layout(side)).collect();
+        let views = layouts.iter().map(|layout| GridView::new(layout, 0, 0, &[0; 2], false).unwrap());
+        let levels: Vec<_> = layouts
+            .iter()
+            .zip(views)
+            .zip(levels)
+            .map(|((layout, view), &(_, factor))| PlanLevel { view, layout, factor })
+            .collect();
+        let mut camera = Camera::fit(Extent::cube(64), [1.0; 3]);
+        if parallel {
+            camera = camera.orthographic();
+        }
+        let transfer = TransferFunction::grey_ramp(0.0, 1.0).unwrap();
+        CastPlan::new::<T>(&levels, bias, &camera, &transfer, &Options::default())
+    }
+
+    #[test]
+    fn what_is_no_pyramid_is_refused() {
+        let refused = |levels: &[(u64, [u32; 3])], bias| plan::<u16>(levels, bias, false).is_err();
+        assert!(refused(&[], 0.0));
+        assert!(refused(&[(64, [2; 3])], 0.0));
+        assert!(refused(&[(64, [1; 3]), (32, [2, 2, 0])], 0.0));
+        assert!(refused(&[(64, [1; 3]), (32, [2; 3]), (32, [2; 3])], 0.0));
+        assert!(refused(&[(64, [1; 3])], f64::NAN));
+        let many: Vec<_> = (0..=MAX_LEVELS).map(|i| (64, [1 << i; 3])).collect();
+        assert!(refused(&many, 0.0) && !refused(&many[..MAX_LEVELS], 0.0));
+        let odd = plan::<f64>(&[(64, [1; 3])], 0.0, false).unwrap_err();
+        assert!(matches!(odd, RenderError::VoxelOfKernel { given: ScalarType::F64 }));
+    }
+
+    #[test]
+    fn levels_begin_where_their_voxels_are_as_large_as_pixels() {
+        let levels = [(64, [1; 3]), (32, [2, 2, 1]), (16, [4; 3])];
+        let begins = |bias, parallel| {
+            let parameters = plan::<u16>(&levels, bias, parallel).unwrap().parameters(0, 0);
+            [0, 1, 2].map(|i| parameters.level[i].begin)
+        };
+        let [none, half, quarter] = begins(0.0, false);
+        let pixel = 2.0 * 15f32.to_radians().tan() / 512.0;
+        assert_eq!(none, 0.0);
+        assert!((half * pixel - 2.0).abs() < 1e-4 && (quarter * pixel - 4.0).abs() < 1e-4);
+        assert!((begins(1.0, false)[2] * 2.0 - quarter).abs() < 1e-3 * quarter);
+        // All pixels of parallel rays are alike: about a fifth of a voxel here.
+        assert_eq!(begins(0.0, true), [0.0, f32::INFINITY, f32::INFINITY]);
+        assert_eq!(begins(3.5, true), [0.0, 0.0, f32::INFINITY]);
+    }
+
+    #[test]
+    fn places_in_input_and_output_do_not_overlap() {
+        let plan = plan::<u16>(&[(64, [1; 3])], 0.0, false).unwrap();
+        let p = plan.parameters(1 << 20, 1 << 30);
+        assert_eq!((plan.kernel(), plan.grid()), ("vg_cast_dvr_u16", [64, 64, 1]));
+        assert!(plan.ptx().contains(".entry vg_cast_dvr_u16("));
+        assert_eq!(p.highlight - p.colours + (HIGHLIGHTS as u64 + 1) * 4, plan.input().len() as u64);
+        assert_eq!(p.wants - p.image + (16 << WANTS_LOG2), plan.output_bytes() as u64);
+        assert_eq!((p.image % 16, p.wants % 16, p.counts - p.image), (0, 0, 512 * 512 * 16));
+        assert!(plan.finish(&[]).is_err());
+        let nothing = plan.finish(&vec![0; plan.output_bytes()]).unwrap();
+        assert!(nothing.report.wanted.is_empty() && nothing.report.shown.fidelity() == 1.0);
+    }
+}
