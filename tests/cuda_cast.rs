@@ -16,7 +16,7 @@ use vastgrid::render::{
     Camera, ClipBox, DenseVolume, Mode, Options, RenderError, Rendered, Shading, TransferFunction, render,
 };
 use vastgrid::source::Procedural;
-use vastgrid::{Coord, CudaBackend, Extent, Pool, Region, Scalar, SparseArray3D, TileCoord};
+use vastgrid::{Coord, CudaBackend, Extent, PageId, Pool, Region, Scalar, SparseArray3D, TileCoord, TileId};
 
 const EXTENT: Extent = Extent::new(200, 170, 150);
 const TILE: [u64; 3] = [32, 32, 16];
@@ -73,6 +73,23 @@ fn options(mode: Mode) -> Options {
 /// What is resident of an array, as the host's caster takes it.
 fn resident<T: Scalar>(array: &SparseArray3D<T, CudaBackend>) -> Bricks<T> {
     Bricks::new(array.layout(), |tile| array.is_resident(tile), value::<T>)
+}
+
+/// Most tiles of so many pages, at random, in requests of one page each.
+fn some_pages<T: Scalar>(
+    array: &SparseArray3D<T, CudaBackend>,
+    pages: u64,
+    random: &mut Random,
+) -> Vec<Vec<TileCoord>> {
+    let layout = array.layout();
+    let mut left: Vec<_> = (0..layout.page_count()).collect();
+    let mut pick = || left.swap_remove(random.below(left.len() as u64) as usize);
+    let chosen: Vec<_> = (0..pages).map(|_| PageId(pick())).collect();
+    let mut tiles_of = |page| {
+        let there = layout.tiles_of_page(page).filter_map(|id| layout.tile_coord(TileId(id)));
+        there.filter(|_| random.below(8) > 0).collect()
+    };
+    chosen.into_iter().map(&mut tiles_of).collect()
 }
 
 fn compare(name: &str, expected: &Rendered, got: &CastRendered) {
@@ -141,12 +158,10 @@ fn some_missing<T: Scalar>(device: &Device, pages: u64) {
     // Without ranges: the kernel would know of tiles that are gone that they do not matter, which the host does not.
     let source = Procedural::new(EXTENT, value::<T>);
     let array = SparseArray3D::builder(&pool, source).tile(TILE).page_bytes(PAGE).build().unwrap();
-    let tiles = common::all_tiles(&array);
     let mut random = Random::new(pages);
     for (turn, mode) in modes().into_iter().enumerate() {
-        let pick: Vec<_> = (0..pages * 3).map(|_| tiles[random.below(tiles.len() as u64) as usize]).collect();
-        for pick in pick.chunks(2) {
-            let _ = array.request(pick).unwrap().complete().unwrap();
+        for tiles in some_pages(&array, pages, &mut random) {
+            let _ = array.request(&tiles).unwrap().complete().unwrap();
         }
         let (camera, options) = (camera(30.0 * turn as f64), options(mode));
         let options = Options { missing_colour: (turn % 2 == 0).then_some([0.0, 0.8, 0.1, 0.4]), ..options };
@@ -207,15 +222,12 @@ fn what_a_picture_reads_stays_until_it_is_done() {
     let Some((device, _alone)) = device() else { return };
     let (pool, caster) = (pool(&device, 3), CudaCaster::new(&device).unwrap());
     let array = array::<u16>(&pool);
-    let tiles = common::all_tiles(&array);
     let mut random = Random::new(11);
-    let mut pick =
-        || -> Vec<TileCoord> { (0..8).map(|_| tiles[random.below(tiles.len() as u64) as usize]).collect() };
     let options = Options { width: 900, height: 900, skip_empty: false, ..options(Mode::Mip) };
     let mut under_way = Vec::new();
     for round in 0..24u32 {
-        for pick in pick().chunks(2) {
-            let _ = array.request(pick).unwrap().complete().unwrap();
+        for tiles in some_pages(&array, 3, &mut random) {
+            let _ = array.request(&tiles).unwrap().complete().unwrap();
         }
         let camera = camera(f64::from(round) * 15.0);
         let frame = pool.device_frame();

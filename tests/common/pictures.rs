@@ -57,7 +57,11 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (mean, most) = (self.mean() * 255.0, self.most * 255.0);
         let share = self.far as f64 / self.pixels as f64 * 100.0;
-        write!(f, "mean {mean:.5}/255, at most {most:.3}/255, {share:.3} % of the pixels beyond 2/255")
+        let shown = self.shown as f64 / self.pixels as f64 * 100.0;
+        write!(
+            f,
+            "mean {mean:.5}/255, at most {most:.3}/255, {share:.3} % of the pixels beyond 2/255, {shown:.1} % not background"
+        )
     }
 }
 
