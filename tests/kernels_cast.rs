@@ -188,6 +188,19 @@ impl Host {
         transfer: &TransferFunction,
         options: &Options,
     ) {
+        self.add_by(0, levels, level_bias, camera, transfer, options);
+    }
+
+    /// The same with another way to find a voxel: see `cast.cpp`.
+    fn add_by<T: Scalar>(
+        &mut self,
+        way: usize,
+        levels: &[(&Tiles<T>, [u32; 3])],
+        level_bias: f64,
+        camera: &Camera,
+        transfer: &TransferFunction,
+        options: &Options,
+    ) {
         let views: Vec<_> = levels.iter().map(|(tiles, factor)| tiles.level(*factor)).collect();
         let plan = CastPlan::new::<T>(&views, level_bias, camera, transfer, options).unwrap();
         let types = [ScalarType::U8, ScalarType::U16, ScalarType::I16, ScalarType::F32];
@@ -195,7 +208,7 @@ impl Host {
         let kernel = kernels.iter().position(|name| plan.kernel().contains(name)).unwrap();
         let head = [
             types.iter().position(|&t| t == T::TYPE).unwrap(),
-            [1, 0, 2, 3][kernel],
+            [1, 0, 2, 3][kernel] + 4 * way,
             usize::from(plan.kernel().contains("_levels")),
             plan.input().len(),
             plan.output_bytes(),
@@ -347,6 +360,42 @@ fn pictures_of_a_scan_are_those_of_the_host() {
         println!("{name}: {difference}; {taken} samples, {on_host} on the host");
         assert!(difference.is_small(), "{name}: {difference}");
         assert_eq!(missed(expected, &got), [], "{name}");
+    }
+}
+
+/// What benches compare with: a dense volume, page tables and an atlas, through the same march.
+#[test]
+fn rivals_show_what_the_array_does() {
+    let Some(mut host) = Host::new() else { return };
+    let extent = Extent::cube(96);
+    let tiles = Tiles::<u16>::new(extent, [32; 3], [1, 2, 1], |_| There::Resident, |c| field(c, 5) * 20.0);
+    let colours = [(0.0, [0.2, 0.3, 1.0]), (4000.0, [1.0, 0.8, 0.1])];
+    let transfer = TransferFunction::new(&[(900.0, 0.0), (4000.0, 0.02)], &colours, 1.0).unwrap();
+    let mut expected = Vec::new();
+    let fit = Camera::fit(extent, [1.0; 3]);
+    for (view, camera) in [("along an axis", fit), ("aslant", fit.azimuth(35.0).elevation(-25.0))] {
+        for shading in [None, Some(Shading::default())] {
+            let mode = Mode::Dvr { shading };
+            let options = Options {
+                width: 96,
+                height: 96,
+                mode,
+                stop_at_alpha: 1.0,
+                skip_empty: false,
+                ..Options::default()
+            };
+            let picture = render(&tiles, &camera, &transfer, &options).unwrap();
+            for way in 0..5 {
+                let levels = [(&tiles, [1; 3]), (&tiles, [2; 3])];
+                host.add_by(way, &levels[..way.min(1) + 1], 0.0, &camera, &transfer, &options);
+                expected.push((format!("{view}, shaded {}, way {way}", shading.is_some()), picture.clone()));
+            }
+        }
+    }
+    for ((name, expected), got) in expected.iter().zip(host.run()) {
+        let difference = difference(&expected.image, &got.image);
+        println!("{name}: {difference}");
+        assert!(difference.is_small(), "{name}: {difference}");
     }
 }
 

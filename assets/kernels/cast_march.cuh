@@ -100,7 +100,9 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     vg_u32 k;                 // the next sample
     vg_u32 left;              // samples from it on that need no test
     vg_u32 i;                 // how many of those from `origin` on were taken
-    float origin[3], step[3]; // counted from the first voxel of the place
+    float origin[3];          // of sample k - i, counted from the first voxel of the place
+    float step[3];            // of `path`
+    float top[3];             // up to where samples may be read without a test
     vg_colour colour;         // so far; of a surface, once it is met
     float most;               // the greatest value so far
     vg_u32 samples, skipped;
@@ -110,7 +112,7 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     VG_HD vg_march(const vg_cast& cast, vg_counts* into, vg_u32 column, vg_u32 row, bool exists)
         : c(cast), counts(into), near(cast), line(vg_line_of(cast, column, row)), level(0), wanted(0), change(0), k(0), left(0), i(0), most(-VG_INFINITY), samples(0), skipped(0),
           noted(0), lacking(false), bare(false) {
-        path = line.path;
+        to_path(line.path);
         colour.r = colour.g = colour.b = colour.a = 0;
         if (!exists) line.samples = 0;
     }
@@ -123,14 +125,14 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     // Takes some of those.
     VG_HD void go() {
         if (left == 0) return;
-        if (left >= VG_BATCH) {
-            float values[VG_BATCH];
-            VG_UNROLL
-            for (int j = 0; j < VG_BATCH; j++) values[j] = near.sample_inside(at(0, i + j), at(1, i + j), at(2, i + j));
-            if (take_all(values)) return;
+        // Past the last one that again, so that none is taken by itself.
+        float values[VG_BATCH];
+        VG_UNROLL
+        for (int j = 0; j < VG_BATCH; j++) {
+            const vg_u32 n = i + ((vg_u32)j < left ? (vg_u32)j : left - 1);
+            values[j] = near.sample_inside(at(0, n), at(1, n), at(2, n));
         }
-        if (take(near.sample_inside(at(0, i), at(1, i), at(2, i)), true)) return end();
-        advance(1);
+        take_all(values);
     }
 
     // The pixel.
@@ -142,11 +144,21 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     }
 
 private:
-    VG_HD float at(int a, vg_u32 n) const {
+    VG_HD float along(int a, vg_u32 n) const {
 #if defined(__CUDA_ARCH__)
         return __fmaf_rn((float)n, step[a], origin[a]);
 #else
         return origin[a] + (float)n * step[a];
+#endif
+    }
+
+    // Where sample n from `origin` on is read. Past the array's lower faces the outermost voxel stands in; whatever rounding does, nothing beyond `top` is read.
+    VG_HD float at(int a, vg_u32 n) const {
+        const float p = along(a, n);
+#if defined(__CUDA_ARCH__)
+        return fminf(fmaxf(p, 0.0f), top[a]);
+#else
+        return p < 0 ? 0 : p < top[a] ? p : top[a];
 #endif
     }
 
@@ -171,34 +183,41 @@ private:
             to_place(l, p);
             // Samples before the ray leaves the place.
             const vg_u32 through = run(until);
-            const bool inner = inside(0);
-            if (quiet()) {
-                const bool all = quiet_around();
-                if (all || inner) {
-                    const vg_u32 n = all ? through : span(until);
+            const bool inner = inside();
+            vg_u32 n = through;
+            if (c.flags & VG_CAST_SKIP_EMPTY) {
+                const vg_range own = near.range();
+                const bool quiet = own.known && nothing_in(own);
+                const bool all = quiet && quiet_around(own);
+                if (all || (quiet && inner)) {
+                    n = all ? through : span(until);
                     skipped += n;
                     k += n;
                     return;
                 }
+                if (quiet) n = outside(through);
             }
             if (near.state == VG_MISSING) {
-                if (l == wanted) note(near.id);
+                if (l == wanted) note(near.id());
                 until = k + through;
                 continue;
             }
-            if (!inner) return rim(l, p);
-            const vg_u32 n = span(until);
+            const bool open = near.is_resident() && opened(n);
+            if (!open && !inner) return rim(l, p);
+            if (!open) n = span(until);
             shown(l, n);
             samples += n;
-            if (near.is_resident()) {
-                left = n;
-                i = 0;
-                return;
+            if (!near.is_resident()) return uniform(n);
+            if (!open) {
+                VG_UNROLL
+                for (int a = 0; a < 3; a++) top[a] = vg_just_below(near.far(a));
             }
-            return uniform(n);
+            left = n;
+            i = 0;
+            return;
         }
         // So that there soon is something, the coarsest one too.
-        if (MANY && level != wanted) note(near.id);
+        if (MANY && level != wanted) note(near.id());
         bare = true;
         shown(VG_CAST_LEVELS, until - k);
         skipped += until - k;
@@ -215,8 +234,8 @@ private:
         if (!near.holds(below)) near.enter(below);
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
-            origin[a] = (float)(p[a] - ((vg_i64)near.first[a] << 32)) * (1.0f / 4294967296.0f);
-            step[a] = (float)path.step[a] * (1.0f / 4294967296.0f);
+            // In two parts, which are converted sooner than one of 64 bits.
+            origin[a] = (float)((int)(p[a] >> 32) - near.first[a]) + (float)((vg_u32)p[a] >> 8) * (1.0f / 16777216.0f);
         }
     }
 
@@ -224,7 +243,13 @@ private:
         if (level == l) return;
         level = l;
         near.go(c.level[l]);
-        path = l == 0 ? line.path : vg_path_at(line.path, c.level[l]);
+        to_path(l == 0 ? line.path : vg_path_at(line.path, c.level[l]));
+    }
+
+    VG_HD void to_path(const vg_path& to) {
+        path = to;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) step[a] = (float)path.step[a] * (1.0f / 4294967296.0f);
     }
 
     // Which level is wanted at sample k, and up to which sample.
@@ -237,71 +262,88 @@ private:
         if (n < (float)(line.samples - k)) change = k + 1 + (vg_u32)(n > 0 ? n : 0);
     }
 
-    // How many steps it takes along the axes to go beyond what lies from `low` on and before `high`.
-    VG_HD static float steps(float o, float s, float low, float high) {
-        const float n = s > 0 ? (high - o) / s : s < 0 ? (low - o) / s : VG_INFINITY;
-        return n > 0 ? n : 0;
+    // A quotient, or nearly.
+    VG_HD static float over(float a, float b) {
+#if defined(__CUDA_ARCH__)
+        return __fdividef(a, b);
+#else
+        return a / b;
+#endif
     }
 
-    VG_HD static float least(float a, float b) { return a < b ? a : b; }
+    // How many samples from k on it takes to go beyond what lies from `low` on and before `high` along an axis, if that is less than n.
+    VG_HD float fewer(float n, int a, float low, float high) const {
+        // Whole steps that stay before the upper end, or that reach the lower one and one more. Zero by infinity, which is no number, is no less than n.
+        const float t = step[a] < 0 ? floorf(over(low - origin[a], step[a])) + 1.0f : ceilf(over(high - origin[a], step[a]));
+        return t < n ? t : n;
+    }
 
-    VG_HD static vg_u32 whole(float n, vg_u32 most) { return n < (float)most ? (vg_u32)n + 1 : most; }
+    VG_HD static vg_u32 whole(float n, vg_u32 most) { return n < (float)most ? n > 1 ? (vg_u32)n : 1 : most; }
 
-    // The samples, from k on and before `until`, whose voxel below is in the place. One at least.
+    // The samples, from k on and before `until`, whose voxel below is in the place. One at least. Rounding may count one more, which lies next to the place's face: `top` sees to it.
     VG_HD vg_u32 run(vg_u32 until) const {
         float n = VG_INFINITY;
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
             // Past the array's faces the outermost voxels stand in: a voxel more.
-            const float low = near.first[a] == 0 ? -1.0f : 0.0f, high = (float)near.last[a] + 1.0f;
-            n = least(n, steps(origin[a], step[a], low, high));
+            n = fewer(n, a, near.first[a] == 0 ? -1.0f : 0.0f, (float)near.last[a] + 1.0f);
         }
-        vg_u32 most = whole(n, until - k);
-        for (; most > 1; most--) {
-            vg_i64 p[3];
-            path.at(k + most - 1, p);
-            int below[3];
-            VG_UNROLL
-            for (int a = 0; a < 3; a++) below[a] = vg_between(p[a], near.extent(a)).voxel;
-            if (near.holds(below)) break;
-        }
-        return most;
+        return whole(n, until - k);
     }
 
-    // Whether all of the support of a sample is in the place.
-    VG_HD bool inside(vg_u32 n) const {
+    // Whether all of the support of sample k is in the place.
+    VG_HD bool inside() const {
         bool all = true;
         VG_UNROLL
-        for (int a = 0; a < 3; a++) all = all && at(a, n) >= 0 && at(a, n) < near.far(a);
+        for (int a = 0; a < 3; a++) all = all && origin[a] >= 0 && origin[a] < near.far(a);
         return all;
     }
 
-    VG_HD bool slope_inside(float x, float y, float z) const {
-        const float low = near.slope_low();
-        return x >= low && y >= low && z >= low && x < near.slope_far(0) && y < near.slope_far(1) && z < near.slope_far(2);
-    }
-
-    // The samples from k on, which is one, of which that is so. Along each axis places only ever grow or only ever shrink, rounded as they are: if the first and the last are inside, all are.
+    // The samples from k on, which is one, of which that is so.
     VG_HD vg_u32 span(vg_u32 until) const {
         float n = VG_INFINITY;
         VG_UNROLL
-        for (int a = 0; a < 3; a++) n = least(n, steps(origin[a], step[a], 0, near.far(a)));
-        vg_u32 most = whole(n, until - k);
-        while (most > 1 && !inside(most - 1)) most--;
-        return most;
+        for (int a = 0; a < 3; a++) n = fewer(n, a, 0, near.far(a));
+        return whole(n, until - k);
+    }
+
+    // How many of the samples of a run, the first of which is none, come before the first of which that is so.
+    VG_HD vg_u32 outside(vg_u32 through) const {
+        float n = 0;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            if (origin[a] >= 0 && origin[a] < near.far(a)) continue;
+            const float t = over((step[a] < 0 ? near.far(a) : 0.0f) - origin[a], step[a]);
+            n = t >= 0 ? t > n ? t : n : VG_INFINITY;
+        }
+        return whole(floorf(n) + 1.0f, through);
+    }
+
+    // Whether all of the supports of the samples of a run may be read without a test.
+    VG_HD bool opened(vg_u32 n) {
+        float most[3];
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            const float end = along(a, n - 1);
+            most[a] = end > origin[a] ? end : origin[a];
+            most[a] = most[a] > 0 ? most[a] : 0;
+        }
+        return near.open(most, top);
     }
 
     // ---- what may be leapt over
 
-    VG_HD bool nothing_in(float low, float high) const {
-        if (MODE == VG_MIP) return !(high > most);
-        if (MODE == VG_ISO) return !(high >= c.iso);
-        return !(low <= high) || vg_seen_before(c, vg_entry(c, high) + 1) == vg_seen_before(c, vg_entry(c, low));
+    VG_HD bool nothing_in(const vg_range& r) const {
+        if (MODE == VG_MIP) return !(r.high > most);
+        if (MODE == VG_ISO) return !(r.high >= c.iso);
+        return !(r.low <= r.high) || vg_seen_before(c, vg_entry(c, r.high) + 1) == vg_seen_before(c, vg_entry(c, r.low));
     }
 
-    // The place alone, and with what its rim reaches.
-    VG_HD bool quiet() const { return c.flags & VG_CAST_SKIP_EMPTY && near.known && nothing_in(near.low, near.high); }
-    VG_HD bool quiet_around() { return near.hull() && nothing_in(near.hull_low, near.hull_high); }
+    // The place is quiet: with what its rim reaches too?
+    VG_HD bool quiet_around(const vg_range& own) const {
+        const vg_range all = near.hull(own);
+        return all.known && nothing_in(all);
+    }
 
     // ---- what there is
 
@@ -330,7 +372,7 @@ private:
 
     // Samples in a tile of one value.
     VG_HD void uniform(vg_u32 n) {
-        const float value = near.value - near.value == 0 ? near.value : near.value + (near.value - near.value);
+        const float held = near.value(), value = held - held == 0 ? held : held + (held - held);
         const vg_u32 last = k + n;
         for (i = 0; k < last; k++, i++) {
             if (take(value, false)) return end();
@@ -356,8 +398,7 @@ private:
         if (own.a == 0 || value != value) return false;
         if (LIT) {
             float slope[3];
-            if (inner && slope_inside(at(0, i), at(1, i), at(2, i))) {
-                near.slope_inside(at(0, i), at(1, i), at(2, i), slope);
+            if (inner && near.slope_inside(at(0, i), at(1, i), at(2, i), slope)) {
                 weigh(slope, level);
             } else {
                 vg_i64 p[3];
@@ -375,28 +416,22 @@ private:
         return colour.a >= c.stop_at_alpha;
     }
 
-    // Takes some at once; or does not, where one of them is to be looked at by itself.
-    VG_HD bool take_all(const float values[VG_BATCH]) {
+    // Takes some at once: as many as there are left, if those are fewer.
+    VG_HD void take_all(const float values[VG_BATCH]) {
+        const vg_u32 n = left < VG_BATCH ? left : VG_BATCH;
         if (MODE == VG_DVR && LIT) {
             // Those that are not clear, one by one: gradients are too long to have several at once.
             vg_u32 seen = 0, done = 0;
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) seen |= (vg_colour_of(c, values[j]).a != 0 ? 1u : 0u) << j;
             VG_NO_UNROLL
-            for (; seen; seen &= seen - 1) {
-                const int j = vg_lowest(seen);
-                float value = values[0];
-                VG_UNROLL
-                for (int n = 1; n < VG_BATCH; n++) value = j == n ? values[n] : value;
-                advance((vg_u32)j - done);
-                done = (vg_u32)j;
-                if (take(value, true)) {
-                    end();
-                    return true;
-                }
+            for (seen &= (1u << n) - 1; seen; seen &= seen - 1) {
+                const vg_u32 j = (vg_u32)vg_lowest(seen);
+                advance(j - done);
+                done = j;
+                if (take(one_of(values, j), true)) return end();
             }
-            advance(VG_BATCH - done);
-            return true;
+            return advance(n - done);
         }
         if (MODE == VG_DVR) {
             vg_colour own[VG_BATCH];
@@ -404,28 +439,44 @@ private:
             for (int j = 0; j < VG_BATCH; j++) own[j] = vg_colour_of(c, values[j]);
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) {
-                // What is clear adds nothing; what is no number must not.
-                blend(own[j], values[j] == values[j] ? 1.0f - colour.a : 0.0f);
+                // What is clear adds nothing; what is no number, or past the last, must not.
+                blend(own[j], values[j] == values[j] && (vg_u32)j < n ? 1.0f - colour.a : 0.0f);
                 if (colour.a >= c.stop_at_alpha) {
-                    left -= j;
-                    end();
-                    return true;
+                    left -= (vg_u32)j < n ? (vg_u32)j : n - 1;
+                    return end();
                 }
             }
-        } else {
-            float greatest = -VG_INFINITY;
-            VG_UNROLL
-            for (int j = 0; j < VG_BATCH; j++) greatest = values[j] > greatest ? values[j] : greatest;
-            if (MODE == VG_ISO && greatest >= c.iso) return false;
-            if (MODE == VG_MIP) most = greatest > most ? greatest : most;
-            if (MODE == VG_MIP && most >= c.table_top) {
-                left -= VG_BATCH - 1;
-                end();
-                return true;
+            return advance(n);
+        }
+        float greatest = -VG_INFINITY;
+        VG_UNROLL
+        for (int j = 0; j < VG_BATCH; j++) greatest = values[j] > greatest ? values[j] : greatest;
+        if (MODE == VG_MIP) {
+            most = greatest > most ? greatest : most;
+            if (most >= c.table_top) {
+                left -= n - 1;
+                return end();
             }
         }
-        advance(VG_BATCH);
-        return true;
+        if (MODE == VG_ISO && greatest >= c.iso) {
+            // The first of them.
+            vg_u32 reached = 0;
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) reached |= (values[j] >= c.iso ? 1u : 0u) << j;
+            const vg_u32 j = (vg_u32)vg_lowest(reached);
+            advance(j);
+            take(one_of(values, j), true);
+            return end();
+        }
+        advance(n);
+    }
+
+    // Selected, not indexed: the values stay in registers.
+    VG_HD static float one_of(const float values[VG_BATCH], vg_u32 j) {
+        float value = values[0];
+        VG_UNROLL
+        for (vg_u32 n = 1; n < VG_BATCH; n++) value = j == n ? values[n] : value;
+        return value;
     }
 
     VG_HD void advance(vg_u32 n) {

@@ -1,15 +1,16 @@
 // The tile that a ray is in, and reading in it and around it. Knows nothing of what rays are for.
 //
-// What can be read one way is a *place*: of the flat reservation, here, a tile. Kernels that benches compare with have others; all offer what vg_near does:
+// What can be read one way is a *place*: of the flat reservation, here, a tile and the first voxels beyond its far faces. Kernels that benches compare with have others; all offer what
+// vg_near does:
 //
 //   go(level)                 another level's grid
 //   holds(v), enter(v)        the place of a voxel
-//   extent(a), first, last, id, state, value, known, low, high
-//   far(a)                    samples below that, counted from the first voxel along axis a, need no test
-//   slope_low(), slope_far(a) the same of gradients
-//   sample_inside, slope_inside    without a test
+//   extent(a), first, last, id(), state, value()
+//   far(a)                    samples from 0 up to that, counted from the first voxel along axis a, need nothing of other places
+//   open(most, top)           whether samples up to `most` may be read without a test, and up to where then
+//   sample_inside, slope_inside    so read; a gradient may reach further than is there
 //   sample, slope             anywhere, with all tests; false where part of the support is not there
-//   hull(), hull_low, hull_high    the range with that of what samples may reach from here
+//   range(), hull(range)      the range of values, where that is known; with what samples may reach from here
 #ifndef VASTGRID_CAST_NEAR_CUH
 #define VASTGRID_CAST_NEAR_CUH
 
@@ -123,6 +124,38 @@ template <class T> VG_RARE vg_found vg_sample_mixed(const vg_grid& g, int x, int
     return found;
 }
 
+// A sample anywhere, with all tests.
+template <class T> VG_RARE vg_found vg_sample_at(const vg_grid& g, vg_i64 px, vg_i64 py, vg_i64 pz) {
+    const vg_i64 p[3] = {px, py, pz};
+    vg_between b[3];
+    vg_u32 next[3], tiles[3];
+    vg_i64 from = 0, step[3];
+    VG_UNROLL
+    for (int a = 0; a < 3; a++) {
+        const vg_axis& axis = g.axis[a];
+        b[a] = vg_between(p[a], g.extent[a]);
+        const vg_u32 v = (vg_u32)b[a].voxel;
+        next[a] = vg_clamp(b[a].voxel + 1, g.extent[a]);
+        tiles[a] = (next[a] >> axis.tile_shift) - (v >> axis.tile_shift);
+        const vg_i64 here = ((vg_i64)vg_axis_slot(axis, v >> axis.tile_shift) << g.tile_voxels_log2) + vg_axis_within(axis, v);
+        step[a] = ((vg_i64)vg_axis_slot(axis, next[a] >> axis.tile_shift) << g.tile_voxels_log2) + vg_axis_within(axis, next[a]) - here;
+        from += here;
+    }
+    bool all = vg_fits<T>(g);
+    VG_NO_UNROLL
+    for (vg_u32 n = 0; all && n < 8; n++) {
+        const vg_u32 x = n & 1, y = n >> 1 & 1, z = n >> 2;
+        if (x > tiles[0] || y > tiles[1] || z > tiles[2]) continue;
+        all = vg_tile_state(g, vg_tile_id(g, x ? next[0] : (vg_u32)b[0].voxel, y ? next[1] : (vg_u32)b[1].voxel, z ? next[2] : (vg_u32)b[2].voxel)) == VG_RESIDENT;
+    }
+    if (!all) return vg_sample_mixed<T>(g, b[0].voxel, b[1].voxel, b[2].voxel, next[0], next[1], next[2], b[0].f, b[1].f, b[2].f);
+    const T* v = vg_global<const T>(g.base) + from;
+    const T *w = v + step[2], *vy = v + step[1], *wy = w + step[1];
+    const float c[8] = {vg_float(*v), vg_float(v[step[0]]), vg_float(*vy), vg_float(vy[step[0]]), vg_float(*w), vg_float(w[step[0]]), vg_float(*wy), vg_float(wy[step[0]])};
+    const vg_found found = {vg_trilerp(c, b[0].f, b[1].f, b[2].f), true};
+    return found;
+}
+
 struct vg_slope {
     float x, y, z;
     bool all;
@@ -185,19 +218,32 @@ template <class T> VG_RARE vg_slope vg_slope_at(const vg_grid& g, vg_i64 px, vg_
     return slope;
 }
 
+// The greatest number below a positive whole one.
+VG_HD float vg_just_below(float v) {
+#if defined(__CUDA_ARCH__)
+    return __int_as_float(__float_as_int(v) - 1);
+#else
+    union { float value; vg_u32 bits; } u;
+    u.value = v;
+    u.bits--;
+    return u.value;
+#endif
+}
+
+// Neighbours of a tile, x fastest, 13 being the tile itself, of which each axis has some: bits 1, 2 and 4 for the one before, the tile's own and the one after.
+VG_HD vg_u32 vg_neighbours(vg_u32 x, vg_u32 y, vg_u32 z) {
+    const vg_u32 rows = (y & 1 ? x : 0) | x << 3 | (y & 4 ? x << 6 : 0);
+    return (z & 1 ? rows : 0) | rows << 9 | (z & 4 ? rows << 18 : 0);
+}
+
 template <class T> struct vg_near {
     const vg_grid* grid;
-    const T* tile;  // its voxels, where it is resident
-    vg_u64 id;
+    const T* tile;     // its voxels, where it is resident
     int first[3];      // its first voxel
     vg_u32 last[3];    // its last voxel inside the array, counted from the first
     vg_state state;
-    float value;       // of a uniform tile
-    float low, high;   // the range of its values, where that is known
-    bool known;
-    float hull_low, hull_high;  // the same with the tiles that its rim reaches
-    bool hull_known, hull_looked_up;
-    vg_u32 beside;     // which of the seven tiles beyond its far faces were seen resident: bit x + 2 y + 4 z
+    vg_u32 beside;     // which of its neighbours were seen resident: see vg_neighbours
+    vg_i64 on[3];      // bytes from a voxel at its far faces to the next one, of the axes along which `open` says that samples reach so far
 
     VG_HD explicit vg_near(const vg_cast& c) { go(c.level[0]); }
 
@@ -207,6 +253,7 @@ template <class T> struct vg_near {
         for (int a = 0; a < 3; a++) {
             first[a] = -1;
             last[a] = 0;
+            on[a] = 0;
         }
     }
 
@@ -225,76 +272,76 @@ template <class T> struct vg_near {
             const vg_u32 rest = grid->extent[a] - 1 - (vg_u32)first[a];
             last[a] = side < rest ? side : rest;
         }
-        id = vg_tile_id_at(*grid, t[0], t[1], t[2]);
+        const vg_u64 id = vg_tile_id_at(*grid, t[0], t[1], t[2]);
         tile = vg_tile_at<const T>(*grid, id);
-        beside = 0;
-        hull_looked_up = false;
+        beside = 1u << 13;
         state = vg_fits<T>(*grid) ? vg_tile_state(*grid, id) : VG_MISSING;
-        if (state == VG_UNIFORM) value = vg_float(vg_from_word<T>(vg_tile_word(*grid, id)));
-        known = vg_range_of<T>(*grid, id, state, &low, &high);
     }
 
     VG_HD vg_u32 extent(int a) const { return grid->extent[a]; }
+    VG_HD vg_u64 id() const { return (vg_u64)(tile - vg_global<const T>(grid->base)) >> grid->tile_voxels_log2; }
     VG_HD bool is_resident() const { return state == VG_RESIDENT; }
     VG_HD float far(int a) const { return (float)last[a]; }
-    VG_HD float slope_low() const { return 1.0f; }
-    VG_HD float slope_far(int a) const { return (float)last[a] - 1.0f; }
 
-    VG_HD float sample_inside(float x, float y, float z) const {
-        return vg_flat<T, vg_u32>::sample(tile, 1u << grid->axis[1].voxel_shift, 1u << grid->axis[2].voxel_shift, x, y, z);
-    }
-    VG_HD void slope_inside(float x, float y, float z, float out[3]) const {
-        vg_flat<T, vg_u32>::slope(tile, 1u << grid->axis[1].voxel_shift, 1u << grid->axis[2].voxel_shift, x, y, z, out);
-    }
-
-    // The current tile, or another one of this grid, holds the voxel below.
-    VG_HD bool sample(const vg_i64 p[3], float* out) {
-        vg_between b[3];
-        vg_u32 next[3];
-        vg_i64 from = 0, step[3], far[3];
-        int below[3];
+    // Makes ready for samples that go so far at the most, and says up to where they may: false, where a tile that they reach is not resident. The tile itself is.
+    VG_HD bool open(const float most[3], float top[3]) {
+        vg_u32 along[3];
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
-            b[a] = vg_between(p[a], grid->extent[a]);
-            below[a] = b[a].voxel;
+            const float end = (float)last[a];
+            along[a] = 2;
+            top[a] = vg_just_below(end);
+            if (most[a] < end) continue;
+            // At the array's far face the outermost voxel stands in for the next one.
+            on[a] = 0;
+            top[a] = end;
+            if (ends(a)) continue;
+            along[a] = 6;
+            top[a] = vg_just_below(end + 1.0f);
+            on[a] = (to_tile(a, 1) - ((vg_i64)last[a] << grid->axis[a].voxel_shift)) * (vg_i64)sizeof(T);
         }
-        if (!holds(below)) enter(below);
-        vg_u32 across = 0;
+        return are_resident(vg_neighbours(along[0], along[1], along[2]));
+    }
+
+    // From 0 up to `top` along each axis.
+    VG_HD float sample_inside(float px, float py, float pz) const {
+        const vg_below x(px), y(py), z(pz);
+        const char* v = (const char*)(tile + (x.i + (y.i << grid->axis[1].voxel_shift) + (z.i << grid->axis[2].voxel_shift)));
+        const vg_i64 dx = x.i == last[0] ? on[0] : (vg_i64)sizeof(T);
+        const vg_i64 dy = y.i == last[1] ? on[1] : (vg_i64)sizeof(T) << grid->axis[1].voxel_shift;
+        const vg_i64 dz = z.i == last[2] ? on[2] : (vg_i64)sizeof(T) << grid->axis[2].voxel_shift;
+        const char *vy = v + dy, *w = v + dz, *wy = w + dy;
+        const float c[8] = {at(v), at(v + dx), at(vy), at(vy + dx), at(w), at(w + dx), at(wy), at(wy + dx)};
+        return vg_trilerp(c, x.f, y.f, z.f);
+    }
+
+    // A gradient at such a place: false, where a tile that it reaches is not resident.
+    VG_HD bool slope_inside(float px, float py, float pz, float out[3]) {
+        const vg_u32 row = 1u << grid->axis[1].voxel_shift, plane = 1u << grid->axis[2].voxel_shift;
+        const bool flat = px >= 1.0f && py >= 1.0f && pz >= 1.0f && px < (float)last[0] - 1.0f && py < (float)last[1] - 1.0f && pz < (float)last[2] - 1.0f;
+        if (flat) {
+            vg_flat<T, vg_u32>::slope(tile, row, plane, px, py, pz, out);
+            return true;
+        }
+        const vg_below b[3] = {vg_below(px), vg_below(py), vg_below(pz)};
+        vg_u32 along[3];
+        vg_i64 offset[3][4];
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
-            const vg_axis& axis = grid->axis[a];
-            const vg_u32 v = (vg_u32)b[a].voxel;
-            next[a] = vg_clamp((int)v + 1, grid->extent[a]);
-            const vg_u32 t = v >> axis.tile_shift, u = next[a] >> axis.tile_shift;
-            far[a] = 0;
-            if (t != u) {
-                across |= 1u << a;
-                far[a] = (vg_i64)(vg_axis_slot(axis, u) - vg_axis_slot(axis, t));
-            }
-            const vg_i64 here = vg_axis_within(axis, v);
-            from += here;
-            step[a] = far[a] * (1ll << grid->tile_voxels_log2) + (vg_i64)vg_axis_within(axis, next[a]) - here;
+            // In tiles of one voxel a gradient reaches beyond the neighbours.
+            if (grid->axis[a].tile_shift == 0) return false;
+            along[a] = reach(a, b[a].i, offset[a]);
         }
-        bool all = state == VG_RESIDENT;
-        // The tiles that faces crossed lead to, a bit each: a byte for each of the eight ways to cross.
-        const vg_u32 wanted = (vg_u32)(0xfe5432100e040200ull >> 8 * across) & 0xff;
-        for (vg_u32 left = all ? wanted & ~beside : 0; left; left &= left - 1) {
-            const vg_u32 bit = left & (0u - left);
-            const vg_u64 other = id + (bit & 0xaa ? far[0] : 0) + (bit & 0xcc ? far[1] : 0) + (bit & 0xf0 ? far[2] : 0);
-            all = vg_tile_state(*grid, other) == VG_RESIDENT;
-            if (!all) break;
-            beside |= bit;
-        }
-        if (!all) {
-            const vg_found mixed = vg_sample_mixed<T>(*grid, b[0].voxel, b[1].voxel, b[2].voxel, next[0], next[1], next[2], b[0].f, b[1].f, b[2].f);
-            *out = mixed.value;
-            return mixed.all;
-        }
-        const T* v = tile + from;
-        const T *w = v + step[2], *vy = v + step[1], *wy = w + step[1];
-        const float c[8] = {vg_float(*v), vg_float(v[step[0]]), vg_float(*vy), vg_float(vy[step[0]]), vg_float(*w), vg_float(w[step[0]]), vg_float(*wy), vg_float(wy[step[0]])};
-        *out = vg_trilerp(c, b[0].f, b[1].f, b[2].f);
+        if (!are_resident(vg_neighbours(along[0], along[1], along[2]))) return false;
+        vg_differences([&](int i, int j, int k) { return vg_float(tile[offset[0][i] + offset[1][j] + offset[2][k]]); }, b[0].f, b[1].f, b[2].f, out);
         return true;
+    }
+
+    // A sample anywhere.
+    VG_HD bool sample(const vg_i64 p[3], float* out) const {
+        const vg_found found = vg_sample_at<T>(*grid, p[0], p[1], p[2]);
+        *out = found.value;
+        return found.all;
     }
 
     // A gradient anywhere.
@@ -306,16 +353,60 @@ template <class T> struct vg_near {
         return found.all;
     }
 
-    // The range of everything that samples in the tile may reach: false where part of it is not known. Looked up once per tile.
-    VG_HD bool hull() {
-        if (hull_looked_up) return hull_known;
-        hull_looked_up = true;
-        const vg_range own = {low, high, known};
-        const vg_range all = vg_hull_of<T>(*grid, (vg_u32)first[0] >> grid->axis[0].tile_shift, (vg_u32)first[1] >> grid->axis[1].tile_shift, (vg_u32)first[2] >> grid->axis[2].tile_shift, own);
-        hull_known = all.known;
-        hull_low = all.low;
-        hull_high = all.high;
-        return hull_known;
+    // What a uniform tile holds.
+    VG_HD float value() const { return vg_float(vg_from_word<T>(vg_tile_word(*grid, id()))); }
+
+    // The range of the tile, and with that of what samples in it may reach.
+    VG_HD vg_range range() const {
+        vg_range own;
+        own.known = vg_range_of<T>(*grid, id(), state, &own.low, &own.high);
+        return own;
+    }
+    VG_HD vg_range hull(const vg_range& own) const { return vg_hull_of<T>(*grid, position(0), position(1), position(2), own); }
+
+private:
+    VG_HD static float at(const char* voxel) { return vg_float(*(const T*)voxel); }
+
+    // Along an axis: the position in tiles, whether the array ends with the tile, and how many voxels it is to the tile before or after.
+    VG_HD vg_u32 position(int a) const { return (vg_u32)first[a] >> grid->axis[a].tile_shift; }
+    VG_HD bool ends(int a) const { return (vg_u32)first[a] + last[a] + 1 >= grid->extent[a]; }
+    VG_HD vg_i64 to_tile(int a, int by) const {
+        const vg_axis& axis = grid->axis[a];
+        return (vg_i64)(vg_axis_slot(axis, position(a) + (vg_u32)by) - vg_axis_slot(axis, position(a))) * (1ll << grid->tile_voxels_log2);
+    }
+
+    // Where the four voxels of a gradient lie along an axis, counted from the tile's first, and in which of the three tiles.
+    VG_HD vg_u32 reach(int a, vg_u32 below, vg_i64 offset[4]) const {
+        const vg_u32 shift = grid->axis[a].voxel_shift, rest = grid->extent[a] - 1 - (vg_u32)first[a];
+        const vg_u32 up = below + 1 < rest ? below + 1 : rest, far = below + 2 < rest ? below + 2 : rest;
+        vg_u32 along = 2;
+        offset[0] = (vg_i64)(below - (below ? 1 : 0)) << shift;
+        offset[1] = (vg_i64)below << shift;
+        offset[2] = (vg_i64)up << shift;
+        offset[3] = (vg_i64)far << shift;
+        if (below == 0 && first[a] > 0) {
+            along |= 1;
+            offset[0] = to_tile(a, -1) + ((vg_i64)((1u << grid->axis[a].tile_shift) - 1) << shift);
+        }
+        if (far > last[a]) {
+            along |= 4;
+            const vg_i64 next = to_tile(a, 1);
+            offset[3] = next + ((vg_i64)(far - last[a] - 1) << shift);
+            if (up > last[a]) offset[2] = next;
+        }
+        return along;
+    }
+
+    // Whether these neighbours are resident. Each is looked up once per tile.
+    VG_HD bool are_resident(vg_u32 neighbours) {
+        VG_NO_UNROLL
+        for (vg_u32 left = neighbours & ~beside; left; left &= left - 1) {
+            const vg_u32 n = (vg_u32)vg_lowest(left);
+            const vg_u64 other = vg_tile_id_at(*grid, position(0) + n % 3 - 1, position(1) + n / 3 % 3 - 1, position(2) + n / 9 - 1);
+            if (vg_tile_state(*grid, other) != VG_RESIDENT) return false;
+            beside |= 1u << n;
+        }
+        return true;
     }
 };
 

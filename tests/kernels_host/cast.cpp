@@ -1,6 +1,8 @@
 // Runs the ray caster's kernels on the host, pixel by pixel. Reads cases from a file that tests/kernels_cast.rs writes, and writes what the kernels do.
 //
-//   case:  u64 { type, kernel, levels of a pyramid or 0, input bytes, output bytes, levels } | vg_cast | input | for each level: u64 { memory bytes, blocks } | memory | blocks
+//   case:  u64 { type, kernel + 4 * way, levels of a pyramid or 0, input bytes, output bytes, levels } | vg_cast | input | for each level: u64 { memory bytes, blocks } | memory | blocks
+//
+// A way other than 0 is a rival's (cast_rivals.cuh), whose memory is made here from the first level, all of which is there.
 //
 // Addresses in vg_cast count from the beginning of the input or the output.
 #include <cmath>
@@ -9,7 +11,7 @@
 #include <cstring>
 #include <vector>
 
-#include "cast_march.cuh"
+#include "cast_rivals.cuh"
 
 // Memory aligned as a device's is.
 struct Piece {
@@ -20,17 +22,63 @@ struct Piece {
 
 static bool fill(FILE* file, void* to, size_t bytes) { return fread(to, 1, bytes, file) == bytes; }
 
-template <class T, int MODE, bool LIT> static void picture(const vg_cast& c, bool many) {
-    vg_counts* counts = (vg_counts*)c.counts;
+template <class M, int MODE, bool LIT, bool MANY> static void picture(const vg_cast& c) {
     for (vg_u32 row = 0; row < c.height; row++)
-        for (vg_u32 column = 0; column < c.width; column++)
-            if (many)
-                vg_cast_pixel<vg_near<T>, MODE, LIT, true>(c, counts, column, row);
-            else
-                vg_cast_pixel<vg_near<T>, MODE, LIT, false>(c, counts, column, row);
+        for (vg_u32 column = 0; column < c.width; column++) vg_cast_pixel<M, MODE, LIT, MANY>(c, (vg_counts*)c.counts, column, row);
 }
 
-template <class T> static void run(const vg_cast& c, vg_u64 kernel, bool many) {
+template <class T, int MODE, bool LIT> static void picture(const vg_cast& c, bool many) {
+    if (many)
+        picture<vg_near<T>, MODE, LIT, true>(c);
+    else
+        picture<vg_near<T>, MODE, LIT, false>(c);
+}
+
+template <class M> static void rival(const vg_cast& c, vg_u64 kernel) {
+    if (kernel == 0) picture<M, VG_DVR, false, false>(c);
+    if (kernel == 1) picture<M, VG_DVR, true, false>(c);
+}
+
+// Tiles with `below` voxels more in front and `above` behind, the outermost ones standing in past the faces, one after the other; and where each is.
+template <class T> static void lay_out(vg_cast& c, const vg_u32 side[3], int below, int above, std::vector<T>& memory, std::vector<vg_u32>& slots) {
+    const vg_grid& g = c.level[0].grid;
+    vg_u32 tiles[3];
+    for (int a = 0; a < 3; a++) tiles[a] = (g.extent[a] - 1) / side[a] + 1;
+    for (vg_u32 t = 0; t < tiles[0] * tiles[1] * tiles[2]; t++) {
+        slots.push_back(t);
+        const int first[3] = {(int)(t % tiles[0] * side[0]), (int)(t / tiles[0] % tiles[1] * side[1]), (int)(t / tiles[0] / tiles[1] * side[2])};
+        for (int z = -below; z < (int)side[2] + above; z++)
+            for (int y = -below; y < (int)side[1] + above; y++)
+                for (int x = -below; x < (int)side[0] + above; x++)
+                    memory.push_back(vg_load_unchecked<T>(g, vg_clamp(first[0] + x, g.extent[0]), vg_clamp(first[1] + y, g.extent[1]), vg_clamp(first[2] + z, g.extent[2])));
+    }
+    c.level[1].grid.base = (vg_u64)memory.data();
+    c.level[1].grid.blocks = (vg_u64)slots.data();
+}
+
+// 1: dense; 2, 3: a page table asked per sample and per voxel; 4: an atlas.
+template <class T> static void run_rival(vg_cast& c, vg_u64 kernel, vg_u64 way) {
+    const vg_grid& g = c.level[0].grid;
+    std::vector<T> memory;
+    std::vector<vg_u32> slots;
+    const vg_u32 side[3] = {1u << g.axis[0].tile_shift, 1u << g.axis[1].tile_shift, 1u << g.axis[2].tile_shift};
+    if (way == 4) {
+        lay_out<T>(c, side, 1, 2, memory, slots);
+        return rival<vg_atlas_near<T> >(c, kernel);
+    }
+    lay_out<T>(c, g.extent, 0, 0, memory, slots);
+    if (way == 1) return rival<vg_dense_near<T> >(c, kernel);
+    slots.clear();
+    for (vg_u32 z = 0; z < g.extent[2]; z += side[2])
+        for (vg_u32 y = 0; y < g.extent[1]; y += side[1])
+            for (vg_u32 x = 0; x < g.extent[0]; x += side[0]) slots.push_back((vg_u32)vg_tile_id(g, x, y, z));
+    c.level[1].grid.blocks = (vg_u64)slots.data();
+    if (way == 2) rival<vg_table_near<T> >(c, kernel);
+    if (way == 3) rival<vg_voxel_table_near<T> >(c, kernel);
+}
+
+template <class T> static void run(vg_cast& c, vg_u64 kernel, bool many) {
+    if (kernel >= 4) return run_rival<T>(c, kernel % 4, kernel / 4);
     if (kernel == 0) picture<T, VG_DVR, false>(c, many);
     if (kernel == 1) picture<T, VG_DVR, true>(c, many);
     if (kernel == 2) picture<T, VG_MIP, false>(c, many);
