@@ -20,6 +20,22 @@ fn text(name: &str) -> String {
     std::fs::read_to_string(folder().join(name)).unwrap()
 }
 
+/// The headers that a source includes, and those that they do, in the order in which they are first met.
+fn headers(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in text(source).lines() {
+        let Some(name) = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"')) else {
+            continue;
+        };
+        for header in std::iter::once(name.to_owned()).chain(headers(name)) {
+            if !found.contains(&header) {
+                found.push(header);
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn ptx_is_of_its_sources() {
     let mut sources: Vec<_> = std::fs::read_dir(folder())
@@ -28,7 +44,7 @@ fn ptx_is_of_its_sources() {
         .filter(|path| path.extension().is_some_and(|e| e == "cu"))
         .collect();
     sources.sort();
-    assert_eq!(sources.len(), 4);
+    assert_eq!(sources.len(), 9);
     for source in sources {
         let name = source.file_name().unwrap().to_str().unwrap();
         let ptx = text(&name.replace(".cu", ".ptx"));
@@ -37,11 +53,14 @@ fn ptx_is_of_its_sources() {
         let line = format!("OPTIONS = [{}]", quoted.join(", "));
         assert!(text("build.py").contains(&line), "{name}: made with other options than build.py's");
         let mut sum = Sha256::new();
-        for part in [&text(name), cuda::kernels::VASTGRID_CUH, options] {
+        let used = headers(name);
+        let texts = [name].into_iter().chain(used.iter().map(String::as_str)).map(text);
+        for part in texts.chain([options.to_owned()]) {
             sum.update(part);
             sum.update([0]);
         }
-        let expected = format!("// sha256 {:x} of {name}, vastgrid.cuh and the options", sum.finalize());
+        let used = used.join(", ");
+        let expected = format!("// sha256 {:x} of {name}, {used} and the options", sum.finalize());
         assert_eq!(ptx.lines().next(), Some(expected.as_str()), "stale: run assets/kernels/build.py");
         assert!(ptx.contains("release 12.4, V12.4.127"), "{name}: made by another compiler");
         assert!(ptx.contains("\n.version 8.4\n.target sm_75\n"), "{name}: made for other drivers or devices");

@@ -111,7 +111,19 @@ const TABLE: &[(&str, &[&str])] = &[
     // Sees what users see.
     (
         "render",
-        &["error", "geometry", "voxel", "layout", "view", "array", "pool", "backend::HostAddressable"],
+        &[
+            "error",
+            "geometry",
+            "voxel",
+            "layout",
+            "view",
+            "array",
+            "pool",
+            "device",
+            "backend::HostAddressable",
+            "backend::CudaBackend",
+            "backend::cuda",
+        ],
     ),
     // Pictures of pyramids while they load.
     ("explore", &["error", "voxel", "layout", "view", "backend", "pyramid", "stream", "render"]),

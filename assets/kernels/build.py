@@ -12,6 +12,7 @@ and no CUDA toolkit. The compiler is an old one on purpose: drivers refuse PTX n
 import ctypes
 import hashlib
 import pathlib
+import re
 import subprocess
 import sys
 import venv
@@ -21,7 +22,6 @@ VERSION = (12, 4)
 OPTIONS = ["--gpu-architecture=compute_75", "--std=c++11"]
 
 HERE = pathlib.Path(__file__).resolve().parent
-HEADER = HERE / "vastgrid.cuh"
 HOME = HERE.parent.parent / "target" / "nvrtc-12.4.127"
 
 
@@ -38,9 +38,19 @@ def library():
     return found[0]
 
 
+def headers(source):
+    """The headers of this folder that a source includes, and those that they do, in the order in which they are first met."""
+    found = []
+    for name in re.findall(r'^#include "(.+)"$', source.read_text(), re.MULTILINE):
+        for header in [HERE / name, *headers(HERE / name)]:
+            if header not in found:
+                found.append(header)
+    return found
+
+
 def checksum(source):
-    """What a PTX file was made of: the sha256 of its source, the header and the options, each followed by a zero byte."""
-    parts = [source.read_bytes(), HEADER.read_bytes(), " ".join(OPTIONS).encode()]
+    """What a PTX file was made of: the sha256 of its source, its headers and the options, each followed by a zero byte."""
+    parts = [source.read_bytes(), *(header.read_bytes() for header in headers(source)), " ".join(OPTIONS).encode()]
     return hashlib.sha256(b"".join(part + b"\0" for part in parts)).hexdigest()
 
 
@@ -53,13 +63,20 @@ def text(get_size, get, program):
     return buffer.value.decode()
 
 
+def renumbered(ptx):
+    """Calls counted from 0 in their comments: the compiler counts on from the source before."""
+    first = min(map(int, re.findall(r"// callseq (\d+)", ptx)), default=0)
+    return re.sub(r"// callseq (\d+)", lambda found: f"// callseq {int(found[1]) - first}", ptx)
+
+
 def compiled(nvrtc, source):
     """The PTX of a source, with the lines on top that say what it was made of."""
     program = ctypes.c_void_p()
-    headers = (ctypes.c_char_p * 1)(HEADER.read_bytes())
-    names = (ctypes.c_char_p * 1)(HEADER.name.encode())
+    used = headers(source)
+    texts = (ctypes.c_char_p * len(used))(*[header.read_bytes() for header in used])
+    names = (ctypes.c_char_p * len(used))(*[header.name.encode() for header in used])
     options = (ctypes.c_char_p * len(OPTIONS))(*[option.encode() for option in OPTIONS])
-    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), source.name.encode(), 1, headers, names)
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), source.name.encode(), len(used), texts, names)
     code = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), options)
     log = text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
     if code != 0:
@@ -68,8 +85,9 @@ def compiled(nvrtc, source):
         print(log, file=sys.stderr)
     ptx = text(nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX, program)
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    head = f"// sha256 {checksum(source)} of {source.name}, {HEADER.name} and the options\n// options {' '.join(OPTIONS)}\n"
-    return head + ptx
+    made_of = ", ".join([source.name, *(header.name for header in used)])
+    head = f"// sha256 {checksum(source)} of {made_of} and the options\n// options {' '.join(OPTIONS)}\n"
+    return head + renumbered(ptx)
 
 
 def first_difference(name, old, new):

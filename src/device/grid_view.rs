@@ -43,7 +43,7 @@ impl GridAxis {
 ///
 /// **Shape**: x fastest, as everywhere. Positions in kernels are 32 bits.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::NoUninit)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[doc(alias = "vg_grid")]
 pub struct GridView {
     base: u64,

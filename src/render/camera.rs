@@ -231,13 +231,13 @@ impl Camera {
 /// A camera that was found good.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Axes {
-    eye: DVec3,
-    right: DVec3,
-    up: DVec3,
-    forward: DVec3,
+    pub(crate) eye: DVec3,
+    pub(crate) right: DVec3,
+    pub(crate) up: DVec3,
+    pub(crate) forward: DVec3,
     /// At distance 1 in perspective, in the world otherwise.
-    half_height: f64,
-    parallel: bool,
+    pub(crate) half_height: f64,
+    pub(crate) parallel: bool,
 }
 
 impl Axes {

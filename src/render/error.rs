@@ -91,6 +91,22 @@ pub enum RenderError {
         /// The line.
         text: String,
     },
+    /// Levels that are no pyramid.
+    #[error("level {level} of a pyramid of {levels}: {problem}")]
+    Level {
+        /// Which, the finest being 0.
+        level: usize,
+        /// How many there are.
+        levels: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// There is no kernel for voxels of this type.
+    #[error("there is no kernel for voxels of {given}: u8, u16, i16 and f32 have one")]
+    VoxelOfKernel {
+        /// The type.
+        given: crate::voxel::ScalarType,
+    },
     /// An exact picture was begun for another volume.
     #[error("the picture was begun for a volume of {begun}, and goes on with one of {given}")]
     OtherVolume {

@@ -6,11 +6,11 @@ use crate::view::kernels::{Batch, LANES};
 /// A light that comes from where the ray does, so that half-way vector, light and eye are one direction.
 #[derive(Clone, Debug)]
 pub(crate) struct Light {
-    shading: Shading,
+    pub(crate) shading: Shading,
     /// cos^power, over equal steps of cos from 0 to 1.
-    highlight: Vec<f32>,
+    pub(crate) highlight: Vec<f32>,
     /// What a difference along each axis is worth.
-    per_voxel: [f32; 3],
+    pub(crate) per_voxel: [f32; 3],
 }
 
 const STEPS: u16 = 1024;

@@ -6,6 +6,7 @@
 //! | a picture of what is there now, and what it lacks | [`render`], [`render_with`] |
 //! | a picture of a volume of several resolutions, whichever of them is there | [`render_levels`] |
 //! | the picture in which nothing is missing | [`render_exact`], or in turns [`ExactRender`] |
+//! | a picture made by a CUDA device | [`cuda`] |
 //!
 //! ```
 //! use vastgrid::Extent;
@@ -25,6 +26,7 @@
 mod arrays;
 mod beam;
 mod camera;
+pub mod cuda;
 mod dvr;
 mod error;
 mod exact;

@@ -22,10 +22,10 @@ pub(crate) const MAX_SAMPLES: u32 = 1 << 28;
 /// The part of the volume that rays are followed through, and how. In voxels, the first voxel's centre being 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Course {
-    low: [f64; 3],
-    high: [f64; 3],
+    pub(crate) low: [f64; 3],
+    pub(crate) high: [f64; 3],
     /// Voxels in a unit of the world.
-    per_world: [f64; 3],
+    pub(crate) per_world: [f64; 3],
     /// Distance between samples in the world.
     pub(crate) step: f64,
 }

@@ -18,8 +18,8 @@ use crate::view::kernels::Look;
 /// A picture that can be rendered.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
-    axes: Axes,
-    course: Course,
+    pub(crate) axes: Axes,
+    pub(crate) course: Course,
     pub(crate) options: Options,
     pub(crate) method: AnyMethod,
 }

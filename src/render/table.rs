@@ -74,6 +74,11 @@ impl Table {
         low <= high && before(ramp.index(high) + 1) > before(ramp.index(low))
     }
 
+    /// The entries, and how many before each (and before the end) are not clear.
+    pub(crate) fn entries(&self) -> (&[[f32; 4]], &[u32]) {
+        (&self.colours, &self.seen_before)
+    }
+
     /// The value above which the colour stays the same.
     pub(crate) fn top(&self) -> f32 {
         self.low + (self.last + 1.0) / self.per_value

@@ -3,6 +3,8 @@
 #![allow(clippy::cast_possible_truncation, reason = "a hash keeps its low bits")]
 
 pub(crate) mod cuda;
+#[cfg(feature = "render")]
+pub(crate) mod pictures;
 
 use std::sync::mpsc;
 use std::time::Duration;

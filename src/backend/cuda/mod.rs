@@ -9,6 +9,7 @@
 //! | `memory` | addresses, physical memory, and mappings |
 //! | `kept` | mappings that are left in place for pages that come back |
 //! | `block_table` | words that the host changes and kernels read |
+//! | `launcher` | kernels that get a block of bytes and give one back, several under way |
 //! | `ptx`, `nvrtc` | the kernels that ship with the crate; the run-time compiler, where there is one |
 //! | `backend` | [`CudaBackend`] |
 //! | `reservation` | what that hands out, and who writes or reads what |
@@ -46,6 +47,9 @@ mod device;
 #[expect(unsafe_code, reason = "loads the driver")]
 mod driver;
 mod kept;
+#[cfg(feature = "render")]
+#[expect(unsafe_code, reason = "launches kernels on memory that it owns")]
+mod launcher;
 pub(in crate::backend) mod memory;
 #[expect(unsafe_code, reason = "launches kernels")]
 mod module;
@@ -68,8 +72,10 @@ pub use reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket};
 pub use stream::{Event, Stream};
 
 pub(crate) use block_table::{BlockTable, Collected, Store};
+#[cfg(feature = "render")]
+pub(crate) use launcher::{Flight, Launch, Launcher};
 
 /// The kernels that ship with the crate, as PTX that drivers for CUDA 12.4 and later load on any device of compute capability 7.5 or later, and the header that users' kernels include.
 pub mod kernels {
-    pub use super::ptx::{MIRROR, REDUCE, VASTGRID_CUH};
+    pub use super::ptx::{CAST_F32, CAST_I16, CAST_U8, CAST_U16, MIRROR, REDUCE, VASTGRID_CUH};
 }

@@ -1,0 +1,138 @@
+// What a ray caster's kernel is given, by value, and what it gives back. `CastParameters` in src/render/cuda/parameters.rs is the same struct; positions are in voxels, distances in the world.
+//
+//   cast.cuh         this
+//   cast_path.cuh    where the samples of a ray lie
+//   cast_near.cuh    the tile that a ray is in, and reading in and around it
+//   cast_march.cuh   what a ray makes of its samples, and how it goes from tile to tile and from level to level
+//   cast_TYPE.cu     the kernels for voxels of that type
+#ifndef VASTGRID_CAST_CUH
+#define VASTGRID_CAST_CUH
+
+#include "vastgrid.cuh"
+
+// What is rarely needed is called, so that what is not stays short.
+#if defined(__CUDACC__)
+#define VG_RARE __host__ __device__ __noinline__
+#else
+#define VG_RARE inline
+#endif
+
+#define VG_CAST_LEVELS 16
+
+// One level of a pyramid. A single array is one level with factors of 1.
+struct vg_cast_level {
+    vg_grid grid;
+    vg_u32 factor[3];  // voxel i covers the finest level's voxels from i * factor on
+    float begin;       // how far along a ray it is wanted, at the least
+};
+
+struct vg_cast {
+    double eye[3], right[3], up[3], forward[3], half_height;
+    double low[3], high[3], per_world[3];  // the box that is shown, in voxels of the finest level, whose first has its centre at 0
+    double step;
+    vg_u64 colours;    // vg_colour[entries]: premultiplied
+    vg_u64 seen;       // u32[entries + 1]: how many entries before each are not clear
+    vg_u64 highlight;  // float[VG_HIGHLIGHTS + 1], over the cosine
+    vg_u64 image;      // vg_colour[width * height]
+    vg_u64 counts;     // vg_counts, zero at first
+    vg_u64 wants;      // vg_want[1 << wants_log2], zero at first
+    float table_low, per_value, table_last, table_top;
+    float background[4], hint[4];  // straight
+    float colour[3], iso;
+    float weights[3], stop_at_alpha;
+    float ambient, diffuse;
+    vg_u32 width, height, levels, flags, wants_log2, pad;
+    vg_cast_level level[VG_CAST_LEVELS];
+};
+
+#define VG_CAST_BYTES 2008
+static_assert(sizeof(vg_cast_level) == 104, "vg_cast_level");
+static_assert(sizeof(vg_cast) == VG_CAST_BYTES, "vg_cast");
+static_assert(VG_OFFSET_OF(vg_cast, colours) == 184, "colours");
+static_assert(VG_OFFSET_OF(vg_cast, table_low) == 232, "table_low");
+static_assert(VG_OFFSET_OF(vg_cast, width) == 320, "width");
+static_assert(VG_OFFSET_OF(vg_cast, level) == 344, "level");
+
+#define VG_CAST_PARALLEL 1    // all rays go forward
+#define VG_CAST_SKIP_EMPTY 2  // what cannot matter is leapt over
+#define VG_CAST_HINT 4        // `hint` lies behind rays that lacked something
+
+#define VG_HIGHLIGHTS 1024
+
+struct alignas(16) vg_colour {
+    float r, g, b, a;
+};
+
+// What happened. `shown`: samples by the level that was wanted and the one that was shown, the last column where none was there.
+struct vg_counts {
+    vg_u64 rays, rays_incomplete, samples, skipped, wants_beyond;
+    vg_u64 shown[VG_CAST_LEVELS][VG_CAST_LEVELS + 1];
+};
+
+// A tile that rays lacked: its level + 1 in the uppermost byte of the key, its id in the others. `nearer`: the complement of the number of samples before it.
+struct alignas(16) vg_want {
+    vg_u64 key;
+    vg_u32 rays, nearer;
+};
+
+#define VG_WANT_LEVEL 56
+#define VG_WANT_PROBES 32
+
+VG_HD vg_u64 vg_first_or(vg_u64* at, vg_u64 value) {
+#if defined(__CUDA_ARCH__)
+    return atomicCAS(at, 0ull, value);
+#else
+    const vg_u64 before = *at;
+    if (before == 0) *at = value;
+    return before;
+#endif
+}
+
+VG_HD void vg_add(vg_u64* at, vg_u64 n) {
+#if defined(__CUDA_ARCH__)
+    atomicAdd(at, n);
+#else
+    *at += n;
+#endif
+}
+
+// Notes that a ray lacks a tile at sample k. The list is a hash table of a fixed size; what finds no place is counted.
+VG_RARE void vg_note_want(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 k, vg_counts* counts) {
+    const vg_u64 key = (vg_u64)(level + 1) << VG_WANT_LEVEL | tile;
+    vg_want* wants = vg_global<vg_want>(c.wants);
+    const vg_u32 mask = (1u << c.wants_log2) - 1;
+    vg_u32 slot = (vg_u32)(key * 0x9e3779b97f4a7c15ull >> 32) & mask;
+    for (int probe = 0; probe < VG_WANT_PROBES; probe++, slot = (slot + 1) & mask) {
+        const vg_u64 before = vg_first_or(&wants[slot].key, key);
+        if (before != 0 && before != key) continue;
+#if defined(__CUDA_ARCH__)
+        atomicAdd(&wants[slot].rays, 1u);
+        atomicMax(&wants[slot].nearer, ~k);
+#else
+        wants[slot].rays += 1;
+        wants[slot].nearer = wants[slot].nearer > ~k ? wants[slot].nearer : ~k;
+#endif
+        return;
+    }
+    vg_add(&counts->wants_beyond, 1);
+}
+
+// The place of the lowest bit that is set.
+VG_HD int vg_lowest(vg_u32 bits) {
+#if defined(__CUDA_ARCH__)
+    return __ffs((int)bits) - 1;
+#else
+    return __builtin_ctz(bits);
+#endif
+}
+
+// How many lanes of the warp say so; all of them ask.
+VG_HD vg_u32 vg_lanes(bool yes) {
+#if defined(__CUDA_ARCH__)
+    return __popc(__ballot_sync(0xffffffffu, yes));
+#else
+    return yes;
+#endif
+}
+
+#endif

@@ -1,0 +1,639 @@
+// What a ray makes of its samples, and how it goes from place to place (a tile, mostly) and from level to level.
+//
+//   samples   . . . r r i i i i i i i i r r i i i | r r m m m m      |: the far face of a tile
+//
+// i: all of the support is in the tile, which was tested when the ray entered it: they are taken without a test, as many as there are. r: on the rim, each with all tests.
+// m: the tile is missing, and so, in a pyramid, the next coarser level is looked at until the tile is left. Tiles and rims of which ranges tell that nothing of them matters are
+// leapt over.
+//
+// The lanes of a warp look for their next samples together, and take them together: as soon as less than three quarters of those that began are still at it, all look again.
+#ifndef VASTGRID_CAST_MARCH_CUH
+#define VASTGRID_CAST_MARCH_CUH
+
+#include "cast_near.cuh"
+#include "cast_path.cuh"
+
+enum vg_mode { VG_DVR, VG_MIP, VG_ISO };
+
+// Samples whose voxels are fetched together.
+#define VG_BATCH 4
+#define VG_HALVINGS 10
+
+// A table's entry for a value. NaN has entry 0.
+VG_HD vg_u32 vg_entry(const vg_cast& c, float value) {
+    float x = (value - c.table_low) * c.per_value;
+    x = x > 0 ? x : 0;
+    return vg_below(x < c.table_last ? x : c.table_last).i;
+}
+
+VG_HD vg_colour vg_colour_of(const vg_cast& c, float value) {
+#if defined(__CUDA_ARCH__)
+    const float4 found = __ldg((const float4*)c.colours + vg_entry(c, value));
+    const vg_colour colour = {found.x, found.y, found.z, found.w};
+    return colour;
+#else
+    return ((const vg_colour*)c.colours)[vg_entry(c, value)];
+#endif
+}
+
+VG_HD vg_u32 vg_seen_before(const vg_cast& c, vg_u32 entry) {
+#if defined(__CUDA_ARCH__)
+    return __ldg((const vg_u32*)c.seen + entry);
+#else
+    return ((const vg_u32*)c.seen)[entry];
+#endif
+}
+
+VG_HD vg_colour vg_over(const vg_colour& front, const float behind[4]) {
+    const float rest = (1.0f - front.a) * behind[3];
+    const vg_colour both = {front.r + rest * behind[0], front.g + rest * behind[1], front.b + rest * behind[2], front.a + rest};
+    return both;
+}
+
+struct vg_noted {
+    vg_u64 key;
+    bool lacking;
+};
+
+// Notes a missing tile, but not the one noted last again: rays that go through a tile's rim and the tile lack it once.
+VG_HD vg_noted vg_note(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 k, vg_counts* counts, vg_noted last) {
+    const vg_noted now = {(vg_u64)level << VG_WANT_LEVEL | tile, true};
+    if (!last.lacking || last.key != now.key) vg_note_want(c, level, tile, k, counts);
+    return now;
+}
+
+// Notes which tiles of the support of a sample, or of a gradient (reach 1), are missing.
+VG_RARE vg_noted vg_note_support(const vg_cast& c, const vg_grid& g, vg_u32 level, vg_i64 px, vg_i64 py, vg_i64 pz, int reach, vg_u32 k, vg_counts* counts, vg_u64 noted, bool lacking) {
+    const vg_i64 p[3] = {px, py, pz};
+    vg_noted last = {noted, lacking};
+    vg_u32 from[3], to[3];
+    VG_UNROLL
+    for (int a = 0; a < 3; a++) {
+        const int below = vg_between(p[a], g.extent[a]).voxel;
+        from[a] = vg_clamp(below - reach, g.extent[a]) >> g.axis[a].tile_shift;
+        to[a] = vg_clamp(below + 1 + reach, g.extent[a]) >> g.axis[a].tile_shift;
+    }
+    VG_NO_UNROLL
+    for (vg_u32 z = from[2]; z <= to[2]; z++) {
+        VG_NO_UNROLL
+        for (vg_u32 y = from[1]; y <= to[1]; y++) {
+            VG_NO_UNROLL
+            for (vg_u32 x = from[0]; x <= to[0]; x++) {
+                const vg_u64 tile = vg_tile_id_at(g, x, y, z);
+                if (vg_tile_state(g, tile) == VG_MISSING) last = vg_note(c, level, tile, k, counts, last);
+            }
+        }
+    }
+    return last;
+}
+
+// M: how voxels are found (vg_near). LIT: shaded by the gradient. MANY: a pyramid.
+template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
+    const vg_cast& c;
+    vg_counts* counts;
+    M near;
+    vg_line line;
+    vg_path path;             // in the voxels of `level`
+    vg_u32 level;             // the level that `near` and `path` are at
+    vg_u32 wanted;            // the level that is wanted
+    vg_u32 change;            // from which sample on another one is
+    vg_u32 k;                 // the next sample
+    vg_u32 left;              // samples from it on that need no test
+    vg_u32 i;                 // how many of those from `origin` on were taken
+    float origin[3];          // of sample k - i, counted from the first voxel of the place
+    float step[3];            // of `path`
+    float top[3];             // up to where samples may be read without a test
+    vg_colour colour;         // so far; of a surface, once it is met
+    float most;               // the greatest value so far
+    vg_u32 samples, skipped;
+    vg_u64 noted;             // what was noted last as missing
+    bool lacking, bare;       // something was missing; and nothing stood in for it
+
+    VG_HD vg_march(const vg_cast& cast, vg_counts* into, vg_u32 column, vg_u32 row, bool exists)
+        : c(cast), counts(into), near(cast), line(vg_line_of(cast, column, row)), level(0), wanted(0), change(0), k(0), left(0), i(0), most(-VG_INFINITY), samples(0), skipped(0),
+          noted(0), lacking(false), bare(false) {
+        to_path(line.path);
+        colour.r = colour.g = colour.b = colour.a = 0;
+        if (!exists) line.samples = 0;
+    }
+
+    // Looks for samples that need no test, and deals with all that come before.
+    VG_HD void next() {
+        while (left == 0 && k < line.samples) visit();
+    }
+
+    // Takes some of those.
+    VG_HD void go() {
+        if (left == 0) return;
+        // Past the last one that again, so that none is taken by itself.
+        float values[VG_BATCH];
+        VG_UNROLL
+        for (int j = 0; j < VG_BATCH; j++) {
+            const vg_u32 n = i + ((vg_u32)j < left ? (vg_u32)j : left - 1);
+            values[j] = near.sample_inside(at(0, n), at(1, n), at(2, n));
+        }
+        take_all(values);
+    }
+
+    // The pixel.
+    VG_HD vg_colour finished() const {
+        vg_colour all = colour;
+        if (MODE == VG_MIP && most != -VG_INFINITY) all = vg_colour_of(c, most);
+        if (bare && c.flags & VG_CAST_HINT) all = vg_over(all, c.hint);
+        return vg_over(all, c.background);
+    }
+
+private:
+    VG_HD float along(int a, vg_u32 n) const {
+#if defined(__CUDA_ARCH__)
+        return __fmaf_rn((float)n, step[a], origin[a]);
+#else
+        return origin[a] + (float)n * step[a];
+#endif
+    }
+
+    // Where sample n from `origin` on is read. Past the array's lower faces the outermost voxel stands in; whatever rounding does, nothing beyond `top` is read.
+    VG_HD float at(int a, vg_u32 n) const {
+        const float p = along(a, n);
+#if defined(__CUDA_ARCH__)
+        return fminf(fmaxf(p, 0.0f), top[a]);
+#else
+        return p < 0 ? 0 : p < top[a] ? p : top[a];
+#endif
+    }
+
+    // The sample taken last was the ray's last one.
+    VG_HD void end() {
+        samples -= left ? left - 1 : 0;
+        left = 0;
+        k = line.samples;
+    }
+
+    // ---- from place to place
+
+    VG_HD void visit() {
+        vg_u32 until = line.samples;
+        if (MANY) {
+            if (k >= change) look_at_distance();
+            until = change < until ? change : until;
+        }
+        const vg_u32 levels = MANY ? c.levels : 1;
+        for (vg_u32 l = wanted; l < levels; l++) {
+            vg_i64 p[3];
+            to_place(l, p);
+            // Samples before the ray leaves the place.
+            const vg_u32 through = run(until);
+            const bool inner = inside();
+            vg_u32 n = through;
+            if (c.flags & VG_CAST_SKIP_EMPTY) {
+                const vg_range own = near.range();
+                const bool quiet = own.known && nothing_in(own);
+                const bool all = quiet && quiet_around(own);
+                if (all || (quiet && inner)) {
+                    n = all ? through : span(until);
+                    skipped += n;
+                    k += n;
+                    return;
+                }
+                if (quiet) n = outside(through);
+            }
+            if (near.state == VG_MISSING) {
+                if (l == wanted) note(near.id());
+                until = k + through;
+                continue;
+            }
+            const bool open = near.is_resident() && opened(n);
+            if (!open && !inner) return rim(l, p);
+            if (!open) n = span(until);
+            shown(l, n);
+            samples += n;
+            if (!near.is_resident()) return uniform(n);
+            if (!open) {
+                VG_UNROLL
+                for (int a = 0; a < 3; a++) top[a] = vg_just_below(near.far(a));
+            }
+            left = n;
+            i = 0;
+            return;
+        }
+        // So that there soon is something, the coarsest one too.
+        if (MANY && level != wanted) note(near.id());
+        bare = true;
+        shown(VG_CAST_LEVELS, until - k);
+        skipped += until - k;
+        k = until;
+    }
+
+    // Makes the place of sample k, at a level, the current one, and the samples' places in it known.
+    VG_HD void to_place(vg_u32 l, vg_i64 p[3]) {
+        if (MANY) to_level(l);
+        path.at(k, p);
+        int below[3];
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) below[a] = vg_between(p[a], near.extent(a)).voxel;
+        if (!near.holds(below)) near.enter(below);
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            // In two parts, which are converted sooner than one of 64 bits.
+            origin[a] = (float)((int)(p[a] >> 32) - near.first[a]) + (float)((vg_u32)p[a] >> 8) * (1.0f / 16777216.0f);
+        }
+    }
+
+    VG_HD void to_level(vg_u32 l) {
+        if (level == l) return;
+        level = l;
+        near.go(c.level[l]);
+        to_path(l == 0 ? line.path : vg_path_at(line.path, c.level[l]));
+    }
+
+    VG_HD void to_path(const vg_path& to) {
+        path = to;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) step[a] = (float)path.step[a] * (1.0f / 4294967296.0f);
+    }
+
+    // Which level is wanted at sample k, and up to which sample.
+    VG_HD void look_at_distance() {
+        const float apart = (float)c.step, distance = line.first + (float)k * apart;
+        while (wanted + 1 < c.levels && c.level[wanted + 1].begin <= distance) wanted++;
+        change = line.samples;
+        if (wanted + 1 == c.levels) return;
+        const float n = (c.level[wanted + 1].begin - distance) / apart;
+        if (n < (float)(line.samples - k)) change = k + 1 + (vg_u32)(n > 0 ? n : 0);
+    }
+
+    // A quotient, or nearly.
+    VG_HD static float over(float a, float b) {
+#if defined(__CUDA_ARCH__)
+        return __fdividef(a, b);
+#else
+        return a / b;
+#endif
+    }
+
+    // How many samples from k on it takes to go beyond what lies from `low` on and before `high` along an axis, if that is less than n.
+    VG_HD float fewer(float n, int a, float low, float high) const {
+        // Whole steps that stay before the upper end, or that reach the lower one and one more. Zero by infinity, which is no number, is no less than n.
+        const float t = step[a] < 0 ? floorf(over(low - origin[a], step[a])) + 1.0f : ceilf(over(high - origin[a], step[a]));
+        return t < n ? t : n;
+    }
+
+    VG_HD static vg_u32 whole(float n, vg_u32 most) { return n < (float)most ? n > 1 ? (vg_u32)n : 1 : most; }
+
+    // The samples, from k on and before `until`, whose voxel below is in the place. One at least. Rounding may count one more, which lies next to the place's face: `top` sees to it.
+    VG_HD vg_u32 run(vg_u32 until) const {
+        float n = VG_INFINITY;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            // Past the array's faces the outermost voxels stand in: a voxel more.
+            n = fewer(n, a, near.first[a] == 0 ? -1.0f : 0.0f, (float)near.last[a] + 1.0f);
+        }
+        return whole(n, until - k);
+    }
+
+    // Whether all of the support of sample k is in the place.
+    VG_HD bool inside() const {
+        bool all = true;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) all = all && origin[a] >= 0 && origin[a] < near.far(a);
+        return all;
+    }
+
+    // The samples from k on, which is one, of which that is so.
+    VG_HD vg_u32 span(vg_u32 until) const {
+        float n = VG_INFINITY;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) n = fewer(n, a, 0, near.far(a));
+        return whole(n, until - k);
+    }
+
+    // How many of the samples of a run, the first of which is none, come before the first of which that is so.
+    VG_HD vg_u32 outside(vg_u32 through) const {
+        float n = 0;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            if (origin[a] >= 0 && origin[a] < near.far(a)) continue;
+            const float t = over((step[a] < 0 ? near.far(a) : 0.0f) - origin[a], step[a]);
+            n = t >= 0 ? t > n ? t : n : VG_INFINITY;
+        }
+        return whole(floorf(n) + 1.0f, through);
+    }
+
+    // Whether all of the supports of the samples of a run may be read without a test.
+    VG_HD bool opened(vg_u32 n) {
+        float most[3];
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            const float end = along(a, n - 1);
+            most[a] = end > origin[a] ? end : origin[a];
+            most[a] = most[a] > 0 ? most[a] : 0;
+        }
+        return near.open(most, top);
+    }
+
+    // ---- what may be leapt over
+
+    VG_HD bool nothing_in(const vg_range& r) const {
+        if (MODE == VG_MIP) return !(r.high > most);
+        if (MODE == VG_ISO) return !(r.high >= c.iso);
+        return !(r.low <= r.high) || vg_seen_before(c, vg_entry(c, r.high) + 1) == vg_seen_before(c, vg_entry(c, r.low));
+    }
+
+    // The place is quiet: with what its rim reaches too?
+    VG_HD bool quiet_around(const vg_range& own) const {
+        const vg_range all = near.hull(own);
+        return all.known && nothing_in(all);
+    }
+
+    // ---- what there is
+
+    // A sample on the rim of its place: from the finest level that has all of it.
+    VG_HD void rim(vg_u32 l, vg_i64 p[3]) {
+        for (;;) {
+            float value;
+            if (near.sample(p, &value)) {
+                shown(l, 1);
+                samples++;
+                if (take(value, false)) return end();
+                break;
+            }
+            want(p, 0);
+            l++;
+            if (!MANY || l == c.levels) {
+                bare = true;
+                shown(VG_CAST_LEVELS, 1);
+                samples++;
+                break;
+            }
+            to_place(l, p);
+        }
+        k++;
+    }
+
+    // Samples in a tile of one value.
+    VG_HD void uniform(vg_u32 n) {
+        const float held = near.value(), value = held - held == 0 ? held : held + (held - held);
+        const vg_u32 last = k + n;
+        for (i = 0; k < last; k++, i++) {
+            if (take(value, false)) return end();
+            if (MODE != VG_DVR) break;
+        }
+        k = last;
+    }
+
+    // ---- what is made of it
+
+    // Takes the value of sample k, which is at(., i) in a resident place where it is `inner`. Whether the ray has ended.
+    VG_HD bool take(float value, bool inner) {
+        if (MODE == VG_MIP) {
+            if (value > most) most = value;
+            return most >= c.table_top;
+        }
+        if (MODE == VG_ISO) {
+            if (!(value >= c.iso)) return false;
+            surface();
+            return true;
+        }
+        vg_colour own = vg_colour_of(c, value);
+        if (own.a == 0 || value != value) return false;
+        if (LIT) {
+            float slope[3];
+            if (inner && near.slope_inside(at(0, i), at(1, i), at(2, i), slope)) {
+                weigh(slope, level);
+            } else {
+                vg_i64 p[3];
+                path.at(k, p);
+                slope_at(p, slope);
+            }
+            float share, white;
+            light(slope, &share, &white);
+            white *= own.a;
+            own.r = own.r * share + white;
+            own.g = own.g * share + white;
+            own.b = own.b * share + white;
+        }
+        blend(own, 1.0f - colour.a);
+        return colour.a >= c.stop_at_alpha;
+    }
+
+    // Takes some at once: as many as there are left, if those are fewer.
+    VG_HD void take_all(const float values[VG_BATCH]) {
+        const vg_u32 n = left < VG_BATCH ? left : VG_BATCH;
+        if (MODE == VG_DVR && LIT) {
+            // Those that are not clear, one by one: gradients are too long to have several at once.
+            vg_u32 seen = 0, done = 0;
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) seen |= (vg_colour_of(c, values[j]).a != 0 ? 1u : 0u) << j;
+            VG_NO_UNROLL
+            for (seen &= (1u << n) - 1; seen; seen &= seen - 1) {
+                const vg_u32 j = (vg_u32)vg_lowest(seen);
+                advance(j - done);
+                done = j;
+                if (take(one_of(values, j), true)) return end();
+            }
+            return advance(n - done);
+        }
+        if (MODE == VG_DVR) {
+            vg_colour own[VG_BATCH];
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) own[j] = vg_colour_of(c, values[j]);
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) {
+                // What is clear adds nothing; what is no number, or past the last, must not.
+                blend(own[j], values[j] == values[j] && (vg_u32)j < n ? 1.0f - colour.a : 0.0f);
+                if (colour.a >= c.stop_at_alpha) {
+                    left -= (vg_u32)j < n ? (vg_u32)j : n - 1;
+                    return end();
+                }
+            }
+            return advance(n);
+        }
+        float greatest = -VG_INFINITY;
+        VG_UNROLL
+        for (int j = 0; j < VG_BATCH; j++) greatest = values[j] > greatest ? values[j] : greatest;
+        if (MODE == VG_MIP) {
+            most = greatest > most ? greatest : most;
+            if (most >= c.table_top) {
+                left -= n - 1;
+                return end();
+            }
+        }
+        if (MODE == VG_ISO && greatest >= c.iso) {
+            // The first of them.
+            vg_u32 reached = 0;
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) reached |= (values[j] >= c.iso ? 1u : 0u) << j;
+            const vg_u32 j = (vg_u32)vg_lowest(reached);
+            advance(j);
+            take(one_of(values, j), true);
+            return end();
+        }
+        advance(n);
+    }
+
+    // Selected, not indexed: the values stay in registers.
+    VG_HD static float one_of(const float values[VG_BATCH], vg_u32 j) {
+        float value = values[0];
+        VG_UNROLL
+        for (vg_u32 n = 1; n < VG_BATCH; n++) value = j == n ? values[n] : value;
+        return value;
+    }
+
+    VG_HD void advance(vg_u32 n) {
+        k += n;
+        left -= n;
+        i += n;
+    }
+
+    VG_HD void blend(const vg_colour& own, float rest) {
+        colour.r += rest * own.r;
+        colour.g += rest * own.g;
+        colour.b += rest * own.b;
+        colour.a += rest * own.a;
+    }
+
+    // Where between sample k - 1, which is below the surface, and sample k, which is not, it is crossed, and its colour there.
+    VG_HD void surface() {
+        vg_i64 place[3], p[3];
+        path.at(k, place);
+        if (k > 0) {
+            int below = 0, above = 1 << VG_HALVINGS;
+            bool all = true;
+            while (all && above - below > 1) {
+                const int middle = (below + above) / 2;
+                float value;
+                path.between(k - 1, middle, VG_HALVINGS, p);
+                all = near.sample(p, &value);
+                if (all && value >= c.iso) above = middle;
+                if (all && !(value >= c.iso)) below = middle;
+            }
+            if (all) path.between(k - 1, above, VG_HALVINGS, place);
+            if (!all) want(p, 0);
+        }
+        float slope[3], share, white;
+        slope_at(place, slope);
+        light(slope, &share, &white);
+        colour.r = c.colour[0] * share + white;
+        colour.g = c.colour[1] * share + white;
+        colour.b = c.colour[2] * share + white;
+        colour.a = 1;
+    }
+
+    // The gradient at a place of the present level, weighed: from the finest level that has all of its support, or none.
+    VG_HD void slope_at(const vg_i64 p[3], float slope[3]) {
+        if (near.slope(p, slope)) return weigh(slope, level);
+        want(p, 1);
+        if (MANY) {
+            // In fixed point, and back to the finest level's voxels.
+            const vg_cast_level& from = c.level[level];
+            const vg_i64 half = 1ll << 31;
+            for (vg_u32 l = level + 1; l < c.levels; l++) {
+                M other = near;
+                other.go(c.level[l]);
+                vg_i64 q[3];
+                VG_UNROLL
+                for (int a = 0; a < 3; a++) q[a] = vg_divided((p[a] + half) * (vg_i64)from.factor[a], c.level[l].factor[a]) - half;
+                if (other.slope(q, slope)) return weigh(slope, l);
+            }
+        }
+        bare = true;
+        slope[0] = slope[1] = slope[2] = 0;
+    }
+
+    VG_HD void weigh(float slope[3], vg_u32 l) const {
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            slope[a] *= c.weights[a];
+            if (MANY) slope[a] /= (float)c.level[l].factor[a];
+        }
+    }
+
+    // What to multiply a colour by, and how much white to add. Where there is no gradient the colour is as it is.
+    VG_HD void light(const float g[3], float* share, float* white) const {
+        const float length = sqrtf(g[0] * g[0] + g[1] * g[1] + g[2] * g[2]);
+        float cosine = fabsf((g[0] * line.direction[0] + g[1] * line.direction[1] + g[2] * line.direction[2]) / length);
+        *share = 1;
+        *white = 0;
+        // False also where the gradient is zero, no number, or too large for one.
+        if (!(cosine <= 2.0f)) return;
+        cosine = cosine < 1.0f ? cosine : 1.0f;
+        *share = c.ambient + c.diffuse * cosine;
+        *white = ((const float*)c.highlight)[(vg_u32)(cosine * VG_HIGHLIGHTS + 0.5f)];
+    }
+
+    // ---- what is told
+
+    VG_HD void shown(vg_u32 l, vg_u32 n) {
+        if (MANY) vg_add(&counts->shown[wanted][l], n);
+    }
+
+    // Notes what of a support is missing, at the level that is wanted alone.
+    VG_HD void want(const vg_i64 p[3], int reach) {
+        if (MANY && level != wanted) return;
+        const vg_noted now = vg_note_support(c, *near.grid, level, p[0], p[1], p[2], reach, k, counts, noted, lacking);
+        noted = now.key;
+        lacking = now.lacking;
+    }
+
+    // A tile of the present level is missing.
+    VG_HD void note(vg_u64 tile) {
+        const vg_noted before = {noted, lacking};
+        noted = vg_note(c, level, tile, k, counts, before).key;
+        lacking = true;
+    }
+};
+
+// Follows the ray of a pixel. All lanes of a warp do, those of pixels that do not exist too.
+template <class M, int MODE, bool LIT, bool MANY> VG_HD void vg_cast_pixel(const vg_cast& c, vg_counts* counts, vg_u32 column, vg_u32 row) {
+    const bool exists = column < c.width && row < c.height;
+    vg_march<M, MODE, LIT, MANY> ray(c, counts, column, row, exists);
+    for (;;) {
+        ray.next();
+        const vg_u32 busy = vg_lanes(ray.left > 0);
+        if (busy == 0) break;
+        do ray.go();
+        while (vg_lanes(ray.left > 0) >= busy - busy / 4);
+    }
+    if (!exists) return;
+    vg_global<vg_colour>(c.image)[(vg_u64)row * c.width + column] = ray.finished();
+    if (ray.line.samples == 0) return;
+    vg_add(&counts->rays, 1);
+    vg_add(&counts->samples, ray.samples);
+    vg_add(&counts->skipped, ray.skipped);
+    if (ray.lacking) vg_add(&counts->rays_incomplete, 1);
+}
+
+#if defined(__CUDACC__)
+// Blocks of 8 x 8 pixels, 8 x 4 a warp. What is counted is added up in the block first.
+template <class M, int MODE, bool LIT, bool MANY> __device__ void vg_cast_block(const vg_cast& c) {
+    __shared__ vg_counts counts;
+    const vg_u32 words = sizeof(vg_counts) / 8;
+    for (vg_u32 n = threadIdx.x; n < words; n += 64) ((vg_u64*)&counts)[n] = 0;
+    __syncthreads();
+    vg_cast_pixel<M, MODE, LIT, MANY>(c, &counts, blockIdx.x * 8 + threadIdx.x % 8, blockIdx.y * 8 + threadIdx.x / 8);
+    __syncthreads();
+    vg_u64* sums = vg_global<vg_u64>(c.counts);
+    for (vg_u32 n = threadIdx.x; n < words; n += 64) {
+        const vg_u64 sum = ((vg_u64*)&counts)[n];
+        if (sum) atomicAdd(sums + n, sum);
+    }
+}
+
+#define VG_CAST_KERNEL(name, near, mode, lit, many, blocks)                                                             \
+    extern "C" __global__ void __launch_bounds__(64, blocks) vg_cast_##name(const __grid_constant__ vg_cast c) {         \
+        vg_cast_block<near, mode, lit, many>(c);                                                                        \
+    }
+
+// The kernels for voxels of one type: `vg_cast_dvr_u16` and so on.
+#define VG_CAST_KERNELS(type, T)                                                     \
+    VG_CAST_KERNEL(dvr_##type, vg_near<T>, VG_DVR, false, false, 10)                  \
+    VG_CAST_KERNEL(dvr_lit_##type, vg_near<T>, VG_DVR, true, false, 8)                \
+    VG_CAST_KERNEL(mip_##type, vg_near<T>, VG_MIP, false, false, 10)                  \
+    VG_CAST_KERNEL(iso_##type, vg_near<T>, VG_ISO, true, false, 8)                    \
+    VG_CAST_KERNEL(dvr_levels_##type, vg_near<T>, VG_DVR, false, true, 8)             \
+    VG_CAST_KERNEL(dvr_lit_levels_##type, vg_near<T>, VG_DVR, true, true, 8)          \
+    VG_CAST_KERNEL(mip_levels_##type, vg_near<T>, VG_MIP, false, true, 8)             \
+    VG_CAST_KERNEL(iso_levels_##type, vg_near<T>, VG_ISO, true, true, 8)
+#endif
+
+#endif

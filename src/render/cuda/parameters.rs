@@ -1,0 +1,89 @@
+//! Owns [`CastParameters`], the struct that a ray caster's kernel gets by value, and the sizes of what lies at the addresses in it. Knows nothing of devices: addresses are numbers.
+
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::device::GridView;
+
+/// The most levels of a pyramid.
+pub const MAX_LEVELS: usize = 16;
+
+/// One level: `vg_cast_level` in C.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(super) struct LevelParameters {
+    pub(super) grid: GridView,
+    pub(super) factor: [u32; 3],
+    /// How far along a ray it is wanted, at the least.
+    pub(super) begin: f32,
+}
+
+/// What a kernel of `cast_*.cu` is given, by value: `vg_cast` in `cast.cuh`. A [`CastPlan`](super::CastPlan) makes it.
+///
+/// It holds addresses, not memory: see [`GridView`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[doc(alias = "vg_cast")]
+pub struct CastParameters {
+    pub(super) eye: [f64; 3],
+    pub(super) right: [f64; 3],
+    pub(super) up: [f64; 3],
+    pub(super) forward: [f64; 3],
+    pub(super) half_height: f64,
+    pub(super) low: [f64; 3],
+    pub(super) high: [f64; 3],
+    pub(super) per_world: [f64; 3],
+    pub(super) step: f64,
+    pub(super) colours: u64,
+    pub(super) seen: u64,
+    pub(super) highlight: u64,
+    pub(super) image: u64,
+    pub(super) counts: u64,
+    pub(super) wants: u64,
+    pub(super) table_low: f32,
+    pub(super) per_value: f32,
+    pub(super) table_last: f32,
+    pub(super) table_top: f32,
+    pub(super) background: [f32; 4],
+    pub(super) hint: [f32; 4],
+    pub(super) colour: [f32; 3],
+    pub(super) iso: f32,
+    pub(super) weights: [f32; 3],
+    pub(super) stop_at_alpha: f32,
+    pub(super) ambient: f32,
+    pub(super) diffuse: f32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) levels: u32,
+    pub(super) flags: u32,
+    pub(super) wants_log2: u32,
+    pub(super) pad: u32,
+    pub(super) level: [LevelParameters; MAX_LEVELS],
+}
+
+/// Flags of [`CastParameters`].
+pub(super) const PARALLEL: u32 = 1;
+pub(super) const SKIP_EMPTY: u32 = 2;
+pub(super) const HINT: u32 = 4;
+
+/// Steps of the table of highlights.
+pub(super) const HIGHLIGHTS: usize = 1024;
+
+/// Bytes of `vg_counts`: five counts, and samples by level wanted and shown.
+pub(super) const COUNTS_BYTES: usize = (5 + MAX_LEVELS * (MAX_LEVELS + 1)) * 8;
+/// Bytes of `vg_want`.
+pub(super) const WANT_BYTES: usize = 16;
+/// log2 of the missing tiles that one picture can tell.
+pub(super) const WANTS_LOG2: u32 = 16;
+/// Where the level is in the key of a `vg_want`.
+pub(super) const WANT_LEVEL: u32 = 56;
+
+const _: () = {
+    assert!(size_of::<LevelParameters>() == 104);
+    assert!(size_of::<CastParameters>() == 2008 && align_of::<CastParameters>() == 8);
+    assert!(offset_of!(CastParameters, colours) == 184);
+    assert!(offset_of!(CastParameters, table_low) == 232);
+    assert!(offset_of!(CastParameters, width) == 320);
+    assert!(offset_of!(CastParameters, level) == 344);
+};

@@ -1,0 +1,359 @@
+//! Owns [`CastPlan`]: camera, transfer function and options, found good and made into what a kernel takes, and what it gives made into a picture. Knows nothing of devices: whoever
+//! launches kernels of their own, or runs them elsewhere, can use it alone.
+//!
+//! ```text
+//! input    colours | clear entries before each | highlights
+//! output   pixels | counts | wanted tiles                          zero from the counts on, at first
+//! ```
+
+use std::mem::size_of_val;
+
+use super::super::camera::Camera;
+use super::super::error::RenderError;
+use super::super::light::Light;
+use super::super::options::{Mode, Options};
+use super::super::prepare::{AnyMethod, Prepared};
+use super::super::table::Table;
+use super::super::transfer::TransferFunction;
+use super::parameters::{
+    COUNTS_BYTES, CastParameters, HIGHLIGHTS, HINT, LevelParameters, MAX_LEVELS, PARALLEL, SKIP_EMPTY,
+    WANT_BYTES, WANTS_LOG2,
+};
+use super::report::{CastRendered, decoded};
+use crate::backend::cuda::kernels;
+use crate::device::GridView;
+use crate::layout::Layout;
+use crate::voxel::{Scalar, ScalarType};
+
+/// Pixels of a block along each side.
+const BLOCK: u32 = 8;
+
+/// One level of what is shown, as kernels see it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanLevel<'a> {
+    /// What kernels read it through.
+    pub view: GridView,
+    /// How it is laid out.
+    pub layout: &'a Layout,
+    /// How many voxels of the finest level a voxel covers along each axis: voxel `i` those from `i * factor` on. 1 for the finest.
+    pub factor: [u32; 3],
+}
+
+/// A picture that a kernel can make.
+#[derive(Clone, Debug)]
+pub struct CastPlan {
+    parameters: CastParameters,
+    layouts: Vec<Layout>,
+    kernel: String,
+    scalar: ScalarType,
+    input: Vec<u8>,
+    colours_bytes: usize,
+    seen_bytes: usize,
+}
+
+impl CastPlan {
+    /// From the levels, finest first, and what [`render`](super::super::render) takes.
+    ///
+    /// `level_bias` is in levels: 1 shows everything in half the detail, -1 in twice as much.
+    ///
+    /// # Errors
+    /// As [`render`](super::super::render); [`RenderError::Level`] and [`RenderError::VoxelOfKernel`].
+    pub fn new<T: Scalar>(
+        levels: &[PlanLevel<'_>],
+        level_bias: f64,
+        camera: &Camera,
+        transfer: &TransferFunction,
+        options: &Options,
+    ) -> Result<Self, RenderError> {
+        ptx_for(T::TYPE)?;
+        let bad = |level, problem| RenderError::Level { level, levels: levels.len(), problem };
+        let Some(finest) = levels.first().filter(|_| levels.len() <= MAX_LEVELS) else {
+            return Err(bad(levels.len(), "there must be 1 to 16"));
+        };
+        if finest.factor != [1; 3] {
+            return Err(bad(0, "the finest level's factors must be 1"));
+        }
+        super::super::error::checked("level bias", level_bias, "from -32 to 32", |v| v.abs() <= 32.0)?;
+        for (i, pair) in levels.windows(2).enumerate() {
+            let rises = (0..3).all(|a| pair[1].factor[a] >= pair[0].factor[a]);
+            if !rises || pair[1].factor == pair[0].factor {
+                return Err(bad(i + 1, "factors must rise"));
+            }
+        }
+        let extent = finest.layout.extent();
+        if extent.to_array().into_iter().any(|side| side > super::super::path::MAX_EXTENT) {
+            return Err(bad(0, "a side is longer than 2^30"));
+        }
+        let prepared = Prepared::new(extent, camera, transfer, options)?;
+        let (table, light) = tables(&prepared.method, transfer);
+        let kernel = kernel_name(&prepared.method, levels.len() > 1, T::TYPE);
+        let (colours, seen) = table.entries();
+        let highlight = light.map_or_else(|| vec![0.0; HIGHLIGHTS + 1], |light| light.highlight.clone());
+        let (colours_bytes, seen_bytes) = (size_of_val(colours), size_of_val(seen));
+        let input = [
+            bytemuck::cast_slice(colours),
+            bytemuck::cast_slice(seen),
+            bytemuck::cast_slice::<f32, u8>(&highlight),
+        ]
+        .concat();
+        let parameters = parameters(&prepared, &table, light, levels, level_bias);
+        let layouts = levels.iter().map(|level| level.layout.clone()).collect();
+        Ok(Self { parameters, layouts, kernel, scalar: T::TYPE, input, colours_bytes, seen_bytes })
+    }
+
+    /// The kernel's name, such as `vg_cast_dvr_lit_u16`.
+    #[must_use]
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
+    /// The code that has it.
+    #[must_use]
+    pub fn ptx(&self) -> &'static str {
+        ptx_for(self.scalar).unwrap_or_default()
+    }
+
+    /// Blocks of the launch.
+    #[must_use]
+    pub fn grid(&self) -> [u32; 3] {
+        [self.parameters.width.div_ceil(BLOCK), self.parameters.height.div_ceil(BLOCK), 1]
+    }
+
+    /// Threads of a block.
+    #[must_use]
+    pub fn block(&self) -> [u32; 3] {
+        [BLOCK * BLOCK, 1, 1]
+    }
+
+    /// What the kernel reads, aligned to 16 bytes.
+    #[must_use]
+    pub fn input(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// Size of what it writes, aligned to 16 bytes.
+    #[must_use]
+    pub fn output_bytes(&self) -> usize {
+        self.zero_from() + COUNTS_BYTES.next_multiple_of(16) + (WANT_BYTES << WANTS_LOG2)
+    }
+
+    /// From where on that must be zero at first.
+    #[must_use]
+    pub fn zero_from(&self) -> usize {
+        self.parameters.width as usize * self.parameters.height as usize * 16
+    }
+
+    /// The kernel's parameter, for input and output at these addresses.
+    #[must_use]
+    pub fn parameters(&self, input: u64, output: u64) -> CastParameters {
+        let counts = output + self.zero_from() as u64;
+        let seen = input + self.colours_bytes as u64;
+        CastParameters {
+            colours: input,
+            seen,
+            highlight: seen + self.seen_bytes as u64,
+            image: output,
+            counts,
+            wants: counts + COUNTS_BYTES.next_multiple_of(16) as u64,
+            ..self.parameters
+        }
+    }
+
+    /// The picture in what the kernel wrote.
+    ///
+    /// # Errors
+    /// [`RenderError::ImageSize`] where `output` is shorter than [`CastPlan::output_bytes`].
+    pub fn finish(&self, output: &[u8]) -> Result<CastRendered, RenderError> {
+        let (width, height) = (self.parameters.width, self.parameters.height);
+        decoded(output, width, height, self.zero_from(), &self.layouts)
+    }
+}
+
+fn ptx_for(scalar: ScalarType) -> Result<&'static str, RenderError> {
+    match scalar {
+        ScalarType::U8 => Ok(kernels::CAST_U8),
+        ScalarType::U16 => Ok(kernels::CAST_U16),
+        ScalarType::I16 => Ok(kernels::CAST_I16),
+        ScalarType::F32 => Ok(kernels::CAST_F32),
+        given => Err(RenderError::VoxelOfKernel { given }),
+    }
+}
+
+fn tables<'m>(method: &'m AnyMethod, transfer: &TransferFunction) -> (Table, Option<&'m Light>) {
+    match method {
+        AnyMethod::Dvr(m) => (m.table.clone(), m.light.as_ref()),
+        AnyMethod::Mip(m) => (m.table.clone(), None),
+        // Not looked at.
+        AnyMethod::Iso(m) => (Table::new(transfer, None), Some(&m.light)),
+    }
+}
+
+fn kernel_name(method: &AnyMethod, pyramid: bool, scalar: ScalarType) -> String {
+    let mode = match method {
+        AnyMethod::Dvr(m) if m.light.is_some() => "dvr_lit",
+        AnyMethod::Dvr(_) => "dvr",
+        AnyMethod::Mip(_) => "mip",
+        AnyMethod::Iso(_) => "iso",
+    };
+    format!("vg_cast_{mode}{}_{scalar}", if pyramid { "_levels" } else { "" })
+}
+
+/// All but the addresses.
+fn parameters(
+    prepared: &Prepared,
+    table: &Table,
+    light: Option<&Light>,
+    levels: &[PlanLevel<'_>],
+    level_bias: f64,
+) -> CastParameters {
+    let (axes, course, options) = (&prepared.axes, &prepared.course, &prepared.options);
+    let ramp = table.ramp();
+    let flag = |on: bool, bit: u32| if on { bit } else { 0 };
+    let (colour, iso) = match options.mode {
+        Mode::Iso { value, colour, .. } => (colour, value),
+        _ => ([0.0; 3], 0.0),
+    };
+    let begins = begins(prepared, levels, level_bias);
+    let level = |i: usize| {
+        // Places that are not used hold the finest level once more.
+        let level = levels.get(i).unwrap_or(&levels[0]);
+        let begin = begins.get(i).copied().unwrap_or(f32::INFINITY);
+        LevelParameters { grid: level.view, factor: level.factor, begin }
+    };
+    CastParameters {
+        eye: axes.eye.into(),
+        right: axes.right.into(),
+        up: axes.up.into(),
+        forward: axes.forward.into(),
+        half_height: axes.half_height,
+        low: course.low,
+        high: course.high,
+        per_world: course.per_world,
+        step: course.step,
+        colours: 0,
+        seen: 0,
+        highlight: 0,
+        image: 0,
+        counts: 0,
+        wants: 0,
+        table_low: ramp.low,
+        per_value: ramp.per_value,
+        table_last: ramp.last,
+        table_top: table.top(),
+        background: options.background,
+        hint: options.missing_colour.unwrap_or_default(),
+        colour,
+        iso,
+        weights: light.map_or([1.0; 3], |light| light.per_voxel),
+        stop_at_alpha: options.stop_at_alpha,
+        ambient: light.map_or(1.0, |light| light.shading.ambient),
+        diffuse: light.map_or(0.0, |light| light.shading.diffuse),
+        width: options.width,
+        height: options.height,
+        levels: u32::try_from(levels.len()).unwrap_or(1),
+        flags: flag(axes.parallel, PARALLEL)
+            | flag(options.skip_empty, SKIP_EMPTY)
+            | flag(options.missing_colour.is_some(), HINT),
+        wants_log2: WANTS_LOG2,
+        pad: 0,
+        level: std::array::from_fn(level),
+    }
+}
+
+/// How far along a ray each level is wanted, at the least: where its voxels, along the axes that it is coarser in, are no larger than a pixel there.
+#[expect(clippy::cast_possible_truncation, reason = "a distance need not be exact")]
+fn begins(prepared: &Prepared, levels: &[PlanLevel<'_>], level_bias: f64) -> Vec<f32> {
+    let options = &prepared.options;
+    // Of a pixel at distance 1, or at any where rays are parallel.
+    let pixel = prepared.axes.apart(1.0, options.height) * level_bias.exp2();
+    let mut last = 0.0f64;
+    let begin = |level: &PlanLevel<'_>| {
+        let coarser = (0..3).filter(|&a| level.factor[a] > 1);
+        let voxel = coarser.map(|a| f64::from(level.factor[a]) * options.spacing[a]).fold(0.0, f64::max);
+        let begin = match voxel <= pixel {
+            _ if !prepared.axes.parallel => voxel / pixel,
+            true => 0.0,
+            false => f64::INFINITY,
+        };
+        last = last.max(begin);
+        last as f32
+    };
+    levels.iter().map(begin).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Extent;
+    use crate::layout::LayoutSpec;
+
+    fn layout(side: u64) -> Layout {
+        Layout::new(Extent::cube(side), 2, LayoutSpec::default(), 1, 1 << 12).unwrap()
+    }
+
+    fn plan<T: Scalar>(
+        levels: &[(u64, [u32; 3])],
+        bias: f64,
+        parallel: bool,
+    ) -> Result<CastPlan, RenderError> {
+        let layouts: Vec<_> = levels.iter().map(|&(side, _)| layout(side)).collect();
+        let views = layouts.iter().map(|layout| GridView::new(layout, 0, 0, &[0; 2], false).unwrap());
+        let levels: Vec<_> = layouts
+            .iter()
+            .zip(views)
+            .zip(levels)
+            .map(|((layout, view), &(_, factor))| PlanLevel { view, layout, factor })
+            .collect();
+        let mut camera = Camera::fit(Extent::cube(64), [1.0; 3]);
+        if parallel {
+            camera = camera.orthographic();
+        }
+        let transfer = TransferFunction::grey_ramp(0.0, 1.0).unwrap();
+        CastPlan::new::<T>(&levels, bias, &camera, &transfer, &Options::default())
+    }
+
+    #[test]
+    fn what_is_no_pyramid_is_refused() {
+        let refused = |levels: &[(u64, [u32; 3])], bias| plan::<u16>(levels, bias, false).is_err();
+        assert!(refused(&[], 0.0));
+        assert!(refused(&[(64, [2; 3])], 0.0));
+        assert!(refused(&[(64, [1; 3]), (32, [2, 2, 0])], 0.0));
+        assert!(refused(&[(64, [1; 3]), (32, [2; 3]), (32, [2; 3])], 0.0));
+        assert!(refused(&[(64, [1; 3])], f64::NAN));
+        let many: Vec<_> = (0..=MAX_LEVELS).map(|i| (64, [1 << i; 3])).collect();
+        assert!(refused(&many, 0.0) && !refused(&many[..MAX_LEVELS], 0.0));
+        let odd = plan::<f64>(&[(64, [1; 3])], 0.0, false).unwrap_err();
+        assert!(matches!(odd, RenderError::VoxelOfKernel { given: ScalarType::F64 }));
+    }
+
+    #[test]
+    fn levels_begin_where_their_voxels_are_as_large_as_pixels() {
+        let levels = [(64, [1; 3]), (32, [2, 2, 1]), (16, [4; 3])];
+        let begins = |bias, parallel| {
+            let parameters = plan::<u16>(&levels, bias, parallel).unwrap().parameters(0, 0);
+            [0, 1, 2].map(|i| parameters.level[i].begin)
+        };
+        let [none, half, quarter] = begins(0.0, false);
+        let pixel = 2.0 * 15f32.to_radians().tan() / 512.0;
+        assert_eq!(none, 0.0);
+        assert!((half * pixel - 2.0).abs() < 1e-4 && (quarter * pixel - 4.0).abs() < 1e-4);
+        assert!((begins(1.0, false)[2] * 2.0 - quarter).abs() < 1e-3 * quarter);
+        // All pixels of parallel rays are alike: about a fifth of a voxel here.
+        assert_eq!(begins(0.0, true), [0.0, f32::INFINITY, f32::INFINITY]);
+        assert_eq!(begins(3.5, true), [0.0, 0.0, f32::INFINITY]);
+    }
+
+    #[test]
+    fn places_in_input_and_output_do_not_overlap() {
+        let plan = plan::<u16>(&[(64, [1; 3])], 0.0, false).unwrap();
+        let p = plan.parameters(1 << 20, 1 << 30);
+        assert_eq!((plan.kernel(), plan.grid()), ("vg_cast_dvr_u16", [64, 64, 1]));
+        assert!(plan.ptx().contains(".entry vg_cast_dvr_u16("));
+        assert_eq!(p.highlight - p.colours + (HIGHLIGHTS as u64 + 1) * 4, plan.input().len() as u64);
+        assert_eq!(p.wants - p.image + (16 << WANTS_LOG2), plan.output_bytes() as u64);
+        assert_eq!((p.image % 16, p.wants % 16, p.counts - p.image), (0, 0, 512 * 512 * 16));
+        assert!(plan.finish(&[]).is_err());
+        let nothing = plan.finish(&vec![0; plan.output_bytes()]).unwrap();
+        assert!(nothing.report.wanted.is_empty() && nothing.report.shown.fidelity() == 1.0);
+    }
+}
