@@ -2,7 +2,7 @@
 //!
 //! A volume of 1024^3 u16 in tiles of 64^3, all of it resident, in pictures of 1024^2 pixels, unshaded and shaded, from two sides, without leaping over anything: against the same
 //! ray caster over one dense allocation, over a software page table (asked per sample where one tile holds the support, and per voxel), and over an atlas of tiles with ghost borders. All
-//! are the same march with another way to find a voxel (`cast_rivals.cu`). Then the same picture with ranges, through the whole of `CudaCaster`.
+//! are the same march with another way to find a voxel (`cast_rivals.cuh`). Then the same picture with ranges, through the whole of `CudaCaster`.
 //!
 //! Times are the device's own, medians of rounds in turn. Needs a CUDA device with 12 GiB; says so where there is none.
 

@@ -39,8 +39,10 @@ struct Tiles<T> {
     known: bool,
 }
 
-/// What lies where nothing may be read.
-const POISON: f64 = 99.0;
+/// What lies where nothing may be read: where there is such a thing, a number that shows even if it counts for nothing.
+fn poison<T: Scalar>() -> T {
+    T::from_f64(if T::TYPE == ScalarType::F32 { f64::NAN } else { 99.0 })
+}
 
 impl<T: Scalar> Tiles<T> {
     fn new(
@@ -53,7 +55,7 @@ impl<T: Scalar> Tiles<T> {
         let spec = LayoutSpec { tile: Some(tile.into()), page: Some(page.into()), page_bytes: None };
         let layout = Layout::new(extent, size_of::<T>(), spec, 1, 1 << 16).unwrap();
         let slots = layout.tile_slots() as usize;
-        let mut memory = vec![T::from_f64(POISON); (layout.reserved_bytes() / layout.voxel_bytes()) as usize];
+        let mut memory = vec![poison::<T>(); (layout.reserved_bytes() / layout.voxel_bytes()) as usize];
         let (mut states, mut ranges) = (vec![There::Missing; slots], vec![None; slots]);
         for t in layout.tiles_in(Region::whole(extent)) {
             let id = layout.tile_id(t).unwrap();
@@ -387,7 +389,7 @@ fn rivals_show_what_the_array_does() {
             let picture = render(&tiles, &camera, &transfer, &options).unwrap();
             for way in 0..5 {
                 let levels = [(&tiles, [1; 3]), (&tiles, [2; 3])];
-                host.add_by(way, &levels[..way.min(1) + 1], 0.0, &camera, &transfer, &options);
+                host.add_by(way, &levels[..=way.min(1)], 0.0, &camera, &transfer, &options);
                 expected.push((format!("{view}, shaded {}, way {way}", shading.is_some()), picture.clone()));
             }
         }

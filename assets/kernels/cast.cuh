@@ -3,6 +3,7 @@
 //   cast.cuh         this
 //   cast_path.cuh    where the samples of a ray lie
 //   cast_near.cuh    the tile that a ray is in, and reading in and around it
+//   cast_look.cuh    what values look like, and what is missing
 //   cast_march.cuh   what a ray makes of its samples, and how it goes from tile to tile and from level to level
 //   cast_TYPE.cu     the kernels for voxels of that type
 #ifndef VASTGRID_CAST_CUH

@@ -1,8 +1,9 @@
 // What a ray makes of its samples, and how it goes from place to place (a tile, mostly) and from level to level.
 //
-//   samples   . . . r r i i i i i i i i r r i i i | r r m m m m      |: the far face of a tile
+//   samples   . . . i i i i i i i i i r r | i i i i i i r r | m m m m m      |: the far face of a tile
 //
-// i: all of the support is in the tile, which was tested when the ray entered it: they are taken without a test, as many as there are. r: on the rim, each with all tests.
+// i, r: where a ray enters a resident tile it looks which of the tiles beyond its far faces its samples reach (r); where those are resident too, all samples up to the tile's end are
+// taken in one run without a test. Where one is not, or the tile holds one value, those of which all of the support is in the tile are one run (i), and each r is taken with all tests.
 // m: the tile is missing, and so, in a pyramid, the next coarser level is looked at until the tile is left. Tiles and rims of which ranges tell that nothing of them matters are
 // leapt over.
 //
@@ -10,82 +11,12 @@
 #ifndef VASTGRID_CAST_MARCH_CUH
 #define VASTGRID_CAST_MARCH_CUH
 
-#include "cast_near.cuh"
+#include "cast_look.cuh"
 #include "cast_path.cuh"
-
-enum vg_mode { VG_DVR, VG_MIP, VG_ISO };
 
 // Samples whose voxels are fetched together.
 #define VG_BATCH 4
 #define VG_HALVINGS 10
-
-// A table's entry for a value. NaN has entry 0.
-VG_HD vg_u32 vg_entry(const vg_cast& c, float value) {
-    float x = (value - c.table_low) * c.per_value;
-    x = x > 0 ? x : 0;
-    return vg_below(x < c.table_last ? x : c.table_last).i;
-}
-
-VG_HD vg_colour vg_colour_of(const vg_cast& c, float value) {
-#if defined(__CUDA_ARCH__)
-    const float4 found = __ldg((const float4*)c.colours + vg_entry(c, value));
-    const vg_colour colour = {found.x, found.y, found.z, found.w};
-    return colour;
-#else
-    return ((const vg_colour*)c.colours)[vg_entry(c, value)];
-#endif
-}
-
-VG_HD vg_u32 vg_seen_before(const vg_cast& c, vg_u32 entry) {
-#if defined(__CUDA_ARCH__)
-    return __ldg((const vg_u32*)c.seen + entry);
-#else
-    return ((const vg_u32*)c.seen)[entry];
-#endif
-}
-
-VG_HD vg_colour vg_over(const vg_colour& front, const float behind[4]) {
-    const float rest = (1.0f - front.a) * behind[3];
-    const vg_colour both = {front.r + rest * behind[0], front.g + rest * behind[1], front.b + rest * behind[2], front.a + rest};
-    return both;
-}
-
-struct vg_noted {
-    vg_u64 key;
-    bool lacking;
-};
-
-// Notes a missing tile, but not the one noted last again: rays that go through a tile's rim and the tile lack it once.
-VG_HD vg_noted vg_note(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 k, vg_counts* counts, vg_noted last) {
-    const vg_noted now = {(vg_u64)level << VG_WANT_LEVEL | tile, true};
-    if (!last.lacking || last.key != now.key) vg_note_want(c, level, tile, k, counts);
-    return now;
-}
-
-// Notes which tiles of the support of a sample, or of a gradient (reach 1), are missing.
-VG_RARE vg_noted vg_note_support(const vg_cast& c, const vg_grid& g, vg_u32 level, vg_i64 px, vg_i64 py, vg_i64 pz, int reach, vg_u32 k, vg_counts* counts, vg_u64 noted, bool lacking) {
-    const vg_i64 p[3] = {px, py, pz};
-    vg_noted last = {noted, lacking};
-    vg_u32 from[3], to[3];
-    VG_UNROLL
-    for (int a = 0; a < 3; a++) {
-        const int below = vg_between(p[a], g.extent[a]).voxel;
-        from[a] = vg_clamp(below - reach, g.extent[a]) >> g.axis[a].tile_shift;
-        to[a] = vg_clamp(below + 1 + reach, g.extent[a]) >> g.axis[a].tile_shift;
-    }
-    VG_NO_UNROLL
-    for (vg_u32 z = from[2]; z <= to[2]; z++) {
-        VG_NO_UNROLL
-        for (vg_u32 y = from[1]; y <= to[1]; y++) {
-            VG_NO_UNROLL
-            for (vg_u32 x = from[0]; x <= to[0]; x++) {
-                const vg_u64 tile = vg_tile_id_at(g, x, y, z);
-                if (vg_tile_state(g, tile) == VG_MISSING) last = vg_note(c, level, tile, k, counts, last);
-            }
-        }
-    }
-    return last;
-}
 
 // M: how voxels are found (vg_near). LIT: shaded by the gradient. MANY: a pyramid.
 template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
@@ -333,11 +264,7 @@ private:
 
     // ---- what may be leapt over
 
-    VG_HD bool nothing_in(const vg_range& r) const {
-        if (MODE == VG_MIP) return !(r.high > most);
-        if (MODE == VG_ISO) return !(r.high >= c.iso);
-        return !(r.low <= r.high) || vg_seen_before(c, vg_entry(c, r.high) + 1) == vg_seen_before(c, vg_entry(c, r.low));
-    }
+    VG_HD bool nothing_in(const vg_range& range) const { return vg_nothing_in<MODE>(c, range, most); }
 
     // The place is quiet: with what its rim reaches too?
     VG_HD bool quiet_around(const vg_range& own) const {
@@ -406,7 +333,7 @@ private:
                 slope_at(p, slope);
             }
             float share, white;
-            light(slope, &share, &white);
+            vg_light(c, line.direction, slope, &share, &white);
             white *= own.a;
             own.r = own.r * share + white;
             own.g = own.g * share + white;
@@ -512,7 +439,7 @@ private:
         }
         float slope[3], share, white;
         slope_at(place, slope);
-        light(slope, &share, &white);
+        vg_light(c, line.direction, slope, &share, &white);
         colour.r = c.colour[0] * share + white;
         colour.g = c.colour[1] * share + white;
         colour.b = c.colour[2] * share + white;
@@ -546,19 +473,6 @@ private:
             slope[a] *= c.weights[a];
             if (MANY) slope[a] /= (float)c.level[l].factor[a];
         }
-    }
-
-    // What to multiply a colour by, and how much white to add. Where there is no gradient the colour is as it is.
-    VG_HD void light(const float g[3], float* share, float* white) const {
-        const float length = sqrtf(g[0] * g[0] + g[1] * g[1] + g[2] * g[2]);
-        float cosine = fabsf((g[0] * line.direction[0] + g[1] * line.direction[1] + g[2] * line.direction[2]) / length);
-        *share = 1;
-        *white = 0;
-        // False also where the gradient is zero, no number, or too large for one.
-        if (!(cosine <= 2.0f)) return;
-        cosine = cosine < 1.0f ? cosine : 1.0f;
-        *share = c.ambient + c.diffuse * cosine;
-        *white = ((const float*)c.highlight)[(vg_u32)(cosine * VG_HIGHLIGHTS + 0.5f)];
     }
 
     // ---- what is told

@@ -3,7 +3,6 @@
 //   case:  u64 { type, kernel + 4 * way, levels of a pyramid or 0, input bytes, output bytes, levels } | vg_cast | input | for each level: u64 { memory bytes, blocks } | memory | blocks
 //
 // A way other than 0 is a rival's (cast_rivals.cuh), whose memory is made here from the first level, all of which is there.
-//
 // Addresses in vg_cast count from the beginning of the input or the output.
 #include <cmath>
 #include <cstdio>
