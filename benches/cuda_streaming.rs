@@ -281,7 +281,7 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         (256 << 10, None, (BUDGET, EXTENT), None),
         (2 << 20, Some(2 << 20), (SMALL_BUDGET, SMALL_EXTENT), Some(0.73)),
         (2 << 20, Some(2 << 20), (BUDGET, MIDDLE_EXTENT), Some(0.73)),
-        (2 << 20, Some(2 << 20), (BUDGET, EXTENT), None),
+        (2 << 20, Some(2 << 20), (BUDGET, EXTENT), Some(0.73)),
         (4 << 20, Some(4 << 20), (BUDGET, MIDDLE_EXTENT), None),
         (16 << 20, Some(16 << 20), (BUDGET, EXTENT), None),
     ] {
