@@ -2,7 +2,9 @@
 //!
 //! A volume of 256 GiB, a budget of 4 GiB that is full: every tile asked for takes the memory of another, in random order. *Prepared*: tiles lie in page-locked memory. *Copied* and
 //! *inflated*: the source copies them from ordinary memory, or decompresses them, with all cores, against the slower of the same work without an array and the bus. *Soak*: random
-//! eviction for `VASTGRID_SOAK` seconds, while a kernel reads; the last part against the first.
+//! eviction for `VASTGRID_SOAK` seconds, in pages of `VASTGRID_SOAK_PAGE_MIB` (8); the last part against the first.
+//!
+//! Pages below 16 MiB keep their mappings (`CudaConfig::kept_mappings`), so their rows begin once every page was there; the first 8 GiB, before that, are given by themselves.
 //!
 //! Needs a CUDA device; says so where there is none.
 
@@ -21,8 +23,8 @@ use rayon::prelude::*;
 use vastgrid::backend::{Access, Backend, ReserveSpec};
 use vastgrid::cuda::{CudaConfig, CudaReservation, Device, DeviceBuffer, PinnedBuffer, Stream};
 use vastgrid::{
-    CudaBackend, Error, Extent, Layout, Pool, PoolConfig, Prepared, Region, SourceError, SparseArray3D,
-    TileCoord, TileSource,
+    CudaBackend, Error, Extent, Layout, PageId, Pool, PoolConfig, Prepared, Region, SourceError,
+    SparseArray3D, TileCoord, TileId, TileSource,
 };
 
 const BUDGET: u64 = 4 << 30;
@@ -134,6 +136,18 @@ impl Streamer {
         self.array.layout()
     }
 
+    /// Streams every page once, in random order.
+    fn stream_all(&mut self) -> Result<(), Error> {
+        let layout = self.array.layout();
+        let pages = self.random.shuffled(u32::try_from(layout.page_count()).unwrap_or(u32::MAX));
+        for some in pages.chunks((self.budget / 4 / layout.page_bytes()) as usize) {
+            let ids = some.iter().flat_map(|&page| layout.tiles_of_page(PageId(page.into())));
+            let tiles: Vec<_> = ids.filter_map(|id| layout.tile_coord(TileId(id))).collect();
+            let _ = self.array.request(&tiles)?.complete()?;
+        }
+        Ok(())
+    }
+
     /// Streams random pages of so many bytes together, in requests of a gibibyte or three quarters of the budget, and returns the seconds that took: or would have, for as many
     /// bytes, had none of them been there already.
     fn stream(&mut self, bytes: u64) -> Result<f64, Error> {
@@ -156,7 +170,7 @@ impl Streamer {
                     self.recent.pop_front();
                 }
                 let ids = page * per_page..(page + 1) * per_page;
-                tiles.extend(ids.filter_map(|id| layout.tile_coord(vastgrid::TileId(id))));
+                tiles.extend(ids.filter_map(|id| layout.tile_coord(TileId(id))));
             }
             let report = self.array.request(&tiles)?.complete()?;
             assert_eq!(report.hits + report.loaded, tiles.len() as u64);
@@ -168,17 +182,19 @@ impl Streamer {
     }
 
     /// The same by two callers, each with half of the pages and half of the budget: while the requests of one end and begin, those of the other go on.
-    fn stream_by_two(&self, bytes: u64) -> Result<f64, Error> {
-        let (layout, array) = (self.array.layout(), &self.array);
+    fn stream_by_two(&mut self, bytes: u64) -> Result<f64, Error> {
+        let seeds = [self.random.next(), self.random.next()];
+        let this = &*self;
+        let (layout, array) = (this.array.layout(), &this.array);
         let (page_bytes, per_page) = (layout.page_bytes(), layout.tiles_per_page());
         let start = Instant::now();
         let (requested, loaded) = std::thread::scope(|scope| {
             let callers = [0u64, 1].map(|caller| {
                 scope.spawn(move || -> Result<(u64, u64), Error> {
-                    let mut random = SplitMix(77 + caller);
+                    let mut random = SplitMix(seeds[caller as usize]);
                     let (mut recent, mut left, mut counts) = (VecDeque::new(), bytes / 2, (0, 0));
                     while left > 0 {
-                        let step = left.min(self.budget / 8 * 3).min(1 << 29);
+                        let step = left.min(this.budget / 8 * 3).min(1 << 29);
                         let mut tiles = Vec::new();
                         for _ in 0..step / page_bytes {
                             let page = loop {
@@ -188,11 +204,11 @@ impl Streamer {
                                 }
                             };
                             recent.push_back(page);
-                            if recent.len() as u64 > self.budget / page_bytes {
+                            if recent.len() as u64 > this.budget / page_bytes {
                                 recent.pop_front();
                             }
                             let ids = page * per_page..(page + 1) * per_page;
-                            tiles.extend(ids.filter_map(|id| layout.tile_coord(vastgrid::TileId(id))));
+                            tiles.extend(ids.filter_map(|id| layout.tile_coord(TileId(id))));
                         }
                         let report = array.request(&tiles)?.complete()?;
                         assert_eq!(report.hits + report.loaded, tiles.len() as u64);
@@ -217,7 +233,7 @@ impl Streamer {
     fn verify(&self, source: &Source) -> Result<(), Error> {
         let mut expected = vec![0u8; source.tile_bytes];
         for &page in self.recent.iter().rev().take(8) {
-            let tile = self.layout().tile_coord(vastgrid::TileId(page * self.layout().tiles_per_page()));
+            let tile = self.layout().tile_coord(TileId(page * self.layout().tiles_per_page()));
             let region = self.layout().tile_region(tile.unwrap_or(TileCoord::new(0, 0, 0)));
             source.fill(source.slot(region), &mut expected);
             let got = self.array.to_vec(region)?;
@@ -288,11 +304,17 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         let source = Source { extent, tiles: Tiles::Prepared(pinned.clone()), tile_bytes: tile };
         let mut array = Streamer::new(&source, page, budget)?;
         let page_bytes = array.layout().page_bytes();
-        if page.is_some() && extent != EXTENT {
-            // Until most of the volume was there once.
-            let first = array.stream(bytes)?;
-            println!("    the first {} GiB: {:.2} GB/s", bytes >> 30, bytes as f64 / first / 1e9);
-            array.stream(2 * array.layout().reserved_bytes())?;
+        if page_bytes < 16 << 20 {
+            let (first, theirs) = (array.stream(bytes)?, plain.copy(bytes, page_bytes)?);
+            println!(
+                "    the first {} GiB: {:.2} GB/s, ratio {:.3}",
+                bytes >> 30,
+                bytes as f64 / first / 1e9,
+                theirs / first
+            );
+            // Until all of the volume was there once, and as many pages more as the policy learns from.
+            array.stream_all()?;
+            array.stream(4 * budget)?;
         }
         let (mut ours, mut theirs, mut loops) = (Vec::new(), Vec::new(), Vec::new());
         let mut by_two = Vec::new();
@@ -521,9 +543,11 @@ fn fullness(pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
     Ok(())
 }
 
-fn soak(pinned: &Arc<PinnedBuffer>, seconds: u64) -> Result<(), Error> {
-    let source = Source { extent: EXTENT, tiles: Tiles::Prepared(pinned.clone()), tile_bytes: 8 << 20 };
-    let mut array = Streamer::new(&source, None, BUDGET)?;
+fn soak(pinned: &Arc<PinnedBuffer>, seconds: u64, page_bytes: u64) -> Result<(), Error> {
+    let tile_bytes = usize::try_from(page_bytes).unwrap_or(usize::MAX);
+    let source = Source { extent: EXTENT, tiles: Tiles::Prepared(pinned.clone()), tile_bytes };
+    let mut array = Streamer::new(&source, Some(page_bytes), BUDGET)?;
+    array.stream_all()?;
     let (begin, part) = (Instant::now(), Duration::from_secs(seconds) / 5);
     let mut rates = Vec::new();
     for i in 1..=5 {
@@ -537,7 +561,10 @@ fn soak(pinned: &Arc<PinnedBuffer>, seconds: u64) -> Result<(), Error> {
     }
     array.verify(&source)?;
     let ratio = rates[4] / rates[0];
-    println!("soak of {seconds} s: last part against the first {ratio:.3} (target 0.97)");
+    println!(
+        "soak of {seconds} s, pages of {} MiB: last part against the first {ratio:.3} (target 0.97)",
+        page_bytes >> 20
+    );
     Ok(())
 }
 
@@ -547,7 +574,8 @@ fn main() -> Result<(), Error> {
     let pinned = Arc::new(random_pinned(&device, POOL_BYTES as usize, u64::MAX)?);
     println!("{}", device.name());
     if let Some(seconds) = std::env::var("VASTGRID_SOAK").ok().and_then(|s| s.parse().ok()) {
-        soak(&pinned, seconds)?;
+        let mib = std::env::var("VASTGRID_SOAK_PAGE_MIB").ok().and_then(|s| s.parse().ok()).unwrap_or(8);
+        soak(&pinned, seconds, mib << 20)?;
     } else {
         fullness(&pinned)?;
         prepared(&device, &pinned)?;

@@ -9,7 +9,7 @@ use std::sync::RwLockWriteGuard;
 
 use common::Random;
 use common::cuda::{alone, device_or_skip, small_backend};
-use common::pictures::{Bricks, difference};
+use common::pictures::{Bricks, Difference, difference};
 use vastgrid::cuda::Device;
 use vastgrid::render::cuda::{CastRendered, CastVolume, CudaCaster};
 use vastgrid::render::{
@@ -159,6 +159,8 @@ fn some_missing<T: Scalar>(device: &Device, pages: u64) {
     let source = Procedural::new(EXTENT, value::<T>);
     let array = SparseArray3D::builder(&pool, source).tile(TILE).page_bytes(PAGE).build().unwrap();
     let mut random = Random::new(pages);
+    // Pages that happen to hold nothing of a surface show nothing of it, but not all of them.
+    let mut all = Difference::default();
     for (turn, mode) in modes().into_iter().enumerate() {
         for tiles in some_pages(&array, pages, &mut random) {
             let _ = array.request(&tiles).unwrap().complete().unwrap();
@@ -172,13 +174,17 @@ fn some_missing<T: Scalar>(device: &Device, pages: u64) {
         let got = picture.wait().unwrap();
         frame.end().unwrap();
         let expected = render(&there, &camera, &transfer(), &options).unwrap();
-        compare(&format!("{} {mode:?}, {pages} pages", T::TYPE), &expected, &got);
+        let one = difference(&expected.image, &got.image);
+        println!("{} {mode:?}, {pages} pages: {one}", T::TYPE);
+        assert!(one.is_near(), "{mode:?}: {one}");
+        all.and(&one);
         let noted: Vec<TileCoord> = got.report.wanted.iter().map(|wanted| wanted.tile).collect();
         assert!(!noted.is_empty() && noted.iter().all(|&tile| !array.is_resident(tile)));
         for wanted in expected.report.wanted.iter().filter(|wanted| wanted.rays > 2) {
             assert!(noted.contains(&wanted.tile), "{mode:?}: {wanted:?}");
         }
     }
+    assert!(all.is_small(), "{all}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use lru::LruCache;
 
+use super::out_of_turn::OutOfTurn;
 use super::{PageKey, Victim};
 
 #[derive(Clone, Copy, Debug)]
@@ -23,15 +24,22 @@ pub(super) struct Recency {
     list: LruCache<PageKey, Seen>,
     /// How many pages have been placed.
     placed: u64,
-    /// How stamps and places went along of late: the first place of each later stamp, for the last quarter of the list.
+    /// How stamps and places went along of late: the first place of each later stamp, for as many places as there are pages.
     course: VecDeque<(u64, u64)>,
+    out_of_turn: OutOfTurn,
     /// Pages whose stamp had moved on when they came up, to be placed again together.
     moved: Vec<Victim>,
 }
 
 impl Default for Recency {
     fn default() -> Self {
-        Self { list: LruCache::unbounded(), placed: 0, course: VecDeque::new(), moved: Vec::new() }
+        Self {
+            list: LruCache::unbounded(),
+            placed: 0,
+            course: VecDeque::new(),
+            out_of_turn: OutOfTurn::default(),
+            moved: Vec::new(),
+        }
     }
 }
 
@@ -47,12 +55,13 @@ impl Recency {
     /// Places a page as most recently used.
     pub(super) fn insert(&mut self, page: Victim) {
         self.placed += 1;
+        self.out_of_turn.came_back(page.key);
         self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place: self.placed });
         if self.course.back().is_none_or(|&(stamp, _)| stamp < page.stamp) {
             self.course.push_back((page.stamp, self.placed));
         }
-        let quarter = self.list.len() as u64 / 4;
-        while self.course.front().is_some_and(|&(_, place)| place + quarter < self.placed) {
+        let pages = self.list.len() as u64;
+        while self.course.front().is_some_and(|&(_, place)| place + pages < self.placed) {
             self.course.pop_front();
         }
     }
@@ -63,7 +72,7 @@ impl Recency {
         self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp })
     }
 
-    /// Takes a page out, with the stamp that it really has, unless it is of the most recently used quarter.
+    /// Takes a page out of turn, with the stamp that it really has, unless it was used too recently for that.
     pub(super) fn take_if_old(&mut self, key: PageKey, stamp_of: impl Fn(PageKey) -> u64) -> Option<Victim> {
         let seen = *self.list.peek(&key)?;
         let stamp = stamp_of(key);
@@ -71,11 +80,18 @@ impl Recency {
         let used = self.course.partition_point(|&(at, _)| at <= stamp).checked_sub(1);
         let used = used.and_then(|i| self.course.get(i)).filter(|_| stamp != seen.stamp);
         let place = used.map_or(seen.place, |&(_, place)| place.max(seen.place));
-        if self.placed - place < self.list.len() as u64 / 4 {
+        let pages = self.list.len() as u64;
+        if !self.out_of_turn.may_take(self.placed - place, pages) {
             return None;
         }
         self.list.pop(&key);
+        self.out_of_turn.took(key, place, self.placed, pages);
         Some(Victim { key, bytes: seen.bytes, stamp })
+    }
+
+    /// A page without memory is asked for: if it was taken out of turn, that may have been a mistake.
+    pub(super) fn asked_for(&mut self, key: PageKey) {
+        self.out_of_turn.asked_for(key, self.placed, self.list.len() as u64);
     }
 
     /// Takes the least recently used page out, with the stamp that it really has.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 mod lru;
+mod out_of_turn;
 mod plan;
 
 pub(crate) use plan::{Need, PageKey, Plan, Victim};
@@ -87,9 +88,8 @@ impl Residency {
         held.map(|(_, h)| h.bytes).sum::<u64>() + self.evicting + self.reserved
     }
 
-    /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims: the page that has the memory which a need's address still shows, unless that is of the most recently
-    /// used quarter, or else in order of last use. `stamp_of` tells when a page was really last
-    /// used, and `may_evict` whether it may go at all. On success the bytes are set aside and the victims are out of the order until
+    /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims: the page that has the memory which a need's address still shows, unless that was used too
+    /// recently ([`out_of_turn`]), or else in order of last use. `stamp_of` tells when a page was really last used, and `may_evict` whether it may go at all. On success the bytes are set aside and the victims are out of the order until
     /// [`Residency::confirm`] or [`Residency::abandon`].
     pub(crate) fn plan(
         &mut self,
@@ -103,6 +103,7 @@ impl Residency {
         let mut used = self.used();
         let mut failed = None;
         for (i, need) in needs.iter().enumerate() {
+            self.recency.asked_for(need.key);
             if take(&mut self.idle, need.bytes) {
                 plan.take_idle.push(need.bytes);
                 continue;

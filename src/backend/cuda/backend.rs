@@ -34,10 +34,10 @@ pub struct CudaConfig {
     pub default_page_bytes: u64,
     /// The most that an array's tile takes unless told otherwise, in bytes. Default 1 MiB.
     pub default_tile_bytes: u64,
-    /// How many mappings of pages of less than 8 MiB are left in place when their pages are evicted: a page that comes back to memory that it had before is mapped without a call of the
-    /// driver, and memory that a page had before is preferred unless it belongs to the most recently used quarter. A kernel that reads a tile that is not resident may find another one's voxels there
-    /// instead of ending in an error. Where more would be left, the oldest are unmapped. Dropping an array or shrinking the budget takes some 25 us for each of them. 0: none, and eviction
-    /// is least recently used throughout. Default 32 768, which is 64 GiB of 2 MiB pages.
+    /// How many mappings of pages of less than 16 MiB are left in place when their pages are evicted: a page that comes back to memory that it had before is mapped without a call of the
+    /// driver, and memory that a page had before is preferred unless it was used too recently. A kernel that reads a tile that is not resident may find another one's voxels there
+    /// instead of ending in an error. Where more would be left, the oldest are unmapped. Dropping an array or shrinking the budget takes some 25 to 50 us for each of them. 0: none, and eviction
+    /// is least recently used throughout. Default 131 072, which is 256 GiB of 2 MiB pages or 1 TiB of the default ones.
     pub kept_mappings: usize,
     /// Whether a thread that waits for a copy sleeps (and wakes up some 20 us late), or else spins. Default `false`.
     pub waits_asleep: bool,
@@ -52,7 +52,7 @@ impl Default for CudaConfig {
             batch_bytes: 64 << 20,
             default_page_bytes: 8 << 20,
             default_tile_bytes: 1 << 20,
-            kept_mappings: 32 << 10,
+            kept_mappings: 128 << 10,
             waits_asleep: false,
         }
     }
