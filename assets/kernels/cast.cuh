@@ -2,7 +2,8 @@
 //
 //   cast.cuh         this
 //   cast_path.cuh    where the samples of a ray lie
-//   cast_near.cuh    the tile that a ray is in, and reading in and around it
+//   cast_near.cuh    the part of the array that a ray is in, and reading in and around it
+//   cast_boxes.cuh   which boxes of tiles are all there
 //   cast_look.cuh    what values look like, and what is missing
 //   cast_march.cuh   what a ray makes of its samples, and how it goes from tile to tile and from level to level
 //   cast_TYPE.cu     the kernels for voxels of that type
@@ -25,6 +26,15 @@ struct vg_cast_level {
     vg_grid grid;
     vg_u32 factor[3];  // voxel i covers the finest level's voxels from i * factor on
     float begin;       // how far along a ray it is wanted, at the least
+    // Boxes of tiles: a word each, x fastest, zero at first (see vg_is_whole), or no address where there are none. Whole pages, of edges in voxels given as log2.
+    vg_u64 small, large;
+    // How to get from voxel to voxel (see vg_near::across): what `grid` says in other words, without loads of single bytes.
+    vg_u32 tile_jump[3];    // in voxels, from one tile of a page to the next, beyond where the row would go on
+    vg_u32 page_jump[3];    // from one page to the next, beyond where its tiles would go on
+    vg_u32 tile_log2[3], page_log2[3], row_log2[3];  // edges of tiles and pages in voxels; from one voxel to the next in a tile
+    vg_u8 small_log2[3], large_log2[3];
+    vg_u8 closed;           // axes along which it is too far from page to page: 1, 2, 4
+    vg_u8 pad[5];
 };
 
 struct vg_cast {
@@ -46,8 +56,10 @@ struct vg_cast {
     vg_cast_level level[VG_CAST_LEVELS];
 };
 
-#define VG_CAST_BYTES 2008
-static_assert(sizeof(vg_cast_level) == 104, "vg_cast_level");
+#define VG_CAST_BYTES 3416
+static_assert(sizeof(vg_cast_level) == 192, "vg_cast_level");
+static_assert(VG_OFFSET_OF(vg_cast_level, small) == 104, "small");
+static_assert(VG_OFFSET_OF(vg_cast_level, small_log2) == 180, "small_log2");
 static_assert(sizeof(vg_cast) == VG_CAST_BYTES, "vg_cast");
 static_assert(VG_OFFSET_OF(vg_cast, colours) == 184, "colours");
 static_assert(VG_OFFSET_OF(vg_cast, table_low) == 232, "table_low");
@@ -57,6 +69,7 @@ static_assert(VG_OFFSET_OF(vg_cast, level) == 344, "level");
 #define VG_CAST_PARALLEL 1    // all rays go forward
 #define VG_CAST_SKIP_EMPTY 2  // what cannot matter is leapt over
 #define VG_CAST_HINT 4        // `hint` lies behind rays that lacked something
+#define VG_CAST_MODE 4        // where the mode begins (vg_mode)
 
 #define VG_HIGHLIGHTS 1024
 
@@ -117,6 +130,12 @@ VG_RARE void vg_note_want(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 k,
     }
     vg_add(&counts->wants_beyond, 1);
 }
+
+// What is known of a box of tiles: how many are resident in the lower half; how many of those are leapt over, by all that is known before a ray begins, in the upper half.
+#define VG_LEAPT_OVER 32
+
+// Whether all are resident, and few are leapt over: then rays do best to go through it in one run.
+VG_HD bool vg_is_whole(vg_u64 mark, vg_u32 tiles) { return (vg_u32)mark == tiles && (mark >> VG_LEAPT_OVER) * 8 <= tiles; }
 
 // The place of the lowest bit that is set.
 VG_HD int vg_lowest(vg_u32 bits) {

@@ -1,9 +1,10 @@
-// What a ray makes of its samples, and how it goes from place to place (a tile, mostly) and from level to level.
+// What a ray makes of its samples, and how it goes from place to place (a tile, or a box of tiles that are all there) and from level to level.
 //
 //   samples   . . . i i i i i i i i i r r | i i i i i i r r | m m m m m      |: the far face of a tile
 //
 // i, r: where a ray enters a resident tile it looks which of the tiles beyond its far faces its samples reach (r); where those are resident too, all samples up to the tile's end are
 // taken in one run without a test. Where one is not, or the tile holds one value, those of which all of the support is in the tile are one run (i), and each r is taken with all tests.
+// A box of tiles that are all there is one run up to where samples reach beyond it; what is left of it is taken tile by tile.
 // m: the tile is missing, and so, in a pyramid, the next coarser level is looked at until the tile is left. Tiles and rims of which ranges tell that nothing of them matters are
 // leapt over.
 //
@@ -11,7 +12,7 @@
 #ifndef VASTGRID_CAST_MARCH_CUH
 #define VASTGRID_CAST_MARCH_CUH
 
-#include "cast_look.cuh"
+#include "cast_boxes.cuh"
 #include "cast_path.cuh"
 
 // Samples whose voxels are fetched together.
@@ -31,9 +32,9 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     vg_u32 k;                 // the next sample
     vg_u32 left;              // samples from it on that need no test
     vg_u32 i;                 // how many of those from `origin` on were taken
-    float origin[3];          // of sample k - i, counted from the first voxel of the place
+    float origin[3];          // of sample k - i, counted from the voxel that the place's are
     float step[3];            // of `path`
-    float top[3];             // up to where samples may be read without a test
+    float low[3], top[3];     // from where up to where samples may be read without a test
     vg_colour colour;         // so far; of a surface, once it is met
     float most;               // the greatest value so far
     vg_u32 samples, skipped;
@@ -83,13 +84,13 @@ private:
 #endif
     }
 
-    // Where sample n from `origin` on is read. Past the array's lower faces the outermost voxel stands in; whatever rounding does, nothing beyond `top` is read.
+    // Where sample n from `origin` on is read. Past the array's faces the outermost voxel stands in; whatever rounding does, nothing below `low` and beyond `top` is read.
     VG_HD float at(int a, vg_u32 n) const {
         const float p = along(a, n);
 #if defined(__CUDA_ARCH__)
-        return fminf(fmaxf(p, 0.0f), top[a]);
+        return fminf(fmaxf(p, low[a]), top[a]);
 #else
-        return p < 0 ? 0 : p < top[a] ? p : top[a];
+        return p < low[a] ? low[a] : p < top[a] ? p : top[a];
 #endif
     }
 
@@ -112,6 +113,7 @@ private:
         for (vg_u32 l = wanted; l < levels; l++) {
             vg_i64 p[3];
             to_place(l, p);
+            if (near.whole) return go_through(l, until);
             // Samples before the ray leaves the place.
             const vg_u32 through = run(until);
             const bool inner = inside();
@@ -141,7 +143,10 @@ private:
             if (!near.is_resident()) return uniform(n);
             if (!open) {
                 VG_UNROLL
-                for (int a = 0; a < 3; a++) top[a] = vg_just_below(near.far(a));
+                for (int a = 0; a < 3; a++) {
+                    low[a] = first(a);
+                    top[a] = vg_just_below(last(a));
+                }
             }
             left = n;
             i = 0;
@@ -155,6 +160,22 @@ private:
         k = until;
     }
 
+    // All samples of a box whose supports are in it.
+    VG_HD void go_through(vg_u32 l, vg_u32 until) {
+        float n = VG_INFINITY;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            // Past the array's faces the outermost voxels stand in.
+            n = fewer(n, a, near.begins(a) ? -1.0f : 0.0f, last(a) + (near.ends(a) ? 1.0f : 0.0f));
+            low[a] = 0;
+            top[a] = vg_just_below(last(a));
+        }
+        left = whole(n, until - k);
+        i = 0;
+        samples += left;
+        shown(l, left);
+    }
+
     // Makes the place of sample k, at a level, the current one, and the samples' places in it known.
     VG_HD void to_place(vg_u32 l, vg_i64 p[3]) {
         if (MANY) to_level(l);
@@ -162,11 +183,11 @@ private:
         int below[3];
         VG_UNROLL
         for (int a = 0; a < 3; a++) below[a] = vg_between(p[a], near.extent(a)).voxel;
-        if (!near.holds(below)) near.enter(below);
+        near.enter(below);
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
             // In two parts, which are converted sooner than one of 64 bits.
-            origin[a] = (float)((int)(p[a] >> 32) - near.first[a]) + (float)((vg_u32)p[a] >> 8) * (1.0f / 16777216.0f);
+            origin[a] = (float)((int)(p[a] >> 32) - near.from[a]) + (float)((vg_u32)p[a] >> 8) * (1.0f / 16777216.0f);
         }
     }
 
@@ -211,22 +232,27 @@ private:
 
     VG_HD static vg_u32 whole(float n, vg_u32 most) { return n < (float)most ? n > 1 ? (vg_u32)n : 1 : most; }
 
-    // The samples, from k on and before `until`, whose voxel below is in the place. One at least. Rounding may count one more, which lies next to the place's face: `top` sees to it.
+    VG_HD float first(int a) const { return (float)near.first[a]; }
+    VG_HD float last(int a) const { return (float)near.last[a]; }
+
+    // The samples, from k on and before `until`, whose voxel below is in the place. One at least. Rounding may count one more, which lies next to the place's face: `low` and `top` see to it.
     VG_HD vg_u32 run(vg_u32 until) const {
         float n = VG_INFINITY;
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
             // Past the array's faces the outermost voxels stand in: a voxel more.
-            n = fewer(n, a, near.first[a] == 0 ? -1.0f : 0.0f, (float)near.last[a] + 1.0f);
+            n = fewer(n, a, first(a) - (near.begins(a) ? 1.0f : 0.0f), last(a) + 1.0f);
         }
         return whole(n, until - k);
     }
+
+    VG_HD bool is_inside(int a) const { return origin[a] >= first(a) && origin[a] < last(a); }
 
     // Whether all of the support of sample k is in the place.
     VG_HD bool inside() const {
         bool all = true;
         VG_UNROLL
-        for (int a = 0; a < 3; a++) all = all && origin[a] >= 0 && origin[a] < near.far(a);
+        for (int a = 0; a < 3; a++) all = all && is_inside(a);
         return all;
     }
 
@@ -234,7 +260,7 @@ private:
     VG_HD vg_u32 span(vg_u32 until) const {
         float n = VG_INFINITY;
         VG_UNROLL
-        for (int a = 0; a < 3; a++) n = fewer(n, a, 0, near.far(a));
+        for (int a = 0; a < 3; a++) n = fewer(n, a, first(a), last(a));
         return whole(n, until - k);
     }
 
@@ -243,8 +269,8 @@ private:
         float n = 0;
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
-            if (origin[a] >= 0 && origin[a] < near.far(a)) continue;
-            const float t = over((step[a] < 0 ? near.far(a) : 0.0f) - origin[a], step[a]);
+            if (is_inside(a)) continue;
+            const float t = over((step[a] < 0 ? last(a) : first(a)) - origin[a], step[a]);
             n = t >= 0 ? t > n ? t : n : VG_INFINITY;
         }
         return whole(floorf(n) + 1.0f, through);
@@ -257,9 +283,9 @@ private:
         for (int a = 0; a < 3; a++) {
             const float end = along(a, n - 1);
             most[a] = end > origin[a] ? end : origin[a];
-            most[a] = most[a] > 0 ? most[a] : 0;
+            most[a] = most[a] > first(a) ? most[a] : first(a);
         }
-        return near.open(most, top);
+        return near.open(most, low, top);
     }
 
     // ---- what may be leapt over
@@ -325,7 +351,8 @@ private:
         if (own.a == 0 || value != value) return false;
         if (LIT) {
             float slope[3];
-            if (inner && near.slope_inside(at(0, i), at(1, i), at(2, i), slope)) {
+            const float here[3] = {at(0, i), at(1, i), at(2, i)};
+            if (inner && near.slope_inside(here, low, top, slope)) {
                 weigh(slope, level);
             } else {
                 vg_i64 p[3];
@@ -484,7 +511,7 @@ private:
     // Notes what of a support is missing, at the level that is wanted alone.
     VG_HD void want(const vg_i64 p[3], int reach) {
         if (MANY && level != wanted) return;
-        const vg_noted now = vg_note_support(c, *near.grid, level, p[0], p[1], p[2], reach, k, counts, noted, lacking);
+        const vg_noted now = vg_note_support(c, near.grid(), level, p[0], p[1], p[2], reach, k, counts, noted, lacking);
         noted = now.key;
         lacking = now.lacking;
     }
@@ -538,9 +565,10 @@ template <class M, int MODE, bool LIT, bool MANY> __device__ void vg_cast_block(
         vg_cast_block<near, mode, lit, many>(c);                                                                        \
     }
 
-// The kernels for voxels of one type: `vg_cast_dvr_u16` and so on.
+// The kernels for voxels of one type: `vg_cast_dvr_u16` and so on, and the one that goes before.
 #define VG_CAST_KERNELS(type, T)                                                     \
-    VG_CAST_KERNEL(dvr_##type, vg_near<T>, VG_DVR, false, false, 10)                  \
+    extern "C" __global__ void __launch_bounds__(256) vg_cast_boxes_##type(const __grid_constant__ vg_cast c) { vg_mark_boxes(c); } \
+    VG_CAST_KERNEL(dvr_##type, vg_near<T>, VG_DVR, false, false, 8)                  \
     VG_CAST_KERNEL(dvr_lit_##type, vg_near<T>, VG_DVR, true, false, 8)                \
     VG_CAST_KERNEL(mip_##type, vg_near<T>, VG_MIP, false, false, 10)                  \
     VG_CAST_KERNEL(iso_##type, vg_near<T>, VG_ISO, true, false, 8)                    \

@@ -1,16 +1,19 @@
-// The tile that a ray is in, and reading in it and around it. Knows nothing of what rays are for.
+// The part of the array that a ray is in, and reading in it and around it. Knows nothing of what rays are for.
 //
-// What can be read one way is a *place*: of the flat reservation, here, a tile and the first voxels beyond its far faces. Kernels that benches compare with have others; all offer what
-// vg_near does:
+// What can be read one way is a *place*: a tile, with what is beside it, or a box of tiles that are all there (cast_boxes.cuh). Kernels that benches compare with have others; all offer
+// what vg_near does:
 //
 //   go(level)                 another level's grid
-//   holds(v), enter(v)        the place of a voxel
-//   extent(a), first, last, id(), state, value()
-//   far(a)                    samples from 0 up to that, counted from the first voxel along axis a, need nothing of other places
-//   open(most, top)           whether samples up to `most` may be read without a test, and up to where then
-//   sample_inside, slope_inside    so read; a gradient may reach further than is there
+//   enter(v)                  the place in which samples with voxel v below them may be read
+//   from                      the voxel that positions in the place are counted from
+//   extent(a), first, last    of the array; of the place, counted so
+//   whole                     samples from `first` up to `last` need no test and nothing of other places
+//   begins(a), ends(a)        whether the array does, with the place
+//   id(), state, value()      of a tile
+//   open(most, low, top)      whether samples up to `most` may be read without a test, and from where up to where then
+//   sample_inside, slope_inside    so read; false where a gradient reaches further
 //   sample, slope             anywhere, with all tests; false where part of the support is not there
-//   range(), hull(range)      the range of values, where that is known; with what samples may reach from here
+//   range(), hull(range)      the range of a tile's values, where that is known; with what samples may reach from here
 #ifndef VASTGRID_CAST_NEAR_CUH
 #define VASTGRID_CAST_NEAR_CUH
 
@@ -50,25 +53,6 @@ template <class F> VG_HD void vg_differences(const F& at, float fx, float fy, fl
     out[1] = vg_lerp(dy[0], dy[1], fx);
     out[2] = vg_lerp(dz[0], dz[1], fx);
 }
-
-// A box of voxels as flat memory: rows along x.
-template <class T, class O> struct vg_flat {
-    // Between eight voxels from the one below (x, y, z) on, counted from `v`'s.
-    VG_HD static float sample(const T* v, O row, O plane, float px, float py, float pz) {
-        const vg_below x(px), y(py), z(pz);
-        v += (O)x.i + (O)y.i * row + (O)z.i * plane;
-        const T *vy = v + row, *w = v + plane, *wy = vy + plane;
-        const float c[8] = {vg_float(v[0]), vg_float(v[1]), vg_float(vy[0]), vg_float(vy[1]), vg_float(w[0]), vg_float(w[1]), vg_float(wy[0]), vg_float(wy[1])};
-        return vg_trilerp(c, x.f, y.f, z.f);
-    }
-
-    VG_HD static void slope(const T* v, O row, O plane, float px, float py, float pz, float out[3]) {
-        const vg_below x(px), y(py), z(pz);
-        v += (O)x.i + (O)y.i * row + (O)z.i * plane;
-        v -= 1 + row + plane;
-        vg_differences([&](int i, int j, int k) { return vg_float(v[(O)i + (O)j * row + (O)k * plane]); }, x.f, y.f, z.f, out);
-    }
-};
 
 // The range of a tile's values: false where it is not known. Ranges are of what was loaded: they say nothing of what kernels may have written since.
 template <class T> VG_HD bool vg_range_of(const vg_grid& g, vg_u64 tile, vg_state state, float* least, float* most) {
@@ -237,116 +221,112 @@ VG_HD vg_u32 vg_neighbours(vg_u32 x, vg_u32 y, vg_u32 z) {
 }
 
 template <class T> struct vg_near {
-    const vg_grid* grid;
-    const T* tile;     // its voxels, where it is resident
-    int first[3];      // its first voxel
-    vg_u32 last[3];    // its last voxel inside the array, counted from the first
+    const vg_cast_level* level;
+    const T* anchor;    // voxel `from`; this alone is needed until the next place
+    int from[3];        // of the page that the tile is in, or of the box, the first voxel
+    int first[3];       // the place's first voxel
+    int last[3];        // and its last one inside the array
+    bool whole;         // a box of tiles that are all resident
     vg_state state;
-    vg_u32 beside;     // which of its neighbours were seen resident: see vg_neighbours
-    vg_i64 on[3];      // bytes from a voxel at its far faces to the next one, of the axes along which `open` says that samples reach so far
+    vg_u64 tile;
 
     VG_HD explicit vg_near(const vg_cast& c) { go(c.level[0]); }
 
-    VG_HD void go(const vg_cast_level& level) {
-        grid = &level.grid;
-        VG_UNROLL
-        for (int a = 0; a < 3; a++) {
-            first[a] = -1;
-            last[a] = 0;
-            on[a] = 0;
-        }
+    VG_HD void go(const vg_cast_level& to) {
+        level = &to;
     }
 
-    VG_HD bool holds(const int v[3]) const {
-        return (vg_u32)(v[0] - first[0]) <= last[0] && (vg_u32)(v[1] - first[1]) <= last[1] && (vg_u32)(v[2] - first[2]) <= last[2];
-    }
+    VG_HD const vg_grid& grid() const { return level->grid; }
 
-    // The tile of a voxel of the array.
+    // The place of a voxel of the array.
     VG_HD void enter(const int v[3]) {
-        vg_u32 t[3];
+        const vg_grid& g = grid();
+        if (vg_fits<T>(g) && (box(level->large, level->large_log2, v) || box(level->small, level->small_log2, v))) {
+            state = VG_RESIDENT;
+            whole = true;
+            return;
+        }
+        whole = false;
+        vg_u32 t[3], page[3];
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
-            const vg_u32 shift = grid->axis[a].tile_shift, side = (1u << shift) - 1;
+            const vg_u32 shift = g.axis[a].tile_shift, pages = g.axis[a].page_shift;
             t[a] = (vg_u32)v[a] >> shift;
-            first[a] = (int)(t[a] << shift);
-            const vg_u32 rest = grid->extent[a] - 1 - (vg_u32)first[a];
-            last[a] = side < rest ? side : rest;
+            page[a] = t[a] >> pages << pages;
+            from[a] = (int)(page[a] << shift);
+            first[a] = (int)((t[a] - page[a]) << shift);
+            const int end = first[a] + (int)((1u << shift) - 1), most = above(a);
+            last[a] = end < most ? end : most;
         }
-        const vg_u64 id = vg_tile_id_at(*grid, t[0], t[1], t[2]);
-        tile = vg_tile_at<const T>(*grid, id);
-        beside = 1u << 13;
-        state = vg_fits<T>(*grid) ? vg_tile_state(*grid, id) : VG_MISSING;
+        tile = vg_tile_id_at(g, t[0], t[1], t[2]);
+        anchor = vg_tile_at<const T>(g, vg_tile_id_at(g, page[0], page[1], page[2]));
+        state = vg_fits<T>(g) ? vg_tile_state(g, tile) : VG_MISSING;
     }
 
-    VG_HD vg_u32 extent(int a) const { return grid->extent[a]; }
-    VG_HD vg_u64 id() const { return (vg_u64)(tile - vg_global<const T>(grid->base)) >> grid->tile_voxels_log2; }
+    VG_HD vg_u32 extent(int a) const { return grid().extent[a]; }
+    VG_HD vg_u64 id() const { return tile; }
     VG_HD bool is_resident() const { return state == VG_RESIDENT; }
-    VG_HD float far(int a) const { return (float)last[a]; }
+    VG_HD bool begins(int a) const { return from[a] + first[a] == 0; }
+    VG_HD bool ends(int a) const { return last[a] == above(a); }
 
-    // Makes ready for samples that go so far at the most, and says up to where they may: false, where a tile that they reach is not resident. The tile itself is.
-    VG_HD bool open(const float most[3], float top[3]) {
+    // Makes ready for samples that go so far at the most, and says from where up to where they may: false, where a tile that they reach is not resident. The tile itself is.
+    VG_HD bool open(const float most[3], float low[3], float top[3]) const {
         vg_u32 along[3];
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
             const float end = (float)last[a];
             along[a] = 2;
+            low[a] = (float)first[a];
             top[a] = vg_just_below(end);
             if (most[a] < end) continue;
-            // At the array's far face the outermost voxel stands in for the next one.
-            on[a] = 0;
-            top[a] = end;
-            if (ends(a)) continue;
+            // At the array's far face the outermost voxel stands in for the next one: as good as none of it, where there is one before.
+            if (ends(a) && last[a] > first[a]) continue;
+            if (ends(a)) return false;
+            if (level->closed >> a & 1 && ((vg_u32)last[a] + 1) >> level->page_log2[a]) return false;
             along[a] = 6;
             top[a] = vg_just_below(end + 1.0f);
-            on[a] = (to_tile(a, 1) - ((vg_i64)last[a] << grid->axis[a].voxel_shift)) * (vg_i64)sizeof(T);
         }
         return are_resident(vg_neighbours(along[0], along[1], along[2]));
     }
 
-    // From 0 up to `top` along each axis.
+    // From `low` up to `top`, as they were opened.
     VG_HD float sample_inside(float px, float py, float pz) const {
         const vg_below x(px), y(py), z(pz);
-        const char* v = (const char*)(tile + (x.i + (y.i << grid->axis[1].voxel_shift) + (z.i << grid->axis[2].voxel_shift)));
-        const vg_i64 dx = x.i == last[0] ? on[0] : (vg_i64)sizeof(T);
-        const vg_i64 dy = y.i == last[1] ? on[1] : (vg_i64)sizeof(T) << grid->axis[1].voxel_shift;
-        const vg_i64 dz = z.i == last[2] ? on[2] : (vg_i64)sizeof(T) << grid->axis[2].voxel_shift;
-        const char *vy = v + dy, *w = v + dz, *wy = w + dy;
-        const float c[8] = {at(v), at(v + dx), at(vy), at(vy + dx), at(w), at(w + dx), at(wy), at(wy + dx)};
+        const vg_u32 ox[2] = {across(0, x.i), across(0, x.i + 1)}, oy[2] = {across(1, y.i), across(1, y.i + 1)}, oz[2] = {across(2, z.i), across(2, z.i + 1)};
+        float c[8];
+        VG_UNROLL
+        for (int n = 0; n < 8; n++) c[n] = vg_float(anchor[ox[n & 1] + oy[n >> 1 & 1] + oz[n >> 2]]);
         return vg_trilerp(c, x.f, y.f, z.f);
     }
 
-    // A gradient at such a place: false, where a tile that it reaches is not resident.
-    VG_HD bool slope_inside(float px, float py, float pz, float out[3]) {
-        const vg_u32 row = 1u << grid->axis[1].voxel_shift, plane = 1u << grid->axis[2].voxel_shift;
-        const bool flat = px >= 1.0f && py >= 1.0f && pz >= 1.0f && px < (float)last[0] - 1.0f && py < (float)last[1] - 1.0f && pz < (float)last[2] - 1.0f;
-        if (flat) {
-            vg_flat<T, vg_u32>::slope(tile, row, plane, px, py, pz, out);
-            return true;
-        }
-        const vg_below b[3] = {vg_below(px), vg_below(py), vg_below(pz)};
-        vg_u32 along[3];
-        vg_i64 offset[3][4];
+    // A gradient between them: false, where it reaches further.
+    VG_HD bool slope_inside(const float p[3], const float low[3], const float top[3], float out[3]) const {
+        bool amid = true;
         VG_UNROLL
-        for (int a = 0; a < 3; a++) {
-            // In tiles of one voxel a gradient reaches beyond the neighbours.
-            if (grid->axis[a].tile_shift == 0) return false;
-            along[a] = reach(a, b[a].i, offset[a]);
+        for (int a = 0; a < 3; a++) amid = amid && p[a] >= low[a] + 1.0f && p[a] < top[a] - 1.0f;
+        if (!amid) return false;
+        const vg_below x(p[0]), y(p[1]), z(p[2]);
+        vg_u32 o[3][4];
+        VG_UNROLL
+        for (vg_u32 i = 0; i < 4; i++) {
+            o[0][i] = across(0, x.i + i - 1);
+            o[1][i] = across(1, y.i + i - 1);
+            o[2][i] = across(2, z.i + i - 1);
         }
-        if (!are_resident(vg_neighbours(along[0], along[1], along[2]))) return false;
-        vg_differences([&](int i, int j, int k) { return vg_float(tile[offset[0][i] + offset[1][j] + offset[2][k]]); }, b[0].f, b[1].f, b[2].f, out);
+        vg_differences([&](int i, int j, int k) { return vg_float(anchor[o[0][i] + o[1][j] + o[2][k]]); }, x.f, y.f, z.f, out);
         return true;
     }
 
     // A sample anywhere.
     VG_HD bool sample(const vg_i64 p[3], float* out) const {
-        const vg_found found = vg_sample_at<T>(*grid, p[0], p[1], p[2]);
+        const vg_found found = vg_sample_at<T>(grid(), p[0], p[1], p[2]);
         *out = found.value;
         return found.all;
     }
 
     // A gradient anywhere.
     VG_HD bool slope(const vg_i64 p[3], float out[3]) const {
-        const vg_slope found = vg_slope_at<T>(*grid, p[0], p[1], p[2]);
+        const vg_slope found = vg_slope_at<T>(grid(), p[0], p[1], p[2]);
         out[0] = found.x;
         out[1] = found.y;
         out[2] = found.z;
@@ -354,57 +334,65 @@ template <class T> struct vg_near {
     }
 
     // What a uniform tile holds.
-    VG_HD float value() const { return vg_float(vg_from_word<T>(vg_tile_word(*grid, id()))); }
+    VG_HD float value() const { return vg_float(vg_from_word<T>(vg_tile_word(grid(), tile))); }
 
     // The range of the tile, and with that of what samples in it may reach.
     VG_HD vg_range range() const {
         vg_range own;
-        own.known = vg_range_of<T>(*grid, id(), state, &own.low, &own.high);
+        own.known = vg_range_of<T>(grid(), tile, state, &own.low, &own.high);
         return own;
     }
-    VG_HD vg_range hull(const vg_range& own) const { return vg_hull_of<T>(*grid, position(0), position(1), position(2), own); }
+    VG_HD vg_range hull(const vg_range& own) const { return vg_hull_of<T>(grid(), position(0), position(1), position(2), own); }
 
 private:
-    VG_HD static float at(const char* voxel) { return vg_float(*(const T*)voxel); }
+    // The array's last voxel along an axis, counted from `from`.
+    VG_HD int above(int a) const { return (int)grid().extent[a] - 1 - from[a]; }
 
-    // Along an axis: the position in tiles, whether the array ends with the tile, and how many voxels it is to the tile before or after.
-    VG_HD vg_u32 position(int a) const { return (vg_u32)first[a] >> grid->axis[a].tile_shift; }
-    VG_HD bool ends(int a) const { return (vg_u32)first[a] + last[a] + 1 >= grid->extent[a]; }
-    VG_HD vg_i64 to_tile(int a, int by) const {
-        const vg_axis& axis = grid->axis[a];
-        return (vg_i64)(vg_axis_slot(axis, position(a) + (vg_u32)by) - vg_axis_slot(axis, position(a))) * (1ll << grid->tile_voxels_log2);
+    // Where a voxel of the place, or beside it, lies along an axis, counted from `anchor`: the sum of three is where it is.
+    VG_HD vg_u32 across(int a, vg_u32 v) const {
+        const vg_cast_level& l = *level;
+        return (a == 0 ? v : v << l.row_log2[a]) + (v >> l.tile_log2[a]) * l.tile_jump[a] + (v >> l.page_log2[a]) * l.page_jump[a];
     }
 
-    // Where the four voxels of a gradient lie along an axis, counted from the tile's first, and in which of the three tiles.
-    VG_HD vg_u32 reach(int a, vg_u32 below, vg_i64 offset[4]) const {
-        const vg_u32 shift = grid->axis[a].voxel_shift, rest = grid->extent[a] - 1 - (vg_u32)first[a];
-        const vg_u32 up = below + 1 < rest ? below + 1 : rest, far = below + 2 < rest ? below + 2 : rest;
-        vg_u32 along = 2;
-        offset[0] = (vg_i64)(below - (below ? 1 : 0)) << shift;
-        offset[1] = (vg_i64)below << shift;
-        offset[2] = (vg_i64)up << shift;
-        offset[3] = (vg_i64)far << shift;
-        if (below == 0 && first[a] > 0) {
-            along |= 1;
-            offset[0] = to_tile(a, -1) + ((vg_i64)((1u << grid->axis[a].tile_shift) - 1) << shift);
+    // The tile's position in tiles along an axis.
+    VG_HD vg_u32 position(int a) const { return (vg_u32)(from[a] + first[a]) >> grid().axis[a].tile_shift; }
+
+    // Makes the box of a voxel the place, if all of it is there and its samples at that voxel need nothing else.
+    VG_HD bool box(vg_u64 marks, const vg_u8 log2[3], const int v[3]) {
+        if (marks == 0) return false;
+        vg_u64 at = 0;
+        vg_u32 tiles = 1, t[3];
+        int start[3], end[3];
+        bool amid = true;
+        VG_UNROLL
+        for (int i = 0; i < 3; i++) {
+            const int a = 2 - i, most = (int)extent(a) - 1;
+            start[a] = v[a] >> log2[a] << log2[a];
+            end[a] = start[a] + (int)((1u << log2[a]) - 1);
+            end[a] = end[a] < most ? end[a] : most;
+            amid = amid && end[a] > start[a] && (v[a] < end[a] || end[a] == most);
+            at = at * (vg_u64)((most >> log2[a]) + 1) + (vg_u64)(v[a] >> log2[a]);
+            t[a] = (vg_u32)start[a] >> grid().axis[a].tile_shift;
+            tiles *= ((vg_u32)end[a] >> grid().axis[a].tile_shift) - t[a] + 1;
         }
-        if (far > last[a]) {
-            along |= 4;
-            const vg_i64 next = to_tile(a, 1);
-            offset[3] = next + ((vg_i64)(far - last[a] - 1) << shift);
-            if (up > last[a]) offset[2] = next;
+        if (!amid || !vg_is_whole(vg_known_word(marks + at * 8), tiles)) return false;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            from[a] = start[a];
+            first[a] = 0;
+            last[a] = end[a] - start[a];
         }
-        return along;
+        anchor = vg_tile_at<const T>(grid(), vg_tile_id_at(grid(), t[0], t[1], t[2]));
+        return true;
     }
 
-    // Whether these neighbours are resident. Each is looked up once per tile.
-    VG_HD bool are_resident(vg_u32 neighbours) {
+    // Whether these neighbours are resident.
+    VG_HD bool are_resident(vg_u32 neighbours) const {
         VG_NO_UNROLL
-        for (vg_u32 left = neighbours & ~beside; left; left &= left - 1) {
+        for (vg_u32 left = neighbours & ~(1u << 13); left; left &= left - 1) {
             const vg_u32 n = (vg_u32)vg_lowest(left);
-            const vg_u64 other = vg_tile_id_at(*grid, position(0) + n % 3 - 1, position(1) + n / 3 % 3 - 1, position(2) + n / 9 - 1);
-            if (vg_tile_state(*grid, other) != VG_RESIDENT) return false;
-            beside |= 1u << n;
+            const vg_u64 other = vg_tile_id_at(grid(), position(0) + n % 3 - 1, position(1) + n / 3 % 3 - 1, position(2) + n / 9 - 1);
+            if (vg_tile_state(grid(), other) != VG_RESIDENT) return false;
         }
         return true;
     }

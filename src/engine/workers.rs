@@ -19,8 +19,8 @@ pub(crate) trait Shared: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Workers {
     pool: rayon::ThreadPool,
-    /// Half as many, for what all of them together would only slow down.
-    half: Option<rayon::ThreadPool>,
+    /// Five eighths as many, for what all of them together would only slow down.
+    some: Option<rayon::ThreadPool>,
 }
 
 impl Workers {
@@ -43,13 +43,13 @@ impl Workers {
         };
         let pool = start(threads, "load")?;
         let all = pool.current_num_threads();
-        let half = if competing && all > 2 { Some(start(all.div_ceil(2), "copy")?) } else { None };
-        Ok(Self { pool, half })
+        let some = if competing && all > 2 { Some(start((all * 5).div_ceil(8), "copy")?) } else { None };
+        Ok(Self { pool, some })
     }
 
-    /// Has free workers begin a batch of `pieces`; where it only copies memory, half of them, if copies to a device compete with that. [`Workers::finish`] must follow.
+    /// Has free workers begin a batch of `pieces`; where it only copies memory, five eighths of them, if copies to a device compete with that. [`Workers::finish`] must follow.
     pub(crate) fn begin(&self, batch: &Arc<impl Shared>, pieces: usize, only_copies: bool) {
-        let pool = self.half.as_ref().filter(|_| only_copies).unwrap_or(&self.pool);
+        let pool = self.some.as_ref().filter(|_| only_copies).unwrap_or(&self.pool);
         for _ in 1..pieces.min(pool.current_num_threads() + 1) {
             let batch = batch.clone();
             pool.spawn(move || batch.work());

@@ -76,8 +76,18 @@ template <class T> static void run_rival(vg_cast& c, vg_u64 kernel, vg_u64 way) 
     if (way == 3) rival<vg_voxel_table_near<T> >(c, kernel);
 }
 
+static void mark(const vg_cast& c) {
+    for (vg_u32 l = 0; l < c.levels; l++) {
+        const vg_cast_level& level = c.level[l];
+        if (!vg_has_boxes(c, level)) continue;
+        for (vg_u64 tile = 0; tile < vg_groups(level.grid) * 64; tile++)
+            if (vg_resident_word(level.grid, tile / 64) >> (tile & 63) & 1) vg_mark_tile(c, level, tile);
+    }
+}
+
 template <class T> static void run(vg_cast& c, vg_u64 kernel, bool many) {
     if (kernel >= 4) return run_rival<T>(c, kernel % 4, kernel / 4);
+    mark(c);
     if (kernel == 0) picture<T, VG_DVR, false>(c, many);
     if (kernel == 1) picture<T, VG_DVR, true>(c, many);
     if (kernel == 2) picture<T, VG_MIP, false>(c, many);
@@ -112,6 +122,10 @@ int main(int, char** arguments) {
         c.image += to;
         c.counts += to;
         c.wants += to;
+        for (vg_u32 l = 0; l < c.levels; l++) {
+            if (c.level[l].small) c.level[l].small += to;
+            if (c.level[l].large) c.level[l].large += to;
+        }
         if (head[0] == 0) run<unsigned char>(c, head[1], head[2] != 0);
         if (head[0] == 1) run<unsigned short>(c, head[1], head[2] != 0);
         if (head[0] == 2) run<short>(c, head[1], head[2] != 0);

@@ -1,7 +1,7 @@
 //! Owns [`Launcher`]: kernels that are given a block of bytes and give one back, several of them under way. Knows nothing of what they compute.
 //!
 //! ```text
-//! input  (page-locked) --copy--> input (device) --kernel--> output (device) --copy--> output (page-locked)     all on one stream; nobody waits but who looks
+//! input  (page-locked) --copy--> input (device) --kernels--> output (device) --copy--> result (page-locked)     all on one stream; nobody waits but who looks
 //! ```
 //!
 //! Memory of launches that are over is used again.
@@ -33,18 +33,27 @@ struct Slot {
     back: PinnedBuffer,
 }
 
+/// A kernel, by name, and how many of its threads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) kernel: &'a str,
+    pub(crate) grid: [u32; 3],
+    pub(crate) block: [u32; 3],
+}
+
 /// What is launched.
 #[derive(Debug)]
 pub(crate) struct Launch<'a> {
-    /// The kernel's name, and the code that has it.
-    pub(crate) kernel: &'a str,
+    /// The code that has the kernels.
     pub(crate) ptx: &'a str,
-    pub(crate) grid: [u32; 3],
-    pub(crate) block: [u32; 3],
-    /// What it reads.
+    /// One after the other, all with the same parameter.
+    pub(crate) steps: &'a [Step<'a>],
+    /// What they read.
     pub(crate) input: &'a [u8],
-    /// Size of what it writes.
+    /// Size of what they write.
     pub(crate) output_bytes: usize,
+    /// How much of that, from its beginning on, comes back.
+    pub(crate) result_bytes: usize,
     /// From where on that is zero at first.
     pub(crate) zero_from: usize,
 }
@@ -67,7 +76,7 @@ impl Launcher {
         &self.stream
     }
 
-    /// Puts a kernel on the stream. It has one parameter, by value, which `parameter` makes from the addresses of input and output.
+    /// Puts kernels on the stream. They have one parameter, by value, which `parameter` makes from the addresses of input and output.
     ///
     /// The parameter may hold other addresses: whoever makes it sees to it that what lies there stays until the stream has come so far, as the views of an open frame do.
     ///
@@ -78,23 +87,24 @@ impl Launcher {
         what: &Launch<'_>,
         parameter: impl FnOnce(u64, u64) -> P,
     ) -> Result<Flight, BackendError> {
-        let function = self.function(what.ptx, what.kernel)?;
-        let mut slot = self.slot(what.input.len(), what.output_bytes)?;
+        let functions = what.steps.iter().map(|step| self.function(what.ptx, step.kernel));
+        let functions = functions.collect::<Result<Vec<_>, _>>()?;
+        let mut slot = self.slot(what)?;
         let staged = slot.staged.get_mut(..what.input.len());
         staged.unwrap_or_default().copy_from_slice(what.input);
         let parameter = parameter(slot.input.address(), slot.output.address());
-        let begun = self.begin(&function, what, &slot, &Arg::new(&parameter));
+        let begun = self.begin(&functions, what, &slot, &Arg::new(&parameter));
         let done = begun.and_then(|()| self.stream.record()).inspect_err(|_| {
             // Nothing tells when the device is done with the slot's memory but the stream itself.
             let _ = self.stream.synchronize();
         })?;
         let idle = Arc::clone(&self.idle);
-        Ok(Flight { slot: Some(slot), done, output_bytes: what.output_bytes, idle })
+        Ok(Flight { slot: Some(slot), done, result_bytes: what.result_bytes, idle })
     }
 
     fn begin(
         &self,
-        function: &Function,
+        functions: &[Arc<Function>],
         what: &Launch<'_>,
         slot: &Slot,
         parameter: &Arg<'_>,
@@ -108,11 +118,13 @@ impl Launcher {
             let from = slot.output.address() + what.zero_from as u64;
             device.driver().fill(from, 0, stream.raw(), About::bytes(zeros))?;
         }
-        // SAFETY: the kernels of `ptx` have one parameter of this type, and touch the slot's memory, which lives as said above, and what the parameter's maker keeps.
-        unsafe { function.launch(stream, what.grid, what.block, 0, std::slice::from_ref(parameter)) }?;
+        for (function, step) in functions.iter().zip(what.steps) {
+            // SAFETY: the kernels of `ptx` have one parameter of this type, and touch the slot's memory, which lives as said above, and what the parameter's maker keeps.
+            unsafe { function.launch(stream, step.grid, step.block, 0, std::slice::from_ref(parameter)) }?;
+        }
         let (to, from) = (slot.back.start().as_ptr(), slot.output.address());
         // SAFETY: so many bytes at least, of page-locked memory that nobody else looks at until the flight is over.
-        unsafe { device.driver().copy_out(to, from, stream.raw(), About::bytes(what.output_bytes as u64)) }
+        unsafe { device.driver().copy_out(to, from, stream.raw(), About::bytes(what.result_bytes as u64)) }
     }
 
     /// A kernel, of code that is loaded when one of it is first asked for.
@@ -133,8 +145,13 @@ impl Launcher {
     }
 
     /// Memory for a launch: used before, where that is large enough.
-    fn slot(&self, input_bytes: usize, output_bytes: usize) -> Result<Slot, BackendError> {
-        let fits = |slot: &Slot| slot.staged.len() >= input_bytes && slot.back.len() >= output_bytes;
+    fn slot(&self, what: &Launch<'_>) -> Result<Slot, BackendError> {
+        let (input_bytes, output_bytes) = (what.input.len(), what.output_bytes);
+        let fits = |slot: &Slot| {
+            slot.staged.len() >= input_bytes
+                && slot.output.bytes() >= output_bytes as u64
+                && slot.back.len() >= what.result_bytes
+        };
         let mut idle = lock(&self.idle);
         let found = idle.iter().position(fits).map(|at| idle.swap_remove(at));
         // One that is too small would never be used again.
@@ -151,7 +168,7 @@ impl Launcher {
             staged: PinnedBuffer::new(device, input)?,
             input: DeviceBuffer::new(device, input as u64)?,
             output: DeviceBuffer::new(device, output as u64)?,
-            back: PinnedBuffer::new(device, output)?,
+            back: PinnedBuffer::new(device, room(what.result_bytes))?,
         })
     }
 }
@@ -168,7 +185,7 @@ impl Drop for Launcher {
 pub(crate) struct Flight {
     slot: Option<Slot>,
     done: Event,
-    output_bytes: usize,
+    result_bytes: usize,
     idle: Arc<Mutex<Vec<Slot>>>,
 }
 
@@ -187,7 +204,7 @@ impl Flight {
     /// The device is lost.
     pub(crate) fn wait(&self) -> Result<&[u8], BackendError> {
         self.done.wait()?;
-        Ok(self.slot.as_ref().and_then(|slot| slot.back.get(..self.output_bytes)).unwrap_or_default())
+        Ok(self.slot.as_ref().and_then(|slot| slot.back.get(..self.result_bytes)).unwrap_or_default())
     }
 }
 

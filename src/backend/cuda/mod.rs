@@ -73,7 +73,7 @@ pub use stream::{Event, Stream};
 
 pub(crate) use block_table::{BlockTable, Collected, Store};
 #[cfg(feature = "render")]
-pub(crate) use launcher::{Flight, Launch, Launcher};
+pub(crate) use launcher::{Flight, Launch, Launcher, Step};
 
 /// The kernels that ship with the crate, as PTX that drivers for CUDA 12.4 and later load on any device of compute capability 7.5 or later, and the header that users' kernels include.
 pub mod kernels {

@@ -35,11 +35,12 @@ use super::options::Options;
 use super::transfer::TransferFunction;
 use crate::array::SparseArray3D;
 use crate::backend::CudaBackend;
-use crate::backend::cuda::{Device, Flight, Launch, Launcher};
+use crate::backend::cuda::{Device, Flight, Launch, Launcher, Step};
 use crate::device::DeviceFrame;
 use crate::error::{BackendError, Error};
 use crate::voxel::Scalar;
 
+mod boxes;
 mod parameters;
 mod plan;
 mod report;
@@ -118,13 +119,16 @@ impl CudaCaster {
             levels.push(PlanLevel { view, layout: array.layout(), factor });
         }
         let plan = CastPlan::new::<T>(&levels, volume.level_bias, camera, transfer, options)?;
+        let boxes = plan.boxes_kernel();
         let launch = Launch {
-            kernel: plan.kernel(),
             ptx: plan.ptx(),
-            grid: plan.grid(),
-            block: plan.block(),
+            steps: &[
+                Step { kernel: &boxes, grid: plan.boxes_grid(), block: plan.boxes_block() },
+                Step { kernel: plan.kernel(), grid: plan.grid(), block: plan.block() },
+            ],
             input: plan.input(),
             output_bytes: plan.output_bytes(),
+            result_bytes: plan.result_bytes(),
             zero_from: plan.zero_from(),
         };
         let flight = self.launcher.launch(&launch, |input, output| plan.parameters(input, output));

@@ -17,6 +17,30 @@ pub(super) struct LevelParameters {
     pub(super) factor: [u32; 3],
     /// How far along a ray it is wanted, at the least.
     pub(super) begin: f32,
+    pub(super) boxes: BoxParameters,
+}
+
+/// Boxes of a level's tiles, and its steps from tile to tile: the rest of `vg_cast_level`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub(super) struct BoxParameters {
+    /// Addresses of a word for each box; zero where there are none.
+    pub(super) small: u64,
+    pub(super) large: u64,
+    /// In voxels, from one tile of a page to the next along each axis, beyond where the tile's rows would go on.
+    pub(super) tile_jump: [u32; 3],
+    /// From one page to the next, beyond where its tiles would go on.
+    pub(super) page_jump: [u32; 3],
+    /// Edges of tiles and pages in voxels, and from one voxel to the next in a tile.
+    pub(super) tile_log2: [u32; 3],
+    pub(super) page_log2: [u32; 3],
+    pub(super) row_log2: [u32; 3],
+    /// Edges of boxes in voxels.
+    pub(super) small_log2: [u8; 3],
+    pub(super) large_log2: [u8; 3],
+    /// Axes along which it is too far from page to page: 1, 2, 4.
+    pub(super) closed: u8,
+    pub(super) pad: [u8; 5],
 }
 
 /// What a kernel of `cast_*.cu` is given, by value: `vg_cast` in `cast.cuh`. A [`CastPlan`](super::CastPlan) makes it.
@@ -66,6 +90,8 @@ pub struct CastParameters {
 pub(super) const PARALLEL: u32 = 1;
 pub(super) const SKIP_EMPTY: u32 = 2;
 pub(super) const HINT: u32 = 4;
+/// Where the mode begins in them: 0 for DVR, 1 for MIP, 2 for an isosurface.
+pub(super) const MODE: u32 = 4;
 
 /// Steps of the table of highlights.
 pub(super) const HIGHLIGHTS: usize = 1024;
@@ -80,8 +106,9 @@ pub(super) const WANTS_LOG2: u32 = 16;
 pub(super) const WANT_LEVEL: u32 = 56;
 
 const _: () = {
-    assert!(size_of::<LevelParameters>() == 104);
-    assert!(size_of::<CastParameters>() == 2008 && align_of::<CastParameters>() == 8);
+    assert!(size_of::<LevelParameters>() == 192);
+    assert!(offset_of!(LevelParameters, boxes) == 104 && offset_of!(BoxParameters, small_log2) == 76);
+    assert!(size_of::<CastParameters>() == 3416 && align_of::<CastParameters>() == 8);
     assert!(offset_of!(CastParameters, colours) == 184);
     assert!(offset_of!(CastParameters, table_low) == 232);
     assert!(offset_of!(CastParameters, width) == 320);

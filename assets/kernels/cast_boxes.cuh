@@ -1,0 +1,66 @@
+// Which boxes of tiles are all there: counted for every picture, before its rays begin. A ray goes through such a box in one run, without looking at its tiles.
+#ifndef VASTGRID_CAST_BOXES_CUH
+#define VASTGRID_CAST_BOXES_CUH
+
+#include "cast_look.cuh"
+
+// Whether rays will leap over a resident tile, whatever they met before.
+VG_HD bool vg_is_quiet(const vg_cast& c, const vg_grid& g, vg_u64 tile) {
+    vg_range range;
+    range.known = !(g.flags & VG_WRITABLE) && vg_tile_range(g, tile, &range.low, &range.high);
+    if (!range.known) return false;
+    return c.flags >> VG_CAST_MODE == VG_DVR ? vg_nothing_in<VG_DVR>(c, range, 0) : vg_nothing_in<VG_ISO>(c, range, 0);
+}
+
+VG_HD void vg_mark_box(const vg_grid& g, vg_u64 marks, const vg_u8 log2[3], const vg_u32 v[3], vg_u64 mark) {
+    const vg_u64 nx = ((g.extent[0] - 1) >> log2[0]) + 1, ny = ((g.extent[1] - 1) >> log2[1]) + 1;
+    vg_add(vg_global<vg_u64>(marks) + ((v[0] >> log2[0]) + nx * ((v[1] >> log2[1]) + ny * (v[2] >> log2[2]))), mark);
+}
+
+// Counts a resident tile in its boxes.
+VG_HD void vg_mark_tile(const vg_cast& c, const vg_cast_level& level, vg_u64 tile) {
+    const vg_grid& g = level.grid;
+    vg_u32 v[3];
+    vg_tile_origin(g, tile, v);
+    if (!vg_inside(g, v[0], v[1], v[2])) return;
+    const bool leaps = c.flags & VG_CAST_SKIP_EMPTY && vg_is_quiet(c, g, tile);
+    const vg_u64 mark = 1 + (leaps ? 1ull << VG_LEAPT_OVER : 0);
+    vg_mark_box(g, level.small, level.small_log2, v, mark);
+    vg_mark_box(g, level.large, level.large_log2, v, mark);
+}
+
+// Groups of 64 tiles that a level has.
+VG_HD vg_u64 vg_groups(const vg_grid& g) {
+    return vg_tile_id(g, g.extent[0] - 1, g.extent[1] - 1, g.extent[2] - 1) / 64 + 1;
+}
+
+// Whether rays go through boxes at all. What is the greatest is often found before all of a box was looked at.
+VG_HD bool vg_has_boxes(const vg_cast& c, const vg_cast_level& level) {
+    return level.small != 0 && !(c.flags >> VG_CAST_MODE == VG_MIP && c.flags & VG_CAST_SKIP_EMPTY);
+}
+
+VG_HD vg_u64 vg_resident_word(const vg_grid& g, vg_u64 group) {
+    const vg_u64 tile = group * 64;
+    return vg_known_words(vg_group(vg_block_of(g, tile), tile)).resident;
+}
+
+#if defined(__CUDACC__)
+// A level for each row of blocks of 256. A warp looks at 32 groups of tiles, and then, together, at the tiles of each that has some.
+__device__ __forceinline__ void vg_mark_boxes(const vg_cast& c) {
+    const vg_cast_level& level = c.level[blockIdx.y];
+    if (!vg_has_boxes(c, level)) return;
+    const vg_u64 groups = vg_groups(level.grid), warps = (vg_u64)gridDim.x * (blockDim.x / 32);
+    const vg_u32 lane = threadIdx.x & 31;
+    for (vg_u64 first = ((vg_u64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * 32; first < groups; first += warps * 32) {
+        const vg_u64 own = first + lane < groups ? vg_resident_word(level.grid, first + lane) : 0;
+        for (vg_u32 some = __ballot_sync(0xffffffffu, own != 0); some; some &= some - 1) {
+            const int from = __ffs((int)some) - 1;
+            const vg_u64 word = __shfl_sync(0xffffffffu, own, from), tile = (first + (vg_u32)from) * 64 + lane;
+            if (word >> lane & 1) vg_mark_tile(c, level, tile);
+            if (word >> (lane + 32) & 1) vg_mark_tile(c, level, tile + 32);
+        }
+    }
+}
+#endif
+
+#endif
