@@ -345,7 +345,7 @@ fn mappings_are_left_for_pages_that_come_back_and_go_with_their_memory() {
     let config = CudaConfig { staging_bytes: 16 << 20, kept_mappings: 6, ..CudaConfig::default() };
     let b = CudaBackend::on(device.clone(), config).unwrap();
     let r = mapped(&b, 8, 2 * MIB);
-    let other = mapped(&b, 1, 8 * MIB);
+    let other = mapped(&b, 1, 16 * MIB);
     let (before, _) = device.memory().unwrap();
     let numbers: Vec<_> = (0..8).map(|page| b.shows(&r, page * 2 * MIB)).collect();
     let move_page = |from: u64, to: u64| {
@@ -392,7 +392,7 @@ fn mappings_are_left_for_pages_that_come_back_and_go_with_their_memory() {
     drop(second);
     assert_eq!((b.kept_mappings(), b.shows(&r, 0)), (0, None));
     let (after, _) = device.memory().unwrap();
-    assert!(after >= before + 10 * MIB, "{before} bytes free before, {after} after three pages went");
+    assert!(after >= before + 18 * MIB, "{before} bytes free before, {after} after three pages went");
     // So does dropping the addresses.
     let survivor = b.unmap(&r, 4 * MIB).unwrap();
     assert_eq!(b.kept_mappings(), 1);

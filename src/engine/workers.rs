@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use crate::error::{BackendError, Error};
 
+/// So many threads that copy fill the bus to a device, and are five eighths of sixteen: more of either take the memory's time from the copies that go on by themselves.
+const MOST_COPYING: usize = 10;
+
 /// Work that several threads do together until nothing is left.
 pub(crate) trait Shared: Send + Sync + 'static {
     /// Does pieces until none is left to begin.
@@ -19,7 +22,7 @@ pub(crate) trait Shared: Send + Sync + 'static {
 #[derive(Debug)]
 pub(crate) struct Workers {
     pool: rayon::ThreadPool,
-    /// Five eighths as many, for what all of them together would only slow down.
+    /// Fewer, for what all of them together would only slow down.
     some: Option<rayon::ThreadPool>,
 }
 
@@ -43,11 +46,12 @@ impl Workers {
         };
         let pool = start(threads, "load")?;
         let all = pool.current_num_threads();
-        let some = if competing && all > 2 { Some(start((all * 5).div_ceil(8), "copy")?) } else { None };
+        let few = (all * 5).div_ceil(8).min(MOST_COPYING);
+        let some = if competing && all > few { Some(start(few, "copy")?) } else { None };
         Ok(Self { pool, some })
     }
 
-    /// Has free workers begin a batch of `pieces`; where it only copies memory, five eighths of them, if copies to a device compete with that. [`Workers::finish`] must follow.
+    /// Has free workers begin a batch of `pieces`; where it only copies memory, some of them, if copies to a device compete with that. [`Workers::finish`] must follow.
     pub(crate) fn begin(&self, batch: &Arc<impl Shared>, pieces: usize, only_copies: bool) {
         let pool = self.some.as_ref().filter(|_| only_copies).unwrap_or(&self.pool);
         for _ in 1..pieces.min(pool.current_num_threads() + 1) {

@@ -78,7 +78,7 @@ pub trait TileSource<T: Voxel>: Send + Sync {
         let _ = regions;
     }
 
-    /// Whether a read is little more than a copy of memory, as from a volume that is in memory as a whole: then five eighths of the loading threads do it where copies to a device compete
+    /// Whether a read is little more than a copy of memory, as from a volume that is in memory as a whole: then five eighths of the loading threads, and ten at the most, do it where copies to a device compete
     /// with them for the same memory, which all of them together would only slow down. A hint; constant; `false` by default.
     fn only_copies(&self) -> bool {
         false

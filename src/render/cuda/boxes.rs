@@ -150,7 +150,7 @@ mod tests {
             let layout = Layout::new(extent.into(), 2, spec, 1, 1 << 20).unwrap();
             let p = Boxes::of(&layout).parameters;
             let across = |a: usize, v: u64| {
-                let v = v as u32;
+                let v = u32::try_from(v).unwrap();
                 (v << p.row_log2[a])
                     + (v >> p.tile_log2[a]) * p.tile_jump[a]
                     + (v >> p.page_log2[a]) * p.page_jump[a]
