@@ -1,6 +1,7 @@
 //! Owns one picture after the other of a pyramid, and what is wanted after each: [`Explorer`].
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bias::Bias;
@@ -36,15 +37,18 @@ pub struct Explored {
 /// **Cost**: a picture waits for no source, no mapping call and no lock that is held across either; it holds a frame while it is made.
 pub struct Explorer<T: Scalar, B: HostAddressable> {
     // Declared, and so dropped, before the arrays that it loads.
-    streamer: Streamer<B>,
-    pyramid: Pyramid3D<T, B>,
+    pub(super) streamer: Streamer<B>,
+    pub(super) pyramid: Arc<Pyramid3D<T, B>>,
     caches: LevelCaches,
-    bias: Bias,
+    pub(super) bias: Bias,
     /// Tiles that failed and were lacked since.
     failures: Vec<StreamFailure>,
-    failed: HashSet<(Enrolled, TileCoord)>,
-    rate: Rate,
-    progress: Progress,
+    pub(super) failed: HashSet<(Enrolled, TileCoord)>,
+    pub(super) rate: Rate,
+    pub(super) progress: Progress,
+    pub(super) frozen: bool,
+    /// Levels and tiles that the last picture showed or lacked.
+    pub(super) seen: Vec<(usize, TileCoord)>,
 }
 
 /// How often a wait looks whether anything more can be loaded.
@@ -52,7 +56,7 @@ const SLICE: Duration = Duration::from_millis(2);
 
 /// Whether loading gets anywhere, from picture to picture of one scene.
 #[derive(Debug)]
-struct Progress {
+pub(super) struct Progress {
     fewest_missing: u64,
     loaded: u64,
     /// Pictures before which tiles were loaded, or none could be, and that lacked no less.
@@ -83,7 +87,7 @@ impl Progress {
 
 /// Tiles loaded per second, of late.
 #[derive(Debug, Default)]
-struct Rate {
+pub(super) struct Rate {
     per_second: f64,
     last: Option<(Instant, u64)>,
 }
@@ -114,11 +118,12 @@ impl Rate {
 }
 
 impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
-    /// Begins to look at a pyramid. Its coarsest level is there already.
+    /// Begins to look at a pyramid, which others may hold too. Its coarsest level is there already.
     ///
     /// # Errors
     /// [`Error::Backend`]: the loading threads could not be started.
-    pub fn new(pyramid: Pyramid3D<T, B>, options: StreamOptions) -> Result<Self, Error> {
+    pub fn new(pyramid: impl Into<Arc<Pyramid3D<T, B>>>, options: StreamOptions) -> Result<Self, Error> {
+        let pyramid = pyramid.into();
         Ok(Self {
             streamer: Streamer::new(pyramid.pool(), options)?,
             pyramid,
@@ -128,12 +133,14 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             failed: HashSet::new(),
             rate: Rate::default(),
             progress: Progress::default(),
+            frozen: false,
+            seen: Vec::new(),
         })
     }
 
     /// The pyramid.
     #[must_use]
-    pub fn pyramid(&self) -> &Pyramid3D<T, B> {
+    pub fn pyramid(&self) -> &Arc<Pyramid3D<T, B>> {
         &self.pyramid
     }
 
@@ -184,6 +191,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// Wants what a picture lacked, and keeps what it showed.
     fn want(&mut self, numbers: &[usize], report: &LevelsReport, bias: f64) -> Result<Fidelity, Error> {
         self.note_failures();
+        self.seen.clear();
         let coarsest = self.pyramid.coarsest_level();
         let (mut wants, mut stand_ins) = (Vec::new(), Vec::new());
         let (mut needed_bytes, mut besides_bytes, mut missing, mut failed) = (0u64, 0u64, 0u64, 0u64);
@@ -195,12 +203,14 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             let mut tiles = Vec::new();
             for lacked in report.lacked.iter().filter(|lacked| lacked.level == i) {
                 missing += 1;
+                self.seen.push((level, lacked.tile));
                 if self.failed.contains(&(enrolled, lacked.tile)) {
                     failed += 1;
                 } else {
                     tiles.push((lacked.tile, lacked.wanted, lacked.distance));
                 }
             }
+            self.seen.extend(report.met.get(i).into_iter().flatten().map(|met| (level, met.tile)));
             // What was shown stays, but for what is nearer.
             let met = report.met.get(i).into_iter().flatten().filter(|_| level != coarsest);
             tiles.extend(met.map(|met| (met.tile, met.wanted, met.distance)));
@@ -231,13 +241,14 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         }
         wants.extend(stand_ins);
         self.streamer.replace(wants)?;
-        let lacking = missing > failed;
+        // What came while the picture was made is in the next one.
+        let lacking = missing > failed || report.came > 0;
         let status = self.streamer.status();
         // What is lacked may turn out not to matter when it is loaded, so it is too much only once loading gets no further.
         let loaded = status.loaded + status.uniform;
         let quiet = status.under_way_requests == 0 && status.limit == StreamLimit::Budget;
         let stuck = lacking && self.progress.is_over(missing, loaded, quiet);
-        let changes = self.bias.learn(needed_bytes, budget_bytes, lacking, stuck);
+        let changes = !self.frozen && self.bias.learn(needed_bytes, budget_bytes, lacking, stuck);
         if changes {
             self.progress = Progress::default();
         }
@@ -255,7 +266,10 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             bytes_in_flight: status.under_way_bytes,
             limit,
             time_left: if waits && lacking { self.rate.time_for(missing - failed) } else { None },
-            converged: !lacking && !changes && self.bias.is_settled(),
+            converged: match self.frozen {
+                true => status.under_way_requests == 0,
+                false => !lacking && !changes && self.bias.is_settled(),
+            },
             shown: spread(&report.shown, numbers, self.pyramid.levels()),
         })
     }

@@ -238,11 +238,15 @@ impl<V> Job<'_, V> {
         V: Volume<T>,
     {
         let sum = |of: fn(&Tally) -> u64| counts.tallies.iter().map(of).sum::<u64>();
-        let mut lacked = Vec::new();
+        let (mut lacked, mut came) = (Vec::new(), 0);
         for (level, tallies) in counts.tallies.chunks_exact(2).enumerate().rev() {
+            let volume = self.levels[level].volume;
+            let is_missing = |tile: TileCoord| matches!(volume.brick(tile), Brick::Missing);
             let mut rays = std::collections::HashMap::<TileCoord, (u32, bool)>::new();
             for (tally, wanted) in tallies.iter().zip([true, false]) {
                 for (tiles, waiting) in tally.waiting() {
+                    // A ray waited, so one of them was missing.
+                    came += u64::from(!tiles.tiles().any(is_missing));
                     for tile in tiles.tiles() {
                         let (rays, by_any) = rays.entry(tile).or_default();
                         *rays = rays.saturating_add(waiting);
@@ -250,8 +254,7 @@ impl<V> Job<'_, V> {
                     }
                 }
             }
-            let volume = self.levels[level].volume;
-            let lacks = rays.into_iter().filter(|(tile, _)| matches!(volume.brick(*tile), Brick::Missing));
+            let lacks = rays.into_iter().filter(|(tile, _)| is_missing(*tile));
             let mut of_level: Vec<_> = lacks
                 .map(|(tile, (rays, wanted))| {
                     let distance = self.prepared.distance(self.middle(level, tile, volume.brick_shape()));
@@ -263,6 +266,7 @@ impl<V> Job<'_, V> {
         }
         LevelsReport {
             lacked,
+            came,
             met,
             uncovered: counts.uncovered,
             rays: counts.rays,
