@@ -5,11 +5,14 @@
 pub(crate) mod browser;
 pub(crate) mod page;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 pub(crate) fn viewer() -> Command {
     let test = std::env::current_exe().unwrap();
@@ -57,4 +60,32 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Voxels of a small volume: a ball that fades outwards.
+pub(crate) fn ball([x, y, z]: [u16; 3]) -> u16 {
+    let from = |at: u16, middle: f64| (f64::from(at) - middle).powi(2);
+    let distance = (from(x, 12.0) + from(y, 9.0) + from(z, 7.0)).sqrt();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0 to 200")]
+    let value = (200.0 - 14.0 * distance).max(0.0) as u16;
+    value
+}
+
+/// Writes the ball, 24 x 18 x 14 voxels, x fastest, each as `bytes` makes it.
+pub(crate) fn raw<const N: usize>(dir: &TempDir, name: &str, bytes: impl Fn(u16) -> [u8; N]) -> String {
+    let mut out = Vec::new();
+    for z in 0..14 {
+        for y in 0..18 {
+            for x in 0..24 {
+                out.extend(bytes(ball([x, y, z])));
+            }
+        }
+    }
+    let path = dir.path().join(name);
+    fs::write(&path, out).unwrap();
+    text(&path)
+}
+
+pub(crate) fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }
