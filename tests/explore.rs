@@ -403,3 +403,16 @@ fn tiles_under_way_and_tiles_of_one_value_are_told() {
     }
     panic!("only {states:?}");
 }
+
+#[test]
+fn a_picture_that_nobody_waits_for_is_given_up() {
+    let (mut explorer, instruments) = explorer(4096, 0);
+    let (stop, options) = (std::sync::atomic::AtomicBool::new(true), options(Mode::Mip));
+    let before = instruments.iter().map(Instruments::reads).sum::<u64>();
+    let none = explorer.picture_unless(&camera(), &transfer(), &options, &stop).unwrap();
+    assert!(none.is_none() && !explorer.streamer().step(), "nothing is wanted for it");
+    stop.store(false, std::sync::atomic::Ordering::Relaxed);
+    let some = explorer.picture_unless(&camera(), &transfer(), &options, &stop).unwrap();
+    assert!(some.unwrap() == explorer.picture(&camera(), &transfer(), &options).unwrap());
+    assert_eq!(instruments.iter().map(Instruments::reads).sum::<u64>(), before);
+}

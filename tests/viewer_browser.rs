@@ -75,7 +75,7 @@ fn it_loads_turns_changes_its_colours_and_its_budget_and_shows_tiles() {
 
     browser.value("$('preset').value = 'bone'; $('preset').dispatchEvent(new Event('change'))");
     browser.until(&format!("view.preset === 'bone' && status.full_ms !== null && {SETTLED}"));
-    browser.until(&format!("document.getElementById('canvas').toDataURL() !== {:?}", turned));
+    browser.until(&format!("document.getElementById('canvas').toDataURL() !== {turned:?}"));
 
     // The slider's end is the coarsest level and one page; and back.
     let before = browser.value("status.budget_bytes").as_u64().unwrap();

@@ -54,8 +54,8 @@ pub(crate) struct Look {
 
 /// Makes pictures of a volume while it loads.
 pub(crate) trait Eye: Send {
-    /// A picture of what is there now, each side divided by `shrink`; what it lacks is loaded from now on. Never waits for a source.
-    fn look(&mut self, view: &View, shrink: u32) -> Result<Look, Failure>;
+    /// A picture of what is there now, each side divided by `shrink`; what it lacks is loaded from now on. Never waits for a source. `None` where `stop` was set meanwhile.
+    fn look(&mut self, view: &View, shrink: u32, stop: &AtomicBool) -> Result<Option<Look>, Failure>;
     /// The tiles of the last picture.
     fn tiles(&self) -> Vec<ExploredTile>;
     /// What the ray through a place of the picture, in parts of its sides, meets first.
@@ -118,16 +118,18 @@ impl<T: Scalar> HostEye<T> {
 }
 
 impl<T: Scalar> Eye for HostEye<T> {
-    fn look(&mut self, view: &View, shrink: u32) -> Result<Look, Failure> {
+    fn look(&mut self, view: &View, shrink: u32, stop: &AtomicBool) -> Result<Option<Look>, Failure> {
         let begun = Instant::now();
         self.finished = false;
         let facts = &self.facts;
         let options = view.options(facts, shrink);
-        let explored = self.explorer.picture(&view.camera(facts), &view.transfer(facts)?, &options)?;
+        let (camera, transfer) = (view.camera(facts), view.transfer(facts)?);
+        let explored = self.explorer.picture_unless(&camera, &transfer, &options, stop)?;
+        let Some(explored) = explored else { return Ok(None) };
         let ms = begun.elapsed().as_secs_f64() * 1e3;
         let mut quality = Quality::from(&explored.fidelity);
         quality.converged &= !self.is_refining();
-        Ok(Look { image: explored.image, ms, quality })
+        Ok(Some(Look { image: explored.image, ms, quality }))
     }
 
     fn tiles(&self) -> Vec<ExploredTile> {

@@ -1,5 +1,6 @@
 //! Owns [`Mailbox`]: between a browser, which sends views faster than they can be rendered, and its render thread, which takes the newest only, and what was ordered meanwhile.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,8 @@ pub(crate) struct Asked {
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// Something newer came than what was taken last, or the browser is gone.
+    outdated: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -54,7 +57,11 @@ struct Inner {
 impl Mailbox {
     pub(crate) fn new() -> Self {
         let asked = Asked { number: 0, view: View::default(), orders: Orders::default(), at: Instant::now() };
-        Self { inner: Mutex::new(Inner { asked, shown: 0, closed: false }), changed: Condvar::new() }
+        Self {
+            inner: Mutex::new(Inner { asked, shown: 0, closed: false }),
+            changed: Condvar::new(),
+            outdated: AtomicBool::new(false),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -72,6 +79,7 @@ impl Mailbox {
             inner.asked.view = view;
             inner.asked.number += 1;
             inner.asked.at = Instant::now();
+            self.outdated.store(true, Ordering::Relaxed);
         });
     }
 
@@ -82,6 +90,7 @@ impl Mailbox {
             // Before the first view there is nothing to be done again.
             inner.asked.number += u64::from(inner.asked.number > 0);
             inner.asked.at = Instant::now();
+            self.outdated.store(true, Ordering::Relaxed);
         });
     }
 
@@ -92,7 +101,10 @@ impl Mailbox {
 
     /// The browser is gone.
     pub(crate) fn close(&self) {
-        self.change(|inner| inner.closed = true);
+        self.change(|inner| {
+            inner.closed = true;
+            self.outdated.store(true, Ordering::Relaxed);
+        });
     }
 
     /// Waits for something newer than number `seen`, and takes the orders; `None` once the browser is gone.
@@ -100,6 +112,7 @@ impl Mailbox {
         let waits = |inner: &mut Inner| inner.asked.number <= seen && !inner.closed;
         let mut inner = self.changed.wait_while(self.inner(), waits).unwrap_or_else(PoisonError::into_inner);
         let asked = inner.asked.clone();
+        self.outdated.store(inner.closed, Ordering::Relaxed);
         inner.asked.orders = Orders::default();
         (!inner.closed).then_some(asked)
     }
@@ -110,6 +123,11 @@ impl Mailbox {
         let waited = self.changed.wait_timeout_while(self.inner(), patience, waits);
         let (inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
         inner.asked.number > seen || inner.closed
+    }
+
+    /// Is set as soon as what was taken last is outdated.
+    pub(crate) fn outdated(&self) -> &AtomicBool {
+        &self.outdated
     }
 
     /// Waits until the browser has shown picture number `number`; false once it is gone.

@@ -40,7 +40,6 @@ pub(crate) fn pick<T: Scalar>(
         let Some(value) = value.map(Scalar::to_f32).filter(|value| value.is_finite()) else { continue };
         match view.mode {
             Shown::Mip if brightest.is_none_or(|(most, _)| value > most) => brightest = Some((value, place)),
-            Shown::Mip => {}
             Shown::Iso if value >= iso => return Some(place),
             Shown::Dvr | Shown::Shaded if transfer.evaluate(value)[3] >= SEEN => return Some(place),
             _ => {}

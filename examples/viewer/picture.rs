@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use vastgrid::render::{Image, render_exact};
@@ -109,7 +110,7 @@ pub(crate) fn explored<T: Scalar>(scene: &Scene<T>, args: &Args) -> Result<Made,
     let (view, mut eye) = (view(args)?, scene.eye()?);
     let (mut peak_bytes, mut bar) = (0, Bar::new("rendering"));
     loop {
-        let look = eye.look(&view, 1)?;
+        let Some(look) = eye.look(&view, 1, &AtomicBool::new(false))? else { continue };
         peak_bytes = peak_bytes.max(eye.stats().used_bytes);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
         bar.show((look.quality.share * 1e3) as u64, 1000);

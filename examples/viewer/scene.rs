@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use vastgrid::pyramid::{DeriveOptions, Downsample};
 use vastgrid::{
-    Explorer, Extent, HostBackend, Pool, Pyramid3D, PyramidSource, Scalar, StreamOptions, TileCoord,
+    Explorer, Extent, HostBackend, LevelGeometry, Pool, Pyramid3D, PyramidSource, Scalar, StreamOptions,
+    TileCoord,
 };
 
 use crate::Failure;
@@ -77,7 +78,7 @@ impl<T: Scalar> Scene<T> {
 
     /// The middle of a tile, in the world.
     pub(crate) fn middle(&self, level: usize, tile: TileCoord) -> [f64; 3] {
-        let factor = self.levels.geometry(level).map_or([1.0; 3], |geometry| geometry.factor());
+        let factor = self.levels.geometry(level).map_or([1.0; 3], LevelGeometry::factor);
         let at = [tile.x, tile.y, tile.z];
         [0, 1, 2]
             .map(|axis| (at[axis] as f64 + 0.5) * self.tile as f64 * factor[axis] * self.facts.spacing[axis])

@@ -111,7 +111,7 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
         }
         let mut app = Router::new().route("/socket", get(socket));
         for (path, kind, text) in FILES {
-            app = app.route(path, get(move || file(kind, text)));
+            app = app.route(path, get(move || async move { file(kind, text) }));
         }
         let app = app.layer(middleware::from_fn(only_local)).with_state(shared);
         tokio::select! {
@@ -154,7 +154,7 @@ fn is_local(headers: &HeaderMap) -> bool {
     named && headers.get_all(header::ORIGIN).iter().all(origin_is_host)
 }
 
-async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; \
          connect-src 'self' ws://localhost:* ws://127.0.0.1:*; frame-ancestors 'none'";
     let headers = [

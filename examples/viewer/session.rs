@@ -5,12 +5,13 @@
 //!            ^------------------------------ outdated? -----------------------------------------+
 //! ```
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::eye::{Eye, Look, Quality};
 use crate::mailbox::{Asked, Mailbox, Orders};
 use crate::overlay::Overlay;
-use crate::status::Status;
+use crate::status::{Picked, Status};
 use crate::view::View;
 use crate::{Failure, encode};
 
@@ -120,7 +121,7 @@ impl Session<'_> {
     /// Tells what was asked for.
     fn answer(&mut self, view: &View, orders: &Orders) {
         if let Some(at) = orders.pick {
-            let picked = Some(self.eye.pick(view, at));
+            let picked = Some(Picked { at: self.eye.pick(view, at) });
             let state = if self.full_ms.is_some() { "converged" } else { "loading" };
             let status = self.status(state);
             self.post(Status { picked, ..status }, &[]);
@@ -138,18 +139,23 @@ impl Session<'_> {
     /// Shows a view, better and better, until it is as good as it gets, or outdated.
     fn show(&mut self, view: &View, moved: bool) -> Result<(), Failure> {
         let quick = self.shrink(view, if moved { QUICK_MS } else { PATIENT_MS });
-        let look = self.look(view, quick)?;
+        // What moves is shown however fast it moves.
+        let Some(look) = self.look(view, quick, &AtomicBool::new(false))? else { return Ok(()) };
         let state = if quick > 1 { "moving" } else { "loading" };
         if !self.post_jpeg(view, state, quick, &look)? || (moved && self.mailbox.is_outdated(self.seen, REST))
         {
             return Ok(());
         }
-        let mut before = Some(look).filter(|_| quick == 1);
-        let patient = self.shrink(view, PATIENT_MS);
-        if patient > 1 && !self.refine(view, patient, None)? {
-            return Ok(());
+        let before = Some(look).filter(|_| quick == 1);
+        let mut shrink = self.shrink(view, PATIENT_MS);
+        while shrink > 1 {
+            if !self.refine(view, shrink, None)? {
+                return Ok(());
+            }
+            // No picture takes much more than four times as long as the one before, but where that is quick.
+            shrink = self.shrink(view, PATIENT_MS).min(shrink / 2);
         }
-        self.refine(view, 1, before.take()).map(|_| ())
+        self.refine(view, 1, before).map(|_| ())
     }
 
     /// Shows one picture after the other as tiles come. Whether it is time for the next finer size; false where the view is outdated or all was shown.
@@ -158,7 +164,11 @@ impl Session<'_> {
         loop {
             let arrived = self.arrived();
             let is_new = before.is_none();
-            let look = before.take().map_or_else(|| self.look(view, shrink), Ok)?;
+            let look = match before.take() {
+                Some(look) => Some(look),
+                None => self.look(view, shrink, self.mailbox.outdated())?,
+            };
+            let Some(look) = look else { return Ok(false) };
             // Beyond the budget a picture is made tile by tile, where one can be.
             let Quality { limit, converged, missing_tiles, .. } = look.quality;
             let beyond = limit == "budget" && (converged || missing_tiles > 0) && self.eye.finishes();
@@ -253,12 +263,12 @@ impl Session<'_> {
         self.asked_at.elapsed().as_secs_f64() * 1e3
     }
 
-    fn look(&mut self, view: &View, shrink: u32) -> Result<Look, Failure> {
-        let look = self.eye.look(view, shrink)?;
+    fn look(&mut self, view: &View, shrink: u32, stop: &AtomicBool) -> Result<Option<Look>, Failure> {
+        let Some(look) = self.eye.look(view, shrink, stop)? else { return Ok(None) };
         let pixels = f64::from(look.image.width()) * f64::from(look.image.height());
         self.pixel_ms = look.ms / pixels;
         self.quality = look.quality.clone();
-        Ok(look)
+        Ok(Some(look))
     }
 
     fn post_jpeg(

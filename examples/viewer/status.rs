@@ -40,8 +40,15 @@ pub(crate) struct Status {
     /// Why something that was ordered was not done, or no picture made.
     pub(crate) error: String,
     pub(crate) overlay: Option<Overlay>,
-    /// What was asked for at a place of the picture: where it lies, in the world.
-    pub(crate) picked: Option<Option<[f64; 3]>>,
+    /// What was asked for at a place of the picture.
+    pub(crate) picked: Option<Picked>,
+}
+
+/// What is seen at a place of the picture.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Picked {
+    /// Where it lies, in the world.
+    pub(crate) at: Option<[f64; 3]>,
 }
 
 impl Status {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::bias::Bias;
@@ -12,7 +13,7 @@ use crate::layout::TileCoord;
 use crate::pyramid::Pyramid3D;
 use crate::render::{
     Camera, Image, LevelCaches, LevelsReport, Options, Projection, RenderError, RenderLevel,
-    TransferFunction, render_levels,
+    TransferFunction, render_levels_unless,
 };
 use crate::stream::{
     Enrolled, Priority, StreamFailure, StreamLimit, StreamOptions, StreamStatus, Streamer, Urgency, Want,
@@ -155,13 +156,31 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// `options.spacing` is that of level-0 voxels; `options.step_voxels` counts voxels of the level that is shown.
     ///
     /// # Errors
-    /// As [`render_levels`]; a pyramid none of whose levels can be read.
+    /// As [`render_levels`](crate::render::render_levels); a pyramid none of whose levels can be read.
     pub fn picture(
         &mut self,
         camera: &Camera,
         transfer: &TransferFunction,
         options: &Options,
     ) -> Result<Explored, RenderError> {
+        loop {
+            if let Some(explored) = self.picture_unless(camera, transfer, options, &AtomicBool::new(false))? {
+                return Ok(explored);
+            }
+        }
+    }
+
+    /// As [`Explorer::picture`], but gives up soon once `stop` is set: `None`, and what was wanted before still is. For a viewer that is asked for another picture while one takes long.
+    ///
+    /// # Errors
+    /// As [`Explorer::picture`].
+    pub fn picture_unless(
+        &mut self,
+        camera: &Camera,
+        transfer: &TransferFunction,
+        options: &Options,
+        stop: &AtomicBool,
+    ) -> Result<Option<Explored>, RenderError> {
         if self.bias.look_at(scene_of(camera, options, self.pyramid.pool().stats().budget_bytes)) {
             self.progress = Progress::default();
         }
@@ -180,12 +199,14 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             .iter()
             .map(|(view, factor): &(View<'_, T>, _)| RenderLevel { volume: view, factor: *factor })
             .collect();
-        let rendered = render_levels(&levels, camera, transfer, options, bias, &mut self.caches)?;
+        let caches = &mut self.caches;
+        let rendered = render_levels_unless(&levels, camera, transfer, options, bias, caches, stop)?;
         drop(levels);
         drop(views);
         drop(frame);
+        let Some(rendered) = rendered else { return Ok(None) };
         let fidelity = self.want(&numbers, &rendered.report, bias).map_err(Box::new)?;
-        Ok(Explored { image: rendered.image, fidelity })
+        Ok(Some(Explored { image: rendered.image, fidelity }))
     }
 
     /// Wants what a picture lacked, and keeps what it showed.
@@ -266,9 +287,10 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             bytes_in_flight: status.under_way_bytes,
             limit,
             time_left: if waits && lacking { self.rate.time_for(missing - failed) } else { None },
-            converged: match self.frozen {
-                true => status.under_way_requests == 0,
-                false => !lacking && !changes && self.bias.is_settled(),
+            converged: if self.frozen {
+                status.under_way_requests == 0
+            } else {
+                !lacking && !changes && self.bias.is_settled()
             },
             shown: spread(&report.shown, numbers, self.pyramid.levels()),
         })
@@ -319,6 +341,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
 
     /// Waits until nothing is being loaded and nothing more can be before the next picture, at most for `timeout`; says whether that came about. For programs that want one good picture
     /// rather than many.
+    #[expect(clippy::must_use_candidate, reason = "the wait is what it is called for")]
     pub fn wait_idle(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);
         loop {

@@ -1,4 +1,4 @@
-//! Owns [`Browser`]: a headless Chromium, driven through its DevTools protocol. `$CHROMIUM` names it, or it is found in the `PATH`.
+//! Owns [`Browser`]: a headless Chromium, driven through its developer tools' protocol. `$CHROMIUM` names it, or it is found in the `PATH`.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
@@ -68,18 +68,18 @@ impl Browser {
             complaints: Vec::new(),
             _profile: profile,
         };
-        let target = browser.call("Target.createTarget", json!({ "url": "about:blank" }));
+        let target = browser.call("Target.createTarget", &json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let attached = browser.call("Target.attachToTarget", attach);
+        let attached = browser.call("Target.attachToTarget", &attach);
         attached["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
-            browser.call(domain, json!({}));
+            browser.call(domain, &json!({}));
         }
         browser
     }
 
     /// Calls a method and waits for its result.
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.number += 1;
         let mut call = json!({ "id": self.number, "method": method, "params": params });
         if !self.session.is_empty() {
@@ -113,18 +113,18 @@ impl Browser {
     pub(crate) fn resize(&mut self, width: u32, height: u32, scale: u32, mobile: bool) {
         let metrics =
             json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": mobile });
-        self.call("Emulation.setDeviceMetricsOverride", metrics);
-        self.call("Emulation.setTouchEmulationEnabled", json!({ "enabled": mobile }));
+        self.call("Emulation.setDeviceMetricsOverride", &metrics);
+        self.call("Emulation.setTouchEmulationEnabled", &json!({ "enabled": mobile }));
     }
 
     pub(crate) fn go(&mut self, url: &str) {
-        self.call("Page.navigate", json!({ "url": url }));
+        self.call("Page.navigate", &json!({ "url": url }));
     }
 
     /// The value of an expression in the page.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let what = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        let mut result = self.call("Runtime.evaluate", what);
+        let mut result = self.call("Runtime.evaluate", &what);
         assert!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
         result["result"]["value"].take()
     }
@@ -142,29 +142,29 @@ impl Browser {
         }
     }
 
-    fn mouse(&mut self, kind: &str, [x, y]: [f64; 2], more: Value) {
+    fn mouse(&mut self, kind: &str, [x, y]: [f64; 2], more: &Value) {
         let mut event = json!({ "type": kind, "x": x, "y": y, "button": "none" });
         for (name, value) in more.as_object().unwrap() {
             event[name] = value.clone();
         }
-        self.call("Input.dispatchMouseEvent", event);
+        self.call("Input.dispatchMouseEvent", &event);
     }
 
     /// Drags from one place of the window to another.
     pub(crate) fn drag(&mut self, from: [f64; 2], to: [f64; 2]) {
         let left = json!({ "button": "left", "buttons": 1, "clickCount": 1 });
-        self.mouse("mousePressed", from, left.clone());
+        self.mouse("mousePressed", from, &left);
         for step in 1..=8 {
             let part = f64::from(step) / 8.0;
             let at = [0, 1].map(|i| from[i] + (to[i] - from[i]) * part);
-            self.mouse("mouseMoved", at, json!({ "button": "left", "buttons": 1 }));
+            self.mouse("mouseMoved", at, &json!({ "button": "left", "buttons": 1 }));
         }
-        self.mouse("mouseReleased", to, left);
+        self.mouse("mouseReleased", to, &left);
     }
 
     /// Turns the wheel by one notch; upwards is nearer.
     pub(crate) fn wheel(&mut self, at: [f64; 2], delta: f64) {
-        self.mouse("mouseWheel", at, json!({ "deltaX": 0, "deltaY": delta }));
+        self.mouse("mouseWheel", at, &json!({ "deltaX": 0, "deltaY": delta }));
     }
 
     /// Clicks in the middle of an element.
@@ -175,17 +175,17 @@ impl Browser {
         let middle = self.value(&box_of);
         let at = [0, 1].map(|i| middle[i].as_f64().unwrap());
         let left = json!({ "button": "left", "buttons": 1, "clickCount": 1 });
-        self.mouse("mousePressed", at, left.clone());
-        self.mouse("mouseReleased", at, left);
+        self.mouse("mousePressed", at, &left);
+        self.mouse("mouseReleased", at, &left);
     }
 
     pub(crate) fn key(&mut self, kind: &str, key: &str) {
-        self.call("Input.dispatchKeyEvent", json!({ "type": kind, "key": key }));
+        self.call("Input.dispatchKeyEvent", &json!({ "type": kind, "key": key }));
     }
 
     /// The window as PNG, in base64.
     pub(crate) fn screenshot(&mut self) -> String {
-        let shot = self.call("Page.captureScreenshot", json!({ "format": "png" }));
+        let shot = self.call("Page.captureScreenshot", &json!({ "format": "png" }));
         shot["data"].as_str().unwrap().to_owned()
     }
 }

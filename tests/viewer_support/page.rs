@@ -35,7 +35,7 @@ impl Page {
     }
 
     /// Asks for a small picture, with these changes to the usual view.
-    pub(crate) fn view(&mut self, changes: Value) {
+    pub(crate) fn view(&mut self, changes: &Value) {
         let mut view = json!({ "width": 160, "height": 120 });
         for (name, value) in changes.as_object().unwrap() {
             view[name] = value.clone();

@@ -4,7 +4,7 @@
 const levelColour = (level, alpha = 1) => `hsl(${(48 + 37 * level) % 360} 88% 62% / ${alpha})`;
 // In the order that the server numbers them in.
 const stateLooks = {
-  resident: { fill: 0.045, width: 1, dash: [] },
+  resident: { fill: 0.06, width: 1, dash: [] },
   uniform: { fill: 0, width: 1, dash: [1, 3], colour: "#8b97a8" },
   loading: { fill: 0.12, width: 1.6, dash: [5, 3], colour: "#ff9f43" },
   missing: { fill: 0, width: 1, dash: [2, 4], colour: "#e8eef6" },
@@ -46,6 +46,8 @@ function drawTiles(paint, overlay, about, place, scale) {
   }
   boxes.sort((a, b) => b.far - a.far);
   paint.lineJoin = "round";
+  // The more there are, the fainter: the picture stays in sight.
+  const strength = Math.min(1, 8 / Math.sqrt(boxes.length || 1));
   for (const { level, state, low, high } of boxes) {
     const corners = [0, 1, 2, 3, 4, 5, 6, 7].map(c => project([c & 1, c >> 1 & 1, c >> 2].map((side, a) => side ? high[a] : low[a])));
     // A box around the eye has no outside to see.
@@ -59,11 +61,11 @@ function drawTiles(paint, overlay, about, place, scale) {
       face.forEach((c, i) => i ? paint.lineTo(...corners[c]) : paint.moveTo(...corners[c]));
       paint.closePath();
     }
-    if (look.fill) { paint.fillStyle = levelColour(level, look.fill); paint.fill(); }
+    if (look.fill) { paint.fillStyle = levelColour(level, look.fill * strength ** 2); paint.fill(); }
     paint.setLineDash(look.dash.map(d => d * scale));
     paint.lineWidth = look.width * scale;
     paint.strokeStyle = look.colour || levelColour(level, 0.6);
-    paint.globalAlpha = state === "missing" || state === "uniform" ? 0.45 : 1;
+    paint.globalAlpha = (state === "missing" || state === "uniform" ? 0.45 : 1) * (state === "failed" ? 1 : strength);
     paint.stroke();
     paint.globalAlpha = 1;
   }

@@ -69,7 +69,7 @@ async function show(from, data) {
   } finally {
     if (from.readyState === WebSocket.OPEN) from.send(JSON.stringify({ shown: told.number }));
   }
-  if (told.picked !== null) picked(told.picked);
+  if (told.picked) picked(told.picked.at);
   status = told;
   complain("error", told.error); complain("trouble", told.trouble);
   const words = { moving: `moving, ${told.shrink} × coarser`, loading: told.shrink > 1 ? `loading, ${told.shrink} × coarser` : "loading", failed: "failed",
@@ -87,8 +87,8 @@ function figures(told) {
     else if (about.levels.length > 1) parts.push(same ? `level ${q.shown_level.toFixed(2)} as wanted` : `level ${q.shown_level.toFixed(2)} shown, ${q.wanted_level.toFixed(2)} wanted`);
     if (q.share < 0.9995) parts.push(`${(q.share * 100).toFixed(1)} % as wanted`);
     if (q.missing_tiles) parts.push(`${q.missing_tiles.toLocaleString()} missing${q.failed_tiles ? `, ${q.failed_tiles.toLocaleString()} of them failed` : ""}`);
-    if (q.bias > 0) parts.push(`${q.bias.toFixed(2)} levels coarser than its pixels`);
-    if (q.limit !== "nothing") parts.push([`limit: ${q.limit}`, q.limit === "budget" || q.limit === "tiles failed"]);
+    if (q.bias > 0) parts.push(`${q.bias.toFixed(2)} levels coarser`);
+    if (q.limit !== "nothing" && q.limit !== "loading") parts.push([`limit: ${q.limit}`, q.limit === "budget" || q.limit === "tiles failed"]);
     if (q.in_flight_bytes) parts.push(`${size(q.in_flight_bytes)} in flight`);
     if (q.seconds_left !== null && told.state !== "converged") parts.push(`${seconds(q.seconds_left * 1e3)} to go`);
     if (told.state === "converged") parts.push(q.exact ? "what unlimited memory gives" : "waiting changes nothing");
