@@ -19,9 +19,14 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    /// Whether pictures stay as they are.
+    /// Whether pictures stay as they are, and nothing is to be drawn over them.
     pub(crate) fn only_ask(&self) -> bool {
-        *self == Self { pick: self.pick, ..Self::default() }
+        self.overlay.is_none() && !self.change_pictures()
+    }
+
+    /// Whether pictures become others, or come about otherwise.
+    pub(crate) fn change_pictures(&self) -> bool {
+        *self != Self { pick: self.pick, overlay: self.overlay, ..Self::default() }
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn run(eye: &mut dyn Eye, mailbox: &Mailbox, draw: Draw<'_>, send: Se
             session.answer(&view, &orders);
             continue;
         }
-        if moved || !orders.only_ask() {
+        if moved || orders.change_pictures() {
             (session.asked_at, session.first_ms, session.full_ms) = (at, None, None);
         }
         session.complaint = session.obey(&orders).err().map_or(String::new(), |error| error.to_string());
@@ -185,7 +185,7 @@ impl Session<'_> {
                         None => continue,
                     }
                 }
-                self.full_ms = Some(self.since_asked());
+                self.full_ms = self.full_ms.or_else(|| Some(self.since_asked()));
                 let state = if self.eye.is_frozen() { "frozen" } else { "converged" };
                 let bytes = encode::png(&look.image, png::Compression::Fast)?;
                 let status = self.with_picture(view, state, shrink, &look);

@@ -90,7 +90,8 @@ function figures(told) {
     if (q.bias > 0) parts.push(`${q.bias.toFixed(2)} levels coarser`);
     if (q.limit !== "nothing" && q.limit !== "loading") parts.push([`limit: ${q.limit}`, q.limit === "budget" || q.limit === "tiles failed"]);
     if (q.in_flight_bytes) parts.push(`${size(q.in_flight_bytes)} in flight`);
-    if (q.seconds_left !== null && told.state !== "converged") parts.push(`${seconds(q.seconds_left * 1e3)} to go`);
+    // What comes of a rate that has fallen to almost nothing says nothing.
+    if (q.seconds_left !== null && q.seconds_left < 3600 && told.state !== "converged") parts.push(`${seconds(q.seconds_left * 1e3)} to go`);
     if (told.state === "converged") parts.push(q.exact ? "what unlimited memory gives" : "waiting changes nothing");
   }
   $("fidelity").replaceChildren(...parts.map(part => {
