@@ -206,6 +206,11 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.layout().tile_id(tile).is_some_and(|id| planes.is_resident(id) || planes.is_uniform(id))
     }
 
+    /// Whether the tile is known to hold one value, and so has no memory.
+    pub(crate) fn is_uniform(&self, tile: TileCoord) -> bool {
+        self.layout().tile_id(tile).is_some_and(|id| self.shared().planes.is_uniform(id))
+    }
+
     /// Bytes of the pool's budget that no pin holds.
     #[must_use]
     pub fn unpinned_budget(&self) -> u64 {

@@ -14,7 +14,7 @@ use vastgrid::render::{
 use vastgrid::source::{Instrumented, Instruments, Procedural};
 use vastgrid::{
     Coord, Explorer, Extent, Fidelity, FidelityLimit, Pool, PoolConfig, Pyramid3D, PyramidSource, Region,
-    StreamOptions, TileSource,
+    StreamOptions, TileSource, TileState,
 };
 
 const FULL: Extent = Extent::new(120, 112, 100);
@@ -309,4 +309,110 @@ fn what_cannot_be_is_refused_by_name() {
     let coarse = RenderLevel { factor: [2.0; 3], ..one };
     assert!(with(&[coarse, one], 0.0).contains("factor"));
     assert!(with(&[RenderLevel { factor: [f64::NAN; 3], ..one }], 0.0).contains("factor"));
+}
+
+#[test]
+fn what_is_frozen_is_neither_loaded_nor_evicted() {
+    let (mut explorer, instruments) = explorer(4096, 2);
+    let options = options(Mode::Dvr { shading: None });
+    settle(&mut explorer, &camera(), &options);
+    explorer.freeze(true);
+    let reads = || instruments.iter().map(Instruments::reads).sum::<u64>();
+    let resident = |explorer: &Explorer<u8, HostBackend>| explorer.pyramid().pool().stats().resident_tiles;
+    let before = (reads(), resident(&explorer));
+    let behind = Camera { eye: [60.0, 140.0, 50.0], ..camera() };
+    for _ in 0..8 {
+        let fidelity = explorer.picture(&behind, &transfer(), &options).unwrap().fidelity;
+        assert!(explorer.is_frozen() && fidelity.is_converged() && !fidelity.is_exact(), "{fidelity}");
+        assert_eq!((fidelity.limit, fidelity.bias), (FidelityLimit::Paused, 0.0), "{fidelity}");
+        assert!(fidelity.missing_tiles > 0 && fidelity.uncovered_rays == 0);
+    }
+    assert_eq!((reads(), resident(&explorer)), before);
+    explorer.freeze(false);
+    let (_, fidelity, _) = settle(&mut explorer, &behind, &options);
+    assert!(fidelity.is_exact(), "{fidelity}");
+}
+
+#[test]
+fn what_is_flushed_begins_anew() {
+    let (mut explorer, _) = explorer(4096, 2);
+    let options = options(Mode::Dvr { shading: None });
+    let (before, _, _) = settle(&mut explorer, &camera(), &options);
+    let pool = explorer.pyramid().pool().clone();
+    let used_bytes = pool.stats().used_bytes;
+    let evicted = explorer.flush().unwrap();
+    let stats = pool.stats();
+    assert_eq!(stats.resident_tiles, coarsest_pages(), "the coarsest level stays");
+    assert_eq!(stats.used_bytes, used_bytes - evicted * PAGE, "memory is given back");
+    let first = explorer.picture(&camera(), &transfer(), &options).unwrap();
+    assert!(first.fidelity.missing_tiles > 0 && first.image != before);
+    let (after, fidelity, _) = settle(&mut explorer, &camera(), &options);
+    assert!(fidelity.is_exact() && after == before, "{fidelity}");
+}
+
+#[test]
+fn every_tile_of_a_picture_says_what_state_it_is_in() {
+    let (mut explorer, instruments) = explorer(4096, 0);
+    let options = options(Mode::Mip);
+    let states = |explorer: &Explorer<u8, HostBackend>| {
+        let mut counts = std::collections::HashMap::new();
+        for tile in explorer.tiles() {
+            *counts.entry((tile.level, tile.state)).or_insert(0u64) += 1;
+        }
+        counts
+    };
+    assert!(explorer.tiles().is_empty(), "before the first picture");
+    let fidelity = explorer.picture(&camera(), &transfer(), &options).unwrap().fidelity;
+    let first = states(&explorer);
+    let missing: u64 = [0, 1].into_iter().filter_map(|level| first.get(&(level, TileState::Missing))).sum();
+    assert_eq!(missing, fidelity.missing_tiles);
+    assert!(first.contains_key(&(2, TileState::Resident)), "{first:?}");
+
+    instruments[1].fail_region(Region::whole(level(2.0).extent()));
+    while explorer.streamer().step() {}
+    explorer.picture(&camera(), &transfer(), &options).unwrap();
+    let then = states(&explorer);
+    assert!(then.contains_key(&(0, TileState::Resident)) && then.contains_key(&(1, TileState::Failed)));
+    assert!(!then.contains_key(&(1, TileState::Resident)), "{then:?}");
+}
+
+#[test]
+fn tiles_under_way_and_tiles_of_one_value_are_told() {
+    // Empty but for a quarter of it.
+    let extent = Extent::cube(64);
+    let something = |x: u64| if x < 32 { 100u8 } else { 0 };
+    let fine = Procedural::new(extent, move |c: Coord| something(c.x) + u8::try_from(c.y).unwrap())
+        .with_uniform(|region| (region.start.x >= 48).then_some(0));
+    let fine = Instrumented::new(fine);
+    let slow = fine.instruments();
+    let coarse = Procedural::new(Extent::cube(16), move |c: Coord| something(c.x * 4));
+    let source = PyramidSource::builder().level([1.0; 3], fine).level([4.0; 3], coarse).build().unwrap();
+    let pool = Pool::new(HostBackend::new(), 4096 * PAGE).unwrap();
+    let pyramid = Pyramid3D::builder(&pool, source).tile([16, 16, 16]).build().unwrap();
+    let mut explorer = Explorer::new(pyramid, StreamOptions::default()).unwrap();
+    slow.set_delay(Duration::from_millis(200));
+    let camera = Camera::fit(extent, [1.0; 3]);
+    let mut states = std::collections::HashSet::new();
+    for _ in 0..200 {
+        explorer.picture(&camera, &transfer(), &options(Mode::Mip)).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        states.extend(explorer.tiles().into_iter().map(|tile| tile.state));
+        if states.contains(&TileState::Uniform) && states.contains(&TileState::Loading) {
+            return;
+        }
+    }
+    panic!("only {states:?}");
+}
+
+#[test]
+fn a_picture_that_nobody_waits_for_is_given_up() {
+    let (mut explorer, instruments) = explorer(4096, 0);
+    let (stop, options) = (std::sync::atomic::AtomicBool::new(true), options(Mode::Mip));
+    let before = instruments.iter().map(Instruments::reads).sum::<u64>();
+    let none = explorer.picture_unless(&camera(), &transfer(), &options, &stop).unwrap();
+    assert!(none.is_none() && !explorer.streamer().step(), "nothing is wanted for it");
+    stop.store(false, std::sync::atomic::Ordering::Relaxed);
+    let some = explorer.picture_unless(&camera(), &transfer(), &options, &stop).unwrap();
+    assert!(some.unwrap() == explorer.picture(&camera(), &transfer(), &options).unwrap());
+    assert_eq!(instruments.iter().map(Instruments::reads).sum::<u64>(), before);
 }

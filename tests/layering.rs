@@ -126,7 +126,7 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     // Pictures of pyramids while they load.
-    ("explore", &["error", "voxel", "layout", "view", "backend", "pyramid", "stream", "render"]),
+    ("explore", &["error", "geometry", "voxel", "layout", "view", "backend", "pyramid", "stream", "render"]),
 ];
 
 #[test]

@@ -2,23 +2,17 @@
 //!
 //! The binary is the one that `cargo test` builds beside the tests.
 
+mod viewer_support;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-fn viewer() -> Command {
-    let test = std::env::current_exe().unwrap();
-    let built = test.parent().and_then(Path::parent).unwrap().join("examples/viewer");
-    assert!(built.is_file(), "{} is not there: cargo build --example viewer", built.display());
-    let mut command = Command::new(built);
-    command.stdin(Stdio::null()).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
-    command
-}
+use viewer_support::{Served, ball, raw, text, viewer};
 
 fn run(args: &[&str]) -> Output {
     viewer().args(args).output().unwrap()
@@ -40,34 +34,6 @@ fn picture(dir: &TempDir, name: &str, args: &[&str]) -> (Vec<u8>, String) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {said}");
     (fs::read(&path).unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn text(path: &Path) -> String {
-    path.to_str().unwrap().to_owned()
-}
-
-/// Voxels of a small volume: a ball that fades outwards.
-fn ball([x, y, z]: [u16; 3]) -> u16 {
-    let from = |at: u16, middle: f64| (f64::from(at) - middle).powi(2);
-    let distance = (from(x, 12.0) + from(y, 9.0) + from(z, 7.0)).sqrt();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 0 to 200")]
-    let value = (200.0 - 14.0 * distance).max(0.0) as u16;
-    value
-}
-
-/// Writes the ball, 24 x 18 x 14 voxels, x fastest, each as `bytes` makes it.
-fn raw<const N: usize>(dir: &TempDir, name: &str, bytes: impl Fn(u16) -> [u8; N]) -> String {
-    let mut out = Vec::new();
-    for z in 0..14 {
-        for y in 0..18 {
-            for x in 0..24 {
-                out.extend(bytes(ball([x, y, z])));
-            }
-        }
-    }
-    let path = dir.path().join(name);
-    fs::write(&path, out).unwrap();
-    text(&path)
 }
 
 #[test]
@@ -175,6 +141,10 @@ fn bad_arguments_are_usage_errors() {
         &["file", "--type", "u8"],
         &["file", "--shape", "4x4x4", "--type", "u8", "--order", "xxy"],
         &["--no-such-thing"],
+        &["--backend", "abacus"],
+        &["--demo", "tiny"],
+        &["--demo", "huge", "file"],
+        &["--delay", "-1"],
     ] {
         let said = failure(args, 2);
         assert!(said.contains("Usage") || said.contains("--help"), "{args:?}: {said}");
@@ -233,44 +203,9 @@ fn a_port_in_use_is_named() {
     assert!(said.contains(&format!("127.0.0.1:{port}")) && said.contains("--port"), "{said}");
 }
 
-/// A viewer that serves; killed at the end, whatever happens.
-struct Served {
-    child: Child,
-    address: String,
-}
-
-impl Served {
-    fn new() -> Self {
-        let mut child = viewer().args(["--no-open", "--port", "0"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
-        Self { child, address: address.unwrap_or_else(|| panic!("no address: {line}")).to_owned() }
-    }
-
-    /// The answer to a request with these headers.
-    fn ask(&self, path: &str, headers: &[&str]) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nConnection: close\r\n{}\r\n\r\n", headers.join("\r\n"));
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn only_pages_of_this_machine_are_answered() {
-    let served = Served::new();
+    let served = Served::new(&[]);
     let host = format!("Host: {}", served.address);
     let page = served.ask("/", &[&host]);
     assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("<canvas"), "{page:.100}");
@@ -278,6 +213,9 @@ fn only_pages_of_this_machine_are_answered() {
     let port = served.address.rsplit(':').next().unwrap();
     let localhost = format!("Host: localhost:{port}");
     assert!(served.ask("/", &[&localhost]).starts_with("HTTP/1.1 200 "));
+    for part in ["/page.css", "/page.js", "/controls.js", "/overlay.js"] {
+        assert!(page.contains(part) && served.ask(part, &[&host]).starts_with("HTTP/1.1 200 "), "{part}");
+    }
     let named = format!("Host: evil.example:{port}");
     for headers in [
         &[named.as_str()][..],
@@ -287,7 +225,7 @@ fn only_pages_of_this_machine_are_answered() {
         &[&host, "Origin: http://127.0.0.1:1"],
         &[&host, "Origin: https://127.0.0.1"],
     ] {
-        for path in ["/", "/socket"] {
+        for path in ["/", "/page.js", "/socket"] {
             let answer = served.ask(path, headers);
             assert!(answer.starts_with("HTTP/1.1 403 "), "{path} {headers:?}: {answer:.100}");
         }
@@ -296,7 +234,7 @@ fn only_pages_of_this_machine_are_answered() {
 
 #[test]
 fn an_interrupt_ends_it_cleanly() {
-    let mut served = Served::new();
+    let mut served = Served::new(&[]);
     let pid = served.child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     let begun = Instant::now();
@@ -329,4 +267,22 @@ fn the_built_in_volume_is_found_by_the_manifest_and_missed_by_name() {
     let said = String::from_utf8_lossy(&missed.stderr);
     assert_eq!(missed.status.code(), Some(1));
     assert!(said.contains("assets/stent.nrrd is not here"), "{said}");
+}
+
+#[test]
+fn where_there_is_no_device_that_is_said() {
+    let said = failure(&["--backend", "cuda"], 1);
+    assert!(said.starts_with("viewer: --backend cuda: "), "{said}");
+}
+
+#[test]
+fn a_volume_of_32_tebibytes_is_shown_from_anywhere() {
+    let dir = TempDir::new().unwrap();
+    let mut pictures = Vec::new();
+    for zoom in ["1", "20", "3000"] {
+        let (picture, said) = picture(&dir, "huge.png", &["--demo", "huge", "--zoom", zoom]);
+        assert!(said.contains("exact"), "{said}");
+        assert!(!pictures.contains(&picture), "{zoom}: the same");
+        pictures.push(picture);
+    }
 }

@@ -10,12 +10,16 @@ use crate::view::Shown;
 
 /// Looks at a volume that need not fit into memory.
 ///
-/// Without FILE it shows a CT of a stent in an aorta through a budget of half its size. Serves one page on 127.0.0.1, or renders one picture (--png).
+/// Without FILE it shows a CT of a stent in an aorta through a budget of half its size; --demo huge is 4 million times larger. Serves one page on 127.0.0.1, or renders one picture (--png).
 #[derive(Debug, Parser)]
 #[command(name = "viewer", version)]
 pub(crate) struct Args {
     /// A NRRD file, or with --shape and --type a raw one
+    #[arg(conflicts_with = "demo")]
     pub(crate) file: Option<PathBuf>,
+    /// A volume that is computed instead of a FILE
+    #[arg(long, value_enum, conflicts_with = "spacing")]
+    pub(crate) demo: Option<Demo>,
 
     /// Size of a raw file in voxels, x first, such as 512x512x300
     #[arg(long, value_name = "XxYxZ", value_parser = extent, requires_all = ["file", "scalar"], help_heading = "Raw files")]
@@ -36,15 +40,21 @@ pub(crate) struct Args {
     #[arg(long, value_name = "XxYxZ", value_parser = spacing)]
     pub(crate) spacing: Option<[f64; 3]>,
 
-    /// Memory for voxels, such as 4194304 or 4MiB [default: 4MiB for the built-in volume, 256MiB for a FILE]
+    /// Memory for voxels, such as 4194304 or 4MiB; the page can change it [default: 4MiB for the built-in volume, 256MiB for a FILE, 512MiB for a demo]
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Memory")]
     pub(crate) budget: Option<u64>,
-    /// Edge of a tile, the unit of loading, in voxels: a power of two
-    #[arg(long, default_value_t = 32, value_name = "VOXELS", help_heading = "Memory")]
-    pub(crate) tile: u64,
+    /// Edge of a tile, the unit of loading, in voxels: a power of two [default: 32, of a demo 64]
+    #[arg(long, value_name = "VOXELS", help_heading = "Memory")]
+    tile: Option<u64>,
     /// Size of a page, the unit of mapping and eviction [default: one tile]
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Memory")]
     pub(crate) page_bytes: Option<u64>,
+    /// Where tiles lie and pictures are made
+    #[arg(long, default_value = "host", value_enum, help_heading = "Memory")]
+    pub(crate) backend: Backend,
+    /// So much longer takes every read, in milliseconds: to see what pictures are like while things load
+    #[arg(long, default_value_t = 0, value_name = "MS", help_heading = "Memory")]
+    pub(crate) delay: u64,
 
     /// Port of the page; 0 takes any that is free
     #[arg(long, default_value_t = 8737, help_heading = "Page")]
@@ -53,7 +63,7 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Page")]
     pub(crate) no_open: bool,
 
-    /// Render one picture in which nothing is missing into this file, and end
+    /// Render one picture in which nothing is missing (of a demo: as fine as its pixels and the budget allow) into this file, and end
     #[arg(long, value_name = "OUT", help_heading = "Picture")]
     pub(crate) png: Option<PathBuf>,
     /// Its size in pixels
@@ -86,7 +96,7 @@ pub(crate) struct Args {
     /// Value of the isosurface [default: where the transfer function begins to be opaque]
     #[arg(long, allow_negative_numbers = true, value_name = "VALUE", help_heading = "Picture")]
     pub(crate) iso: Option<f32>,
-    /// Transfer function: ct-angio, bone, skin, grey, mip or heat [default: by volume and mode]
+    /// Transfer function: ct-angio, bone, skin, grey, mip, heat or strata [default: by volume and mode]
     #[arg(long, value_name = "NAME", help_heading = "Picture")]
     pub(crate) preset: Option<String>,
     /// Width of the window of values that the transfer function spans [default: its own]
@@ -101,6 +111,28 @@ pub(crate) struct Args {
     /// Parallel projection instead of perspective
     #[arg(long, help_heading = "Picture")]
     pub(crate) ortho: bool,
+}
+
+impl Args {
+    pub(crate) fn tile(&self) -> u64 {
+        self.tile.unwrap_or(if self.demo.is_some() { 64 } else { 32 })
+    }
+}
+
+/// Volumes that are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Demo {
+    /// A porous planet of 32 768 voxels a side (32 TiB), with something to see at every scale
+    Huge,
+}
+
+/// Where tiles lie and pictures are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// The processor and its memory
+    Host,
+    /// The first CUDA device
+    Cuda,
 }
 
 /// Order of bytes, by name.

@@ -1,13 +1,20 @@
 //! A viewer for volumes that need not fit into memory, in a browser.
 //!
-//! `cargo run --release --example viewer` shows a CT of a stent in an aorta, twice the size of its memory budget. Expect a page to open (its address is
-//! printed): drag to turn, scroll to zoom; the line at the bottom tells how many tiles are resident, and that the picture converges to the whole one
-//! within the budget. `-- --help` lists the rest: other files, other budgets, pictures without a browser.
+//! `cargo run --release --example viewer` shows a CT of a stent in an aorta, twice the size of its memory budget; with `-- --demo huge` a planet of 32 768 voxels a side to fly through.
+//! Expect a page to open (its address is printed): drag to turn, scroll to zoom. There is a picture at once, and a better one as tiles come; the line at the bottom says how true it is, what
+//! keeps it from being truer, and how long that takes. `-- --help` lists the rest: other files, other budgets, pictures without a browser.
 
 mod args;
+mod cuda;
+mod demo;
 mod encode;
+mod eye;
+mod finish;
 mod mailbox;
+mod overlay;
+mod pick;
 mod picture;
+mod scene;
 mod server;
 mod session;
 mod status;
@@ -16,13 +23,15 @@ mod volume;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use vastgrid::Scalar;
 use vastgrid::source::{BoxedSource, Dataset};
 
-use crate::args::Args;
-use crate::volume::{About, Scene};
+use crate::args::{Args, Backend, Demo};
+use crate::scene::Scene;
+use crate::volume::{About, Volume};
 
 /// What went wrong: what, with which values.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -39,6 +48,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
+    if args.backend == Backend::Cuda {
+        return Err(cuda::refusal());
+    }
+    if args.demo == Some(Demo::Huge) {
+        return serve_or_write(&Scene::huge(args)?, args);
+    }
     let volume::Opened { dataset, about } = volume::open(args)?;
     // Rendered as they are; others are converted as they are loaded.
     match dataset {
@@ -51,9 +66,16 @@ fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn show<T: Scalar>(source: BoxedSource<T>, about: About, args: &Args) -> Result<(), Failure> {
-    let scene = Scene::new(source, about, args)?;
+    let volume = Volume::new(source, about, Duration::from_millis(args.delay))?;
     match &args.png {
-        Some(path) => picture::write(&scene, args, path),
-        None => server::serve(scene, args),
+        Some(path) => picture::write(path, || picture::exact(volume, args)),
+        None => serve_or_write(&Scene::new(volume, args)?, args),
+    }
+}
+
+fn serve_or_write<T: Scalar>(scene: &Scene<T>, args: &Args) -> Result<(), Failure> {
+    match &args.png {
+        Some(path) => picture::write(path, || picture::explored(scene, args)),
+        None => server::serve(scene.clone(), args),
     }
 }

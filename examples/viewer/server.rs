@@ -1,7 +1,7 @@
 //! Owns the page and its socket. Believes nothing that comes in: only pages from this machine may connect, and every message is checked.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use axum::Router;
@@ -16,17 +16,26 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
-use vastgrid::Scalar;
+use vastgrid::{ExploredTile, Scalar};
 
 use crate::Failure;
 use crate::args::Args;
+use crate::eye::Eye;
 use crate::mailbox::Mailbox;
+use crate::overlay::Overlay;
+use crate::scene::Scene;
 use crate::session;
 use crate::status;
 use crate::view::View;
-use crate::volume::Scene;
 
-const PAGE: &str = include_str!("page.html");
+/// The page and its parts: path, type, text.
+const FILES: [(&str, &str, &str); 5] = [
+    ("/", "text/html; charset=utf-8", include_str!("page/page.html")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
+    ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("/controls.js", "text/javascript; charset=utf-8", include_str!("page/controls.js")),
+    ("/overlay.js", "text/javascript; charset=utf-8", include_str!("page/overlay.js")),
+];
 /// Browsers at a time.
 const MOST_BROWSERS: usize = 8;
 /// The longest message that a page has reason to send is a tenth of it.
@@ -40,9 +49,22 @@ enum FromPage {
     View(Box<View>),
     /// The picture of this number was shown.
     Shown(u64),
+    /// Bytes of memory for voxels from now on.
+    Budget(u64),
+    /// Load and evict nothing from now on, or do so again.
+    Freeze(bool),
+    /// Evict all but the coarsest level.
+    Flush,
+    /// Try again what failed.
+    Retry,
+    /// Tell of the tiles of each picture, or do not.
+    Overlay(bool),
+    /// What is seen at this place, in parts of the picture's sides?
+    Pick([f64; 2]),
 }
 
-type RenderLoop = dyn Fn(&Mailbox, session::Send<'_>) + Send + Sync;
+/// Renders for one browser until it is gone; that nothing can be rendered is an error.
+type RenderLoop = dyn Fn(&Mailbox, session::Send<'_>) -> Result<(), Failure> + Send + Sync;
 
 /// What all connections share.
 struct Shared {
@@ -51,13 +73,25 @@ struct Shared {
     places: Arc<Semaphore>,
 }
 
-/// Serves the scene on this machine until it is interrupted.
+/// Serves the scene on this machine until it is interrupted. Each browser has an eye, and with it a budget, of its own.
 pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failure> {
-    let shared = Arc::new(Shared {
-        hello: status::hello(&scene)?,
-        render_loop: Box::new(move |mailbox, send| session::run(&scene, mailbox, send)),
-        places: Arc::new(Semaphore::new(MOST_BROWSERS)),
-    });
+    // What is wrong with the scene is said now; and the first browser need not wait.
+    let first = scene.eye()?;
+    let hello = status::hello(&scene, &first.stats())?;
+    let first = Mutex::new(Some(first));
+    let render_loop = move |mailbox: &Mailbox, send: session::Send<'_>| {
+        let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut eye = taken.map_or_else(|| scene.eye(), Ok)?;
+        let levels = scene.levels.levels();
+        let draw = |eye: &dyn Eye, view: &View| {
+            let middle = |tile: &ExploredTile| scene.middle(tile.level, tile.tile);
+            Overlay::new(eye.tiles(), levels, &view.camera(&scene.facts), middle)
+        };
+        session::run(&mut eye, mailbox, &draw, send);
+        Ok(())
+    };
+    let places = Arc::new(Semaphore::new(MOST_BROWSERS));
+    let shared = Arc::new(Shared { hello, render_loop: Box::new(render_loop), places });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", args.port)).await.map_err(|error| {
@@ -75,11 +109,11 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
         if !args.no_open {
             open_browser(&url);
         }
-        let app = Router::new()
-            .route("/", get(page))
-            .route("/socket", get(socket))
-            .layer(middleware::from_fn(only_local))
-            .with_state(shared);
+        let mut app = Router::new().route("/socket", get(socket));
+        for (path, kind, text) in FILES {
+            app = app.route(path, get(move || async move { file(kind, text) }));
+        }
+        let app = app.layer(middleware::from_fn(only_local)).with_state(shared);
         tokio::select! {
             served = axum::serve(listener, app) => served.map_err(Failure::from),
             _ = interrupt.recv() => Ok(()),
@@ -120,16 +154,16 @@ fn is_local(headers: &HeaderMap) -> bool {
     named && headers.get_all(header::ORIGIN).iter().all(origin_is_host)
 }
 
-async fn page() -> impl IntoResponse {
-    const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; \
+fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; \
          connect-src 'self' ws://localhost:* ws://127.0.0.1:*; frame-ancestors 'none'";
     let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-store"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
-    (headers, PAGE)
+    (headers, text)
 }
 
 async fn socket(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
@@ -151,12 +185,18 @@ async fn talk(mut socket: WebSocket, shared: Arc<Shared>) {
         return close(&mut socket, close_code::AGAIN, "too many browsers look at this already").await;
     };
     let (frames, mut outbox) = mpsc::channel(1);
-    let mailbox = Arc::new(Mailbox::default());
+    let mailbox = Arc::new(Mailbox::new());
     let closes = Closes(mailbox.clone());
     let hello = shared.hello.clone();
     let render = move || {
         let send = |frame: Vec<u8>| frames.blocking_send(frame).is_ok();
-        (shared.render_loop)(&mailbox, &send);
+        if let Err(error) = (shared.render_loop)(&mailbox, &send) {
+            let status =
+                status::Status { number: 1, state: "failed", error: error.to_string(), ..Default::default() };
+            send(status.message(&[]));
+            // The page keeps the message until it goes.
+            while mailbox.next(u64::MAX).is_some() {}
+        }
         drop(place);
     };
     if let Err(error) = thread::Builder::new().name("viewer-render".into()).spawn(render) {
@@ -195,6 +235,15 @@ fn take(mailbox: &Mailbox, message: Message) -> Result<(), (u16, String)> {
     match serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))? {
         FromPage::View(view) => mailbox.put(view.checked().map_err(refuse)?),
         FromPage::Shown(number) => mailbox.shown(number),
+        FromPage::Budget(bytes) => mailbox.order(|orders| orders.budget_bytes = Some(bytes)),
+        FromPage::Freeze(frozen) => mailbox.order(|orders| orders.frozen = Some(frozen)),
+        FromPage::Flush => mailbox.order(|orders| orders.flush = true),
+        FromPage::Retry => mailbox.order(|orders| orders.retry = true),
+        FromPage::Overlay(shown) => mailbox.order(|orders| orders.overlay = Some(shown)),
+        FromPage::Pick(at) if at.iter().all(|part| (0.0..=1.0).contains(part)) => {
+            mailbox.order(|orders| orders.pick = Some(at));
+        }
+        FromPage::Pick(at) => return Err(refuse(format!("there is no place {at:?} in a picture"))),
     }
     Ok(())
 }

@@ -29,13 +29,66 @@ pub(crate) enum Shown {
 }
 
 /// What a view needs to know of the volume.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) extent: Extent,
     pub(crate) spacing: [f64; 3],
     /// Least and greatest value, of a sample.
     pub(crate) range: (f32, f32),
-    pub(crate) preset: Preset,
+    /// The usual transfer function.
+    pub(crate) palette: Palette,
+    /// Whether a ray meets the same opacity within as many pixels from near and from far. For what is as porous at every scale.
+    pub(crate) fades_by_pixels: bool,
+    /// Whether a picture of every voxel is within reach, through whatever budget.
+    pub(crate) finishes: bool,
+    /// How near the page begins.
+    pub(crate) zoom: f64,
+}
+
+/// A transfer function by name: the library's, and one for things of many materials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Palette {
+    Preset(Preset),
+    Strata,
+}
+
+impl Palette {
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Preset::ALL.into_iter().map(Self::Preset).chain([Self::Strata])
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Preset(preset) => preset.name(),
+            Self::Strata => "strata",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::all().find(|palette| palette.name() == name)
+    }
+
+    fn function(self, range: (f32, f32)) -> Result<TransferFunction, RenderError> {
+        let (low, high) = range;
+        let at = |part: f32| low + (high - low) * part;
+        match self {
+            Self::Preset(preset) => preset.transfer_function(range),
+            Self::Strata => TransferFunction::new(
+                &[(low, 0.0), (at(0.43), 0.0), (at(0.55), 0.5), (high, 0.9)],
+                &[
+                    (at(0.43), [0.13, 0.19, 0.33]),
+                    (at(0.57), [0.14, 0.36, 0.46]),
+                    (at(0.64), [0.40, 0.60, 0.54]),
+                    (at(0.70), [0.88, 0.82, 0.64]),
+                    (at(0.78), [0.90, 0.56, 0.28]),
+                    (at(0.88), [0.68, 0.22, 0.18]),
+                    (at(0.98), [1.00, 0.84, 0.45]),
+                ],
+                1.0,
+            ),
+        }
+    }
 }
 
 /// What is looked at, from where, and how.
@@ -93,15 +146,15 @@ impl View {
         if let Some(bad) = numbers.into_iter().find(|n| !n.is_finite()) {
             return Err(format!("a number of the view is {bad}"));
         }
-        if let Some(name) = self.preset.as_deref().filter(|name| Preset::from_name(name).is_none()) {
-            let names: Vec<_> = Preset::ALL.into_iter().map(Preset::name).collect();
+        if let Some(name) = self.preset.as_deref().filter(|name| Palette::from_name(name).is_none()) {
+            let names: Vec<_> = Palette::all().map(Palette::name).collect();
             return Err(format!("no preset is named {name:.40}: there are {}", names.join(", ")));
         }
         self.width = self.width.clamp(16, 2048);
         self.height = self.height.clamp(16, 2048);
         self.azimuth %= 360.0;
         self.elevation = self.elevation.clamp(-89.9, 89.9);
-        self.zoom = self.zoom.clamp(0.05, 500.0);
+        self.zoom = self.zoom.clamp(0.05, 1e5);
         self.step = self.step.clamp(0.2, 8.0);
         self.window = self.window.map(|w| w.clamp(1e-6, 1e30));
         self.level = self.level.map(|l| l.clamp(-1e30, 1e30));
@@ -135,11 +188,29 @@ impl View {
     }
 
     pub(crate) fn transfer(&self, facts: &Facts) -> Result<TransferFunction, RenderError> {
-        let named = self.preset.as_deref().and_then(Preset::from_name);
-        let usual = if self.mode == Shown::Mip { Preset::Mip } else { facts.preset };
+        let named = self.preset.as_deref().and_then(Palette::from_name);
+        let usual = if self.mode == Shown::Mip { Palette::Preset(Preset::Mip) } else { facts.palette };
         let function = facts.transfer(named.unwrap_or(usual))?;
         let (window, level) = window_of(&function);
-        function.window_level(self.window.unwrap_or(window), self.level.unwrap_or(level))
+        let function = function.window_level(self.window.unwrap_or(window), self.level.unwrap_or(level))?;
+        if !facts.fades_by_pixels {
+            return Ok(function);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "an opacity need not be exact")]
+        function.with_unit_distance((0.5 * self.pixel(facts)).max(1e-3) as f32)
+    }
+
+    /// The size of a pixel at the target, in the world.
+    pub(crate) fn pixel(&self, facts: &Facts) -> f64 {
+        let camera = self.camera(facts);
+        let height = match camera.projection {
+            Projection::Orthographic { height } => height,
+            Projection::Perspective { fov_degrees } => {
+                let apart = [0, 1, 2].map(|i| (camera.eye[i] - camera.target[i]).powi(2));
+                2.0 * apart.iter().sum::<f64>().sqrt() * (0.5 * fov_degrees).to_radians().tan()
+            }
+        };
+        height / f64::from(self.height.max(1))
     }
 
     /// How to render it, each side divided by `shrink`.
@@ -170,10 +241,10 @@ impl View {
 }
 
 impl Facts {
-    /// A preset, brought to the volume's values where those are nothing like the preset's own.
-    pub(crate) fn transfer(&self, preset: Preset) -> Result<TransferFunction, RenderError> {
+    /// A palette, brought to the volume's values where those are nothing like its own.
+    pub(crate) fn transfer(&self, palette: Palette) -> Result<TransferFunction, RenderError> {
         let (low, high) = self.range;
-        let function = preset.transfer_function(self.range)?;
+        let function = palette.function(self.range)?;
         let like_ct = (500.0..20_000.0).contains(&(high - low)) && high > 500.0;
         if like_ct || high <= low {
             return Ok(function);
@@ -185,7 +256,7 @@ impl Facts {
     pub(crate) fn surface(&self) -> f32 {
         let (low, high) = self.range;
         let values = (0..=200u8).map(|i| low + (high - low) * f32::from(i) / 200.0);
-        let function = self.transfer(self.preset).ok();
+        let function = self.transfer(self.palette).ok();
         let opaque = |value: &f32| function.as_ref().is_some_and(|f| f.evaluate(*value)[3] >= 0.2);
         values.into_iter().find(opaque).unwrap_or(low + 0.5 * (high - low))
     }

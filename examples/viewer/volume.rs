@@ -1,4 +1,4 @@
-//! Owns opening: which file, of which type, with which values, and the array over it.
+//! Owns opening: which file, of which type, with which values. Knows nothing of memory.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vastgrid::render::Preset;
-use vastgrid::source::{BoxedSource, Dataset, Nrrd, RawSpec};
-use vastgrid::{Coord, Extent, HostBackend, Pool, Region, Scalar, SourceError, SparseArray3D, TileSource};
+use vastgrid::source::{BoxedSource, Dataset, Instrumented, Nrrd, RawSpec};
+use vastgrid::{Coord, Extent, Region, Scalar, SourceError, TileSource};
 
 use crate::Failure;
 use crate::args::Args;
-use crate::view::Facts;
+use crate::view::{Facts, Palette};
 
 /// The volume that is shown where none is named.
 const BUILT_IN: &str = "assets/stent.nrrd";
@@ -26,16 +26,15 @@ pub(crate) struct Opened {
 pub(crate) struct About {
     pub(crate) name: String,
     spacing: [f64; 3],
-    budget_bytes: u64,
+    pub(crate) budget_bytes: u64,
     preset: Preset,
 }
 
-/// A volume behind a budget.
-pub(crate) struct Scene<T: Scalar> {
-    pub(crate) pool: Pool<HostBackend>,
-    pub(crate) array: SparseArray3D<T>,
+/// A volume and what is known of it.
+pub(crate) struct Volume<T> {
+    pub(crate) source: BoxedSource<T>,
     pub(crate) facts: Facts,
-    pub(crate) name: String,
+    pub(crate) about: About,
 }
 
 /// Opens what the arguments name.
@@ -90,20 +89,32 @@ fn built_in() -> Result<PathBuf, Failure> {
     })
 }
 
-impl<T: Scalar> Scene<T> {
-    /// Puts the volume behind its budget. Reads a sample of its values.
-    pub(crate) fn new(source: BoxedSource<T>, about: About, args: &Args) -> Result<Self, Failure> {
-        let extent = source.extent();
-        let range = sample(&source)?;
-        let facts = Facts { extent, spacing: about.spacing, range, preset: about.preset };
-        let pool = Pool::new(HostBackend::new(), about.budget_bytes)?;
-        let builder = SparseArray3D::builder(&pool, source).tile(Extent::cube(args.tile)).track_ranges();
-        let array = match args.page_bytes {
-            Some(bytes) => builder.page_bytes(bytes).build()?,
-            None => builder.build()?,
+impl<T: Scalar> Volume<T> {
+    /// Reads a sample of its values.
+    pub(crate) fn new(source: BoxedSource<T>, about: About, delay: Duration) -> Result<Self, Failure> {
+        let (extent, range) = (source.extent(), sample(&source)?);
+        let palette = Palette::Preset(about.preset);
+        let facts = Facts {
+            extent,
+            spacing: about.spacing,
+            range,
+            palette,
+            fades_by_pixels: false,
+            finishes: false,
+            zoom: 1.15,
         };
-        Ok(Self { pool, array, facts, name: about.name })
+        Ok(Self { source: delayed(source, delay), facts, about })
     }
+}
+
+/// The same source, every read of which takes so much longer.
+pub(crate) fn delayed<T: Scalar>(source: impl TileSource<T> + 'static, delay: Duration) -> BoxedSource<T> {
+    if delay.is_zero() {
+        return Box::new(source);
+    }
+    let source = Instrumented::new(source);
+    source.instruments().set_delay(delay);
+    Box::new(source)
 }
 
 /// Least and greatest value of some thousand rows all over the volume, at most 256 voxels of each.

@@ -6,7 +6,7 @@
 //!                                  once at rest
 //! ```
 //!
-//! What is needed about halves with every 0.4 of bias. Where finer turned out to be too much twice, it is not tried again before something changes.
+//! What is needed about halves with every 0.4 of bias. Where finer turned out to be too much twice, or was far too much four times, it is not tried again before something changes.
 
 /// Steps in which the bias changes.
 const STEP: f64 = 0.25;
@@ -16,8 +16,8 @@ const MOST: f64 = 12.0;
 const MORE: f64 = 1.7;
 /// The part of the budget that is aimed at.
 const AIM: f64 = 0.8;
-/// How often finer pictures are tried of one scene.
-const TRIES: u32 = 2;
+/// How often finer pictures are tried of one scene: twice, or four times where that was only guessed to be too much.
+const TRIES: u32 = 4;
 /// So many times the budget are not waited for to turn out to be less.
 const HOPELESS: f64 = 4.0;
 /// Pictures in which nothing changes before finer ones are tried.
@@ -62,8 +62,8 @@ impl Bias {
         if share > 1.0 && (stuck || share > HOPELESS) {
             let steps = ((share / AIM).log2() / MORE.log2()).ceil().max(1.0);
             self.value = (self.value + STEP * steps).min(MOST);
-            // What is only guessed at may be tried again; and as every try teaches more of what matters, one is not enough.
-            self.tries += u32::from(stuck);
+            // What is only guessed at may be tried more often; and as every try teaches more of what matters, one is not enough.
+            self.tries += if stuck { 2 } else { 1 };
             if self.tries >= TRIES {
                 (self.floor, self.tries) = (self.value, 0);
             }
@@ -124,6 +124,20 @@ mod tests {
                     assert!(!bias.learn(now, 100, false, now > 100), "it stays at {value}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn far_too_much_is_given_up_too() {
+        for budget in [0, 1, 30] {
+            let mut bias = Bias::default();
+            bias.look_at(vec![1]);
+            // Nothing of the last level, then ten times more with each.
+            let settles = (0..400).any(|_| {
+                let now = if bias.value() >= 2.0 { 0 } else { 1000 };
+                !bias.learn(now, budget, now > 0, false) && now == 0 && bias.is_settled()
+            });
+            assert!(settles, "{budget}: {bias:?}");
         }
     }
 

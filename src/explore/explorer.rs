@@ -1,6 +1,8 @@
 //! Owns one picture after the other of a pyramid, and what is wanted after each: [`Explorer`].
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::bias::Bias;
@@ -11,7 +13,7 @@ use crate::layout::TileCoord;
 use crate::pyramid::Pyramid3D;
 use crate::render::{
     Camera, Image, LevelCaches, LevelsReport, Options, Projection, RenderError, RenderLevel,
-    TransferFunction, render_levels,
+    TransferFunction, render_levels_unless,
 };
 use crate::stream::{
     Enrolled, Priority, StreamFailure, StreamLimit, StreamOptions, StreamStatus, Streamer, Urgency, Want,
@@ -36,15 +38,18 @@ pub struct Explored {
 /// **Cost**: a picture waits for no source, no mapping call and no lock that is held across either; it holds a frame while it is made.
 pub struct Explorer<T: Scalar, B: HostAddressable> {
     // Declared, and so dropped, before the arrays that it loads.
-    streamer: Streamer<B>,
-    pyramid: Pyramid3D<T, B>,
+    pub(super) streamer: Streamer<B>,
+    pub(super) pyramid: Arc<Pyramid3D<T, B>>,
     caches: LevelCaches,
-    bias: Bias,
+    pub(super) bias: Bias,
     /// Tiles that failed and were lacked since.
     failures: Vec<StreamFailure>,
-    failed: HashSet<(Enrolled, TileCoord)>,
-    rate: Rate,
-    progress: Progress,
+    pub(super) failed: HashSet<(Enrolled, TileCoord)>,
+    pub(super) rate: Rate,
+    pub(super) progress: Progress,
+    pub(super) frozen: bool,
+    /// Levels and tiles that the last picture showed or lacked.
+    pub(super) seen: Vec<(usize, TileCoord)>,
 }
 
 /// How often a wait looks whether anything more can be loaded.
@@ -52,7 +57,7 @@ const SLICE: Duration = Duration::from_millis(2);
 
 /// Whether loading gets anywhere, from picture to picture of one scene.
 #[derive(Debug)]
-struct Progress {
+pub(super) struct Progress {
     fewest_missing: u64,
     loaded: u64,
     /// Pictures before which tiles were loaded, or none could be, and that lacked no less.
@@ -83,7 +88,7 @@ impl Progress {
 
 /// Tiles loaded per second, of late.
 #[derive(Debug, Default)]
-struct Rate {
+pub(super) struct Rate {
     per_second: f64,
     last: Option<(Instant, u64)>,
 }
@@ -114,11 +119,12 @@ impl Rate {
 }
 
 impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
-    /// Begins to look at a pyramid. Its coarsest level is there already.
+    /// Begins to look at a pyramid, which others may hold too. Its coarsest level is there already.
     ///
     /// # Errors
     /// [`Error::Backend`]: the loading threads could not be started.
-    pub fn new(pyramid: Pyramid3D<T, B>, options: StreamOptions) -> Result<Self, Error> {
+    pub fn new(pyramid: impl Into<Arc<Pyramid3D<T, B>>>, options: StreamOptions) -> Result<Self, Error> {
+        let pyramid = pyramid.into();
         Ok(Self {
             streamer: Streamer::new(pyramid.pool(), options)?,
             pyramid,
@@ -128,12 +134,14 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             failed: HashSet::new(),
             rate: Rate::default(),
             progress: Progress::default(),
+            frozen: false,
+            seen: Vec::new(),
         })
     }
 
     /// The pyramid.
     #[must_use]
-    pub fn pyramid(&self) -> &Pyramid3D<T, B> {
+    pub fn pyramid(&self) -> &Arc<Pyramid3D<T, B>> {
         &self.pyramid
     }
 
@@ -148,13 +156,31 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// `options.spacing` is that of level-0 voxels; `options.step_voxels` counts voxels of the level that is shown.
     ///
     /// # Errors
-    /// As [`render_levels`]; a pyramid none of whose levels can be read.
+    /// As [`render_levels`](crate::render::render_levels); a pyramid none of whose levels can be read.
     pub fn picture(
         &mut self,
         camera: &Camera,
         transfer: &TransferFunction,
         options: &Options,
     ) -> Result<Explored, RenderError> {
+        loop {
+            if let Some(explored) = self.picture_unless(camera, transfer, options, &AtomicBool::new(false))? {
+                return Ok(explored);
+            }
+        }
+    }
+
+    /// As [`Explorer::picture`], but gives up soon once `stop` is set: `None`, and what was wanted before still is. For a viewer that is asked for another picture while one takes long.
+    ///
+    /// # Errors
+    /// As [`Explorer::picture`].
+    pub fn picture_unless(
+        &mut self,
+        camera: &Camera,
+        transfer: &TransferFunction,
+        options: &Options,
+        stop: &AtomicBool,
+    ) -> Result<Option<Explored>, RenderError> {
         if self.bias.look_at(scene_of(camera, options, self.pyramid.pool().stats().budget_bytes)) {
             self.progress = Progress::default();
         }
@@ -173,17 +199,20 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             .iter()
             .map(|(view, factor): &(View<'_, T>, _)| RenderLevel { volume: view, factor: *factor })
             .collect();
-        let rendered = render_levels(&levels, camera, transfer, options, bias, &mut self.caches)?;
+        let caches = &mut self.caches;
+        let rendered = render_levels_unless(&levels, camera, transfer, options, bias, caches, stop)?;
         drop(levels);
         drop(views);
         drop(frame);
+        let Some(rendered) = rendered else { return Ok(None) };
         let fidelity = self.want(&numbers, &rendered.report, bias).map_err(Box::new)?;
-        Ok(Explored { image: rendered.image, fidelity })
+        Ok(Some(Explored { image: rendered.image, fidelity }))
     }
 
     /// Wants what a picture lacked, and keeps what it showed.
     fn want(&mut self, numbers: &[usize], report: &LevelsReport, bias: f64) -> Result<Fidelity, Error> {
         self.note_failures();
+        self.seen.clear();
         let coarsest = self.pyramid.coarsest_level();
         let (mut wants, mut stand_ins) = (Vec::new(), Vec::new());
         let (mut needed_bytes, mut besides_bytes, mut missing, mut failed) = (0u64, 0u64, 0u64, 0u64);
@@ -195,12 +224,14 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             let mut tiles = Vec::new();
             for lacked in report.lacked.iter().filter(|lacked| lacked.level == i) {
                 missing += 1;
+                self.seen.push((level, lacked.tile));
                 if self.failed.contains(&(enrolled, lacked.tile)) {
                     failed += 1;
                 } else {
                     tiles.push((lacked.tile, lacked.wanted, lacked.distance));
                 }
             }
+            self.seen.extend(report.met.get(i).into_iter().flatten().map(|met| (level, met.tile)));
             // What was shown stays, but for what is nearer.
             let met = report.met.get(i).into_iter().flatten().filter(|_| level != coarsest);
             tiles.extend(met.map(|met| (met.tile, met.wanted, met.distance)));
@@ -231,13 +262,14 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         }
         wants.extend(stand_ins);
         self.streamer.replace(wants)?;
-        let lacking = missing > failed;
+        // What came while the picture was made is in the next one.
+        let lacking = missing > failed || report.came > 0;
         let status = self.streamer.status();
         // What is lacked may turn out not to matter when it is loaded, so it is too much only once loading gets no further.
         let loaded = status.loaded + status.uniform;
         let quiet = status.under_way_requests == 0 && status.limit == StreamLimit::Budget;
         let stuck = lacking && self.progress.is_over(missing, loaded, quiet);
-        let changes = self.bias.learn(needed_bytes, budget_bytes, lacking, stuck);
+        let changes = !self.frozen && self.bias.learn(needed_bytes, budget_bytes, lacking, stuck);
         if changes {
             self.progress = Progress::default();
         }
@@ -255,7 +287,11 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             bytes_in_flight: status.under_way_bytes,
             limit,
             time_left: if waits && lacking { self.rate.time_for(missing - failed) } else { None },
-            converged: !lacking && !changes && self.bias.is_settled(),
+            converged: if self.frozen {
+                status.under_way_requests == 0
+            } else {
+                !lacking && !changes && self.bias.is_settled()
+            },
             shown: spread(&report.shown, numbers, self.pyramid.levels()),
         })
     }
@@ -305,6 +341,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
 
     /// Waits until nothing is being loaded and nothing more can be before the next picture, at most for `timeout`; says whether that came about. For programs that want one good picture
     /// rather than many.
+    #[expect(clippy::must_use_candidate, reason = "the wait is what it is called for")]
     pub fn wait_idle(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);
         loop {

@@ -20,7 +20,7 @@ pub enum FidelityLimit {
     Budget,
     /// Tiles failed to load. [`Explorer::retry_failed`](crate::Explorer::retry_failed) tries again.
     Failures,
-    /// Loading is paused.
+    /// Loading is paused, or the explorer is frozen.
     Paused,
     /// The coarsest level is made of single voxels; [`Pyramid3D::refine_coarsest`](crate::Pyramid3D::refine_coarsest) computes it.
     Provisional,
@@ -56,7 +56,7 @@ pub struct Fidelity {
 }
 
 impl Fidelity {
-    /// Whether waiting would change nothing: all that will be loaded is there, and the bias stays as it is.
+    /// Whether waiting would change nothing: all that will be loaded is there, and the bias stays as it is; or the explorer is frozen.
     #[must_use]
     pub fn is_converged(&self) -> bool {
         self.converged

@@ -28,12 +28,17 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `explorer` | [`Explorer`]: one picture, and what is wanted after it |
+//! | `control` | freezing what is there, and beginning anew |
+//! | `tiles` | [`ExploredTile`]: which tiles a picture is made of, and what state each is in |
 //! | `bias` | how much coarser pictures are where the budget does not hold what they would need |
 //! | `fidelity` | [`Fidelity`] |
 
 mod bias;
+mod control;
 mod explorer;
 mod fidelity;
+mod tiles;
 
 pub use explorer::{Explored, Explorer};
 pub use fidelity::{Fidelity, FidelityLimit};
+pub use tiles::{ExploredTile, TileState};

@@ -61,6 +61,7 @@ pub use image::{Image, MAX_SIDE};
 pub use interactive::{Rendered, Report, render, render_with};
 pub use levels::{
     LackedTile, LevelCaches, LevelsReport, MAX_LEVELS, MetTile, RenderLevel, RenderedLevels, render_levels,
+    render_levels_unless,
 };
 pub use occupancy::SkipCache;
 pub use options::{ClipBox, Mode, Options, Shading};

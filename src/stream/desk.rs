@@ -12,7 +12,7 @@ use crate::array::{Handle, no_such_tile};
 use crate::backend::Backend;
 use crate::engine::{ArrayShared, Engine, Room};
 use crate::error::{Error, ResidencyError, SourceError};
-use crate::layout::TileId;
+use crate::layout::{TileCoord, TileId};
 
 use super::judge::judge;
 use super::options::StreamOptions;
@@ -180,6 +180,23 @@ impl<B: Backend> Desk<B> {
     pub(super) fn status(&self) -> StreamStatus {
         let (room, now) = (self.engine.room(), Instant::now());
         self.lock().schedule.status(room, now)
+    }
+
+    pub(super) fn under_way(&self) -> Vec<(Enrolled, TileCoord)> {
+        let keys = self.lock().schedule.under_way_tiles();
+        let mut arrays = Arrays::<B>::new();
+        let mut tiles = Vec::with_capacity(keys.len());
+        for key in keys {
+            let enrolled = Enrolled { pool: self.pool(), array: key.array };
+            if !arrays.contains_key(&key.array)
+                && let Ok(array) = self.shared_of(enrolled)
+            {
+                arrays.insert(key.array, array);
+            }
+            let tile = arrays.get(&key.array).and_then(|array| array.layout.tile_coord(key.tile));
+            tiles.extend(tile.map(|tile| (enrolled, tile)));
+        }
+        tiles
     }
 
     /// Requests the most urgent tiles, on this thread; `false`: there is nothing that may be requested now.

@@ -327,6 +327,10 @@ impl Schedule {
         }
     }
 
+    pub(super) fn under_way_tiles(&self) -> Vec<TileKey> {
+        self.under_way.keys().collect()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.under_way.requests() == 0
     }

@@ -187,6 +187,12 @@ impl<B: Backend> Streamer<B> {
         self.desk.status()
     }
 
+    /// The tiles that are being loaded now, in no order. **Cost**: a look at each of them, under short locks.
+    #[must_use]
+    pub fn under_way(&self) -> Vec<(Enrolled, TileCoord)> {
+        self.desk.under_way()
+    }
+
     /// Makes one request of the most urgent tiles, on this thread, and waits for it. `false`: there was nothing that may be requested now; [`StreamStatus::limit`] says why.
     ///
     /// With [`StreamOptions::threads`] of 0 nothing else loads anything, and the same wants and steps make the same requests in the same order; with `batch_tiles` of 1 the source is asked in

@@ -72,6 +72,10 @@ impl UnderWay {
         self.requests.len() as u64
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = TileKey> + '_ {
+        self.tiles.keys().copied()
+    }
+
     pub(super) fn tiles(&self) -> u64 {
         self.tiles.len() as u64
     }

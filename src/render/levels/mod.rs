@@ -11,6 +11,8 @@
 mod follow;
 mod report;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rayon::prelude::*;
 
 use super::camera::Camera;
@@ -79,6 +81,28 @@ pub fn render_levels<T: Scalar, V: Volume<T>>(
     bias: f64,
     caches: &mut LevelCaches,
 ) -> Result<RenderedLevels, RenderError> {
+    let never = AtomicBool::new(false);
+    loop {
+        if let Some(rendered) = render_levels_unless(levels, camera, transfer, options, bias, caches, &never)?
+        {
+            return Ok(rendered);
+        }
+    }
+}
+
+/// As [`render_levels`], but gives up soon once `stop` is set: `None`. For who is asked for another picture meanwhile. **Cost**: a look at `stop` for each few rows.
+///
+/// # Errors
+/// As [`render_levels`].
+pub fn render_levels_unless<T: Scalar, V: Volume<T>>(
+    levels: &[RenderLevel<'_, V>],
+    camera: &Camera,
+    transfer: &TransferFunction,
+    options: &Options,
+    bias: f64,
+    caches: &mut LevelCaches,
+    stop: &AtomicBool,
+) -> Result<Option<RenderedLevels>, RenderError> {
     let Some(first) = levels.first().filter(|_| levels.len() <= MAX_LEVELS) else {
         return Err(RenderError::Levels { levels: levels.len(), max: MAX_LEVELS });
     };
@@ -104,7 +128,8 @@ pub fn render_levels<T: Scalar, V: Volume<T>>(
     };
     let methods: Vec<_> = (0..levels.len()).map(method).collect();
     let begins = begins(&prepared, &factors, bias);
-    let job = Job { levels, prepared: &prepared, factors: &factors, strides: &strides, begins: &begins };
+    let (factors, strides, begins) = (&factors[..], &strides[..], &begins[..]);
+    let job = Job { levels, prepared: &prepared, factors, strides, begins, stop };
     // All are of one kind.
     macro_rules! with {
         ($kind:ident) => {{
@@ -169,6 +194,8 @@ struct Job<'a, V> {
     /// Steps of the finest level in one of each.
     strides: &'a [u32],
     begins: &'a [f64],
+    /// Nobody waits for it any more.
+    stop: &'a AtomicBool,
 }
 
 impl<V> Job<'_, V> {
@@ -176,7 +203,7 @@ impl<V> Job<'_, V> {
         &self,
         methods: &[&M],
         caches: &mut LevelCaches,
-    ) -> Result<RenderedLevels, RenderError>
+    ) -> Result<Option<RenderedLevels>, RenderError>
     where
         V: Volume<T>,
     {
@@ -213,6 +240,9 @@ impl<V> Job<'_, V> {
             .par_chunks_mut(band)
             .zip(0u32..options.height.div_ceil(BAND_ROWS))
             .map(|(pixels, index)| {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Counts::new(levels.len());
+                }
                 let mut tables: Vec<_> = tables.iter().map(Tables::take).collect();
                 let tables: Vec<_> = tables.iter_mut().map(|table| &mut table.table).collect();
                 let noted = scenes.iter().map(|_| Latest::new()).collect();
@@ -227,10 +257,13 @@ impl<V> Job<'_, V> {
             })
             .reduce(|| Counts::new(levels.len()), Counts::and);
         drop((scenes, tables));
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let met: Vec<_> = met.into_iter().map(Met::into_tiles).collect();
         let met = met.chunks_exact(2).enumerate();
         let met = met.map(|(level, of)| self.together(level, &of[0], &of[1])).collect();
-        Ok(RenderedLevels { image, report: self.report(counts, met) })
+        Ok(Some(RenderedLevels { image, report: self.report(counts, met) }))
     }
 
     fn report<T: Scalar>(&self, counts: Counts, met: Vec<Vec<MetTile>>) -> LevelsReport
@@ -238,11 +271,15 @@ impl<V> Job<'_, V> {
         V: Volume<T>,
     {
         let sum = |of: fn(&Tally) -> u64| counts.tallies.iter().map(of).sum::<u64>();
-        let mut lacked = Vec::new();
+        let (mut lacked, mut came) = (Vec::new(), 0);
         for (level, tallies) in counts.tallies.chunks_exact(2).enumerate().rev() {
+            let volume = self.levels[level].volume;
+            let is_missing = |tile: TileCoord| matches!(volume.brick(tile), Brick::Missing);
             let mut rays = std::collections::HashMap::<TileCoord, (u32, bool)>::new();
             for (tally, wanted) in tallies.iter().zip([true, false]) {
                 for (tiles, waiting) in tally.waiting() {
+                    // A ray waited, so one of them was missing.
+                    came += u64::from(!tiles.tiles().any(is_missing));
                     for tile in tiles.tiles() {
                         let (rays, by_any) = rays.entry(tile).or_default();
                         *rays = rays.saturating_add(waiting);
@@ -250,8 +287,7 @@ impl<V> Job<'_, V> {
                     }
                 }
             }
-            let volume = self.levels[level].volume;
-            let lacks = rays.into_iter().filter(|(tile, _)| matches!(volume.brick(*tile), Brick::Missing));
+            let lacks = rays.into_iter().filter(|(tile, _)| is_missing(*tile));
             let mut of_level: Vec<_> = lacks
                 .map(|(tile, (rays, wanted))| {
                     let distance = self.prepared.distance(self.middle(level, tile, volume.brick_shape()));
@@ -263,6 +299,7 @@ impl<V> Job<'_, V> {
         }
         LevelsReport {
             lacked,
+            came,
             met,
             uncovered: counts.uncovered,
             rays: counts.rays,

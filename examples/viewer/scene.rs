@@ -1,0 +1,111 @@
+//! Owns [`Scene`]: the levels of a volume, and the eyes that look at them, each through a budget of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vastgrid::pyramid::{DeriveOptions, Downsample};
+use vastgrid::{
+    Explorer, Extent, HostBackend, LevelGeometry, Pool, Pyramid3D, PyramidSource, Scalar, StreamOptions,
+    TileCoord,
+};
+
+use crate::Failure;
+use crate::args::Args;
+use crate::demo;
+use crate::eye::HostEye;
+use crate::view::{Facts, Palette};
+use crate::volume::{Volume, delayed};
+
+/// The coarsest level takes no more of the budget than one part in so many,
+const COARSEST_PART: u64 = 8;
+/// nor more voxels than this: it is there before the first picture.
+const COARSEST_VOXELS: u64 = 64 * 64 * 64;
+/// Volumes up to so many bytes are read once before the first picture, rather than shown by single voxels at first.
+const READ_FIRST_BYTES: u64 = 32 << 20;
+
+/// Of volumes up to so many times the budget every voxel is shown, tile by tile, where that is what a picture takes.
+const FINISHED_PART: u64 = 16;
+
+/// What eyes look at. Cheap to clone: clones share what they computed.
+#[derive(Clone)]
+pub(crate) struct Scene<T: Scalar> {
+    pub(crate) levels: PyramidSource<T>,
+    pub(crate) facts: Facts,
+    pub(crate) name: Arc<str>,
+    pub(crate) budget_bytes: u64,
+    pub(crate) tile: u64,
+    page_bytes: Option<u64>,
+}
+
+impl<T: Scalar> Scene<T> {
+    /// Levels computed from a volume.
+    pub(crate) fn new(volume: Volume<T>, args: &Args) -> Result<Self, Failure> {
+        let Volume { source, mut facts, about } = volume;
+        let voxel_bytes = T::TYPE.bytes() as u64;
+        let bytes = facts.extent.checked_volume().map_or(u64::MAX, |v| v.saturating_mul(voxel_bytes));
+        facts.finishes = bytes <= about.budget_bytes.saturating_mul(FINISHED_PART);
+        let coarsest_voxels = (about.budget_bytes / COARSEST_PART / voxel_bytes).min(COARSEST_VOXELS);
+        let options = DeriveOptions {
+            spacing: facts.spacing,
+            coarsest_voxels: coarsest_voxels.max(1),
+            tile: Some(Extent::cube(args.tile().clamp(1, 64))),
+            provisional: bytes > READ_FIRST_BYTES,
+            ..DeriveOptions::default()
+        };
+        let levels = PyramidSource::derive(source, Downsample::Mean, options)?;
+        Ok(Self {
+            levels,
+            facts,
+            name: about.name.into(),
+            budget_bytes: about.budget_bytes,
+            tile: args.tile(),
+            page_bytes: args.page_bytes,
+        })
+    }
+
+    /// An eye, with a budget of its own. Reads the coarsest level.
+    pub(crate) fn eye(&self) -> Result<HostEye<T>, Failure> {
+        let pool = Pool::new(HostBackend::new(), self.budget_bytes)?;
+        let builder =
+            Pyramid3D::builder(&pool, self.levels.clone()).tile(Extent::cube(self.tile)).track_ranges();
+        let builder = match self.page_bytes {
+            Some(bytes) => builder.page_bytes(bytes),
+            None => builder,
+        };
+        let explorer = Explorer::new(builder.build()?, StreamOptions::default())?;
+        Ok(HostEye::new(explorer, self.facts.clone()))
+    }
+
+    /// The middle of a tile, in the world.
+    pub(crate) fn middle(&self, level: usize, tile: TileCoord) -> [f64; 3] {
+        let factor = self.levels.geometry(level).map_or([1.0; 3], LevelGeometry::factor);
+        let at = [tile.x, tile.y, tile.z];
+        [0, 1, 2]
+            .map(|axis| (at[axis] as f64 + 0.5) * self.tile as f64 * factor[axis] * self.facts.spacing[axis])
+    }
+}
+
+impl Scene<u8> {
+    /// The planet of [`demo`].
+    pub(crate) fn huge(args: &Args) -> Result<Self, Failure> {
+        let levels = demo::huge(|source| delayed(source, Duration::from_millis(args.delay)))?;
+        let facts = Facts {
+            extent: levels.extent(),
+            spacing: levels.spacing(),
+            range: (0.0, 255.0),
+            palette: Palette::Strata,
+            fades_by_pixels: true,
+            finishes: false,
+            zoom: 1.75,
+        };
+        let budget_bytes = args.budget.unwrap_or(512 << 20);
+        Ok(Self {
+            levels,
+            facts,
+            name: "demo: huge".into(),
+            budget_bytes,
+            tile: args.tile(),
+            page_bytes: args.page_bytes,
+        })
+    }
+}
