@@ -125,8 +125,16 @@ const TABLE: &[(&str, &[&str])] = &[
             "backend::cuda",
         ],
     ),
+    // What pictures wanted, as a file, and again without them.
+    (
+        "trace",
+        &[
+            "error", "geometry", "voxel", "layout", "source", "backend", "pool", "array", "pyramid",
+            "stream", "render",
+        ],
+    ),
     // Pictures of pyramids while they load.
-    ("explore", &["error", "voxel", "layout", "view", "backend", "pyramid", "stream", "render"]),
+    ("explore", &["error", "voxel", "layout", "view", "backend", "pyramid", "stream", "render", "trace"]),
 ];
 
 #[test]

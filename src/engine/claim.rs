@@ -10,7 +10,7 @@ use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 use super::frame::{Epoch, Stamping};
 use super::request::Report;
 use super::waiting::Change;
-use super::{ArrayShared, Engine, Loading, Outcome, State};
+use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome, State};
 
 /// What a request does next.
 #[derive(Debug)]
@@ -175,6 +175,7 @@ impl<B: Backend> Engine<B> {
                     table.set_resident(tile);
                 }
                 array.planes.publish_resident(tile, 1 << (tile.0 & 63));
+                state.journal.enter(Entry { array: array.id, tile, became: Became::Resident });
             }
         }
         let stamping = self.clock.stamping();

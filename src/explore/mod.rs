@@ -29,11 +29,16 @@
 //! | --- | --- |
 //! | `explorer` | [`Explorer`]: one picture, and what is wanted after it |
 //! | `bias` | how much coarser pictures are where the budget does not hold what they would need |
+//! | `needs` | what a picture's report asks for |
+//! | `ghosts`, `rereads` | what was evicted of late, and how much of it is read again |
 //! | `fidelity` | [`Fidelity`] |
 
 mod bias;
 mod explorer;
 mod fidelity;
+mod ghosts;
+mod needs;
+mod rereads;
 
 pub use explorer::{Explored, Explorer};
 pub use fidelity::{Fidelity, FidelityLimit};
