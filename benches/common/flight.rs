@@ -101,7 +101,8 @@ fn at_rest(cameras: Vec<Camera>) -> Vec<Camera> {
 
 /// What the largest view of a flight needs, with all of it there.
 pub(crate) fn working_set(cameras: &[Camera]) -> u64 {
-    let (mut explorer, _) = explorer(1 << 30, StreamOptions::default());
+    // Step by step, so that it is the same each time.
+    let (mut explorer, _) = explorer(1 << 30, StreamOptions { threads: 0, ..StreamOptions::default() });
     let mut most = 0;
     for camera in cameras.iter().step_by(8) {
         loop {
@@ -110,7 +111,7 @@ pub(crate) fn working_set(cameras: &[Camera]) -> u64 {
                 most = most.max(fidelity.needed_bytes);
                 break;
             }
-            explorer.wait_idle(std::time::Duration::from_secs(30));
+            while explorer.streamer().step() {}
         }
     }
     most

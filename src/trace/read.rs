@@ -69,7 +69,7 @@ struct Words<'t> {
     words: SplitWhitespace<'t>,
 }
 
-impl<'t> Words<'t> {
+impl Words<'_> {
     fn wrong(&self, field: &'static str, value: &str, must_be: &'static str) -> TraceError {
         TraceError::Field { line: self.line, field, value: shortened(value), must_be }
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::trace::{Trace, TraceFrame, TraceLevel, TraceOutcome, TraceTile, TraceUse};
 use crate::backend::Backend;
-use crate::pyramid::Pyramid3D;
+use crate::geometry::Extent;
+use crate::pyramid::{LevelGeometry, Pyramid3D};
 use crate::render::Camera;
 use crate::stream::Became;
 use crate::voxel::Voxel;
@@ -36,7 +37,7 @@ impl Recorder {
             // One that cannot be read has a place in the list all the same.
             let layout = array.as_ref().map_or_else(|_| pyramid.coarsest().layout(), |array| array.layout());
             TraceLevel {
-                extent: pyramid.geometry(level).map(|g| g.extent()).unwrap_or_default(),
+                extent: pyramid.geometry(level).map_or(Extent::default(), LevelGeometry::extent),
                 factor: pyramid.factor(level).unwrap_or([1.0; 3]),
                 tile: layout.tile_shape(),
                 page: layout.page_shape(),
