@@ -74,16 +74,17 @@ fn step_by_step(cameras: &[Camera], budget_bytes: u64) -> (Trace, [f64; 3], Opti
     (explorer.take_trace().unwrap(), [good, bias, missing], rest)
 }
 
-/// Tiles loaded, and those of them that had been evicted: ever, and in the last 32 pictures.
+/// Tiles loaded, and those of them that had been evicted: ever, and in the last 32 pictures while the view moved.
 fn reads(trace: &Trace) -> [usize; 3] {
     let (mut loads, mut again, mut soon) = (0, 0, 0);
     let mut evicted = HashMap::new();
     for (i, frame) in trace.frames.iter().enumerate() {
+        let moves = i == 0 || trace.frames[i - 1].camera != frame.camera;
         for tile in &frame.outcome.loaded {
             loads += 1;
             if let Some(at) = evicted.get(tile) {
                 again += 1;
-                soon += usize::from(i - at < 32);
+                soon += usize::from(moves && i - at < 32);
             }
         }
         evicted.extend(frame.outcome.evicted.iter().map(|&tile| (tile, i)));
@@ -138,7 +139,7 @@ fn main() {
             let read = reads(&trace);
             let rest = rest.map_or(format!("not in {AT_REST}"), |pictures| pictures.to_string());
             println!(
-                "  {:.2} step by step: {} tiles read, {:.1} % again ({:.1} % within 32 pictures); detail {good:.3}, bias {bias:.2}, {missing:.0} tiles lacked; pictures until at rest: {rest}",
+                "  {:.2} step by step: {} tiles read, {:.1} % again ({:.1} % within 32 pictures while moving); detail {good:.3}, bias {bias:.2}, {missing:.0} tiles lacked; pictures until at rest: {rest}",
                 quarters as f64 / 4.0,
                 read[0],
                 share(read, 1),
@@ -147,7 +148,7 @@ fn main() {
             let (times, trace, rest, converged) = in_time(&cameras, budget);
             let read = reads(&trace);
             println!(
-                "       in time: pictures of {:.1} ms (99 %: {:.1}), {} tiles read, {:.1} % again ({:.1} % within 32 pictures); {} after {rest:.0} ms",
+                "       in time: pictures of {:.1} ms (99 %: {:.1}), {} tiles read, {:.1} % again ({:.1} % within 32 pictures while moving); {} after {rest:.0} ms",
                 times[times.len() / 2],
                 times[times.len() * 99 / 100],
                 read[0],

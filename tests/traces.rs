@@ -285,6 +285,19 @@ fn a_small_file_does_not_make_much_of_itself() {
         1,
     );
     assert!(matches!(Trace::parse(&levels), Err(TraceError::TooMany { what: "levels", .. })));
+    // Nor does a replay: tiles of 16 TiB beside such of 4 KiB.
+    let unlike = SMALL
+        .replace(
+            "level 64 64 64 by 1 1 1 tile 16 16 16",
+            "level 65536 32768 16384 by 1 1 1 tile 32768 32768 16384",
+        )
+        .replace("0 7*3 12", "0 0*2")
+        .replace("drop 0 8\nload 0 7", "load 0 1");
+    let beyond = ReplayOptions { budget_bytes: Some(u64::MAX), steps: ReplaySteps::All };
+    let told = Trace::parse(&unlike).unwrap().replay(&beyond);
+    assert!(
+        told.is_err() || told.is_ok_and(|outcomes| outcomes.iter().all(|outcome| outcome.loaded.is_empty()))
+    );
     let long = SMALL.replace("perspective", &"x".repeat(1 << 20));
     assert!(Trace::parse(&long).unwrap_err().to_string().len() < 300);
 }

@@ -42,12 +42,20 @@ impl TraceLevel {
         Extent::new(x, y, z)
     }
 
+    /// Bytes of a tile, for voxels of so many.
+    pub(super) fn tile_bytes(&self, voxel_bytes: u64) -> u64 {
+        volume(self.tile).saturating_mul(voxel_bytes)
+    }
+
     /// Bytes of a page, for voxels of so many.
     #[must_use]
     pub fn page_bytes(&self, voxel_bytes: u64) -> u64 {
-        let volume = |e: Extent| e.to_array().into_iter().fold(1, u64::saturating_mul);
-        volume(self.tile).saturating_mul(volume(self.page)).saturating_mul(voxel_bytes)
+        volume(self.page).saturating_mul(self.tile_bytes(voxel_bytes))
     }
+}
+
+fn volume(shape: Extent) -> u64 {
+    shape.to_array().into_iter().fold(1, u64::saturating_mul)
 }
 
 /// A tile of a level.
