@@ -46,15 +46,15 @@ fn around(azimuth_degrees: f64, distance: f64) -> Camera {
 /// A walk around, a dive and a return, jumps, and a look around from within.
 fn flights() -> Vec<(&'static str, Vec<Camera>)> {
     let through = |i: u32| {
-        let camera = around(f64::from(i) * 5.0, 60.0);
+        let camera = around(f64::from(i) * 6.0, 60.0);
         Camera { eye: [60.0, 56.0, 50.0], target: camera.eye, ..camera }
     };
     let cuts = [0.0, 120.0, 0.0, 240.0, 120.0, 0.0, 240.0, 0.0];
     vec![
-        ("walk", (0..90).map(|i| around(f64::from(i) * 4.0, 110.0)).collect()),
-        ("dive", (0..80).map(|i| around(20.0, 60.0 + 4.0 * (f64::from(i) - 40.0).abs())).collect()),
-        ("cuts", cuts.into_iter().flat_map(|at| std::iter::repeat_n(around(at, 90.0), 8)).collect()),
-        ("around", (0..80).map(through).collect()),
+        ("walk", (0..60).map(|i| around(f64::from(i) * 5.0, 110.0)).collect()),
+        ("dive", (0..60).map(|i| around(20.0, 60.0 + 5.0 * (f64::from(i) - 30.0).abs())).collect()),
+        ("cuts", cuts.into_iter().flat_map(|at| std::iter::repeat_n(around(at, 90.0), 6)).collect()),
+        ("around", (0..60).map(through).collect()),
     ]
 }
 
@@ -88,7 +88,7 @@ fn settle(explorer: &mut Explorer<u8, HostBackend>, camera: &Camera) -> Fidelity
 /// Pages that the largest view of a flight needs.
 fn working_set(cameras: &[Camera]) -> u64 {
     let mut explorer = explorer(4096);
-    let needed = cameras.iter().step_by(7).map(|camera| settle(&mut explorer, camera).needed_bytes).max();
+    let needed = cameras.iter().step_by(12).map(|camera| settle(&mut explorer, camera).needed_bytes).max();
     needed.unwrap() / PAGE
 }
 

@@ -39,7 +39,7 @@ pub struct Explored {
 ///
 /// **What was evicted rests**: while the view changes from picture to picture, a tile that was evicted is not wanted again before 32 pictures have been made since; a coarser level shows it, the pinned
 /// one at worst, and [`Fidelity::resting_tiles`] says of how many that is so. Where the view stays the same, it is wanted as soon as it is lacked. What is exempt: reads that others ask for, what was
-/// being loaded already when it was evicted, and of more than 65 536 tiles that were evicted between two pictures, or of late, the oldest.
+/// being loaded already or just about to be wanted when it was evicted, and of more than 65 536 tiles that were evicted between two pictures, or of late, the oldest.
 ///
 /// **Cost**: a picture waits for no source, no mapping call and no lock that is held across either; it holds a frame while it is made.
 pub struct Explorer<T: Scalar, B: HostAddressable> {
@@ -57,7 +57,7 @@ pub struct Explorer<T: Scalar, B: HostAddressable> {
     ghosts: Ghosts,
     recorder: Option<Recorder>,
     batch_tiles: usize,
-    /// How many pictures were begun.
+    /// How many pictures were made, and their wants with them.
     picture: u64,
     rereads: Rereads,
     rate: Rate,
@@ -193,8 +193,6 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         transfer: &TransferFunction,
         options: &Options,
     ) -> Result<Explored, RenderError> {
-        self.notice();
-        self.picture += 1;
         let is_new = self.bias.look_at(scene_of(camera, options, self.pyramid.pool().stats().budget_bytes));
         if is_new {
             self.progress = Progress::default();
@@ -223,7 +221,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         Ok(Explored { image: rendered.image, fidelity })
     }
 
-    /// Takes in what came and went since the last picture.
+    /// Takes in what came and went since this was last done.
     fn notice(&mut self) {
         for Change { array, tile, became } in self.changes.take() {
             let Some(&level) = self.levels.get(&array) else { continue };
@@ -246,6 +244,9 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// Wants what a picture lacked, and keeps what it showed.
     fn want(&mut self, look: Look<'_>, report: &LevelsReport, is_new: bool) -> Result<Fidelity, Error> {
         let Look { numbers, bias, .. } = look;
+        // As late as can be: while the picture was made tiles came and went that others had been wanted for.
+        self.notice();
+        self.picture += 1;
         let mut needs = Needs::default();
         let mut arrays = vec![None; self.pyramid.levels()];
         self.ghosts.forget_before((self.picture + 1).saturating_sub(REMEMBERED));

@@ -42,7 +42,7 @@ pub struct Fidelity {
     pub missing_tiles: u64,
     /// Those of them that failed, and are not tried again.
     pub failed_tiles: u64,
-    /// Those of them that were evicted less than 32 pictures ago, and are not read while the view moves.
+    /// Tiles that were evicted less than 32 pictures ago, and are not read while the view moves: most of them among the missing ones, the others evicted while the picture was made.
     pub resting_tiles: u64,
     /// How much coarser than its pixels the picture was, in levels.
     pub bias: f64,

@@ -23,7 +23,7 @@ pub(super) struct Needs {
     pub(super) missing: u64,
     /// Those of them that failed.
     pub(super) failed: u64,
-    /// Those of them that were evicted a short while ago, and are left alone.
+    /// Tiles that were evicted a short while ago, and are left alone: of those that it lacked, and of those that went while it was made.
     pub(super) resting: u64,
 }
 
@@ -56,6 +56,9 @@ impl Needs {
             if wanted { &mut needed } else { &mut besides }.extend(page(tile));
         };
         let what_for = |wanted: bool| if wanted { TraceUse::Want } else { TraceUse::StandIn };
+        // Where the view stays the same, what it lacks is read at once: what it needs is not evicted for something else.
+        let rests =
+            |tile| known.moves && known.ghosts.since(tile).is_some_and(|since| known.picture < since + REST);
         for lacked in report.lacked.iter().filter(|lacked| lacked.level == i) {
             let tile = TraceTile { level, tile: lacked.tile };
             self.missing += 1;
@@ -64,8 +67,7 @@ impl Needs {
                 continue;
             }
             count(tile, lacked.wanted);
-            // Where the view stays the same, what it lacks is read at once: what it needs is not evicted for something else.
-            if known.moves && known.ghosts.since(tile).is_some_and(|since| known.picture < since + REST) {
+            if rests(tile) {
                 self.resting += 1;
                 continue;
             }
@@ -75,11 +77,56 @@ impl Needs {
         for met in report.met.get(i).into_iter().flatten().filter(|_| level != known.coarsest) {
             let tile = TraceTile { level, tile: met.tile };
             count(tile, met.wanted);
-            self.requests.push((tile, what_for(met.wanted), met.distance));
+            // It may have been evicted while the picture was made.
+            if rests(tile) {
+                self.resting += 1;
+            } else {
+                self.requests.push((tile, what_for(met.wanted), met.distance));
+            }
         }
         if level != known.coarsest {
             self.needed_bytes += needed.len() as u64 * layout.page_bytes();
             self.besides_bytes += besides.difference(&needed).count() as u64 * layout.page_bytes();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::Extent;
+    use crate::layout::{LayoutSpec, TileCoord};
+    use crate::render::{LackedTile, MetTile};
+
+    #[test]
+    fn what_was_evicted_of_late_is_not_wanted_while_the_view_moves_and_at_once_where_it_does_not() {
+        let spec = LayoutSpec { tile: Some(Extent::cube(16)), ..LayoutSpec::default() };
+        let layout = Layout::new(Extent::cube(64), 1, spec, 4096, 4096).unwrap();
+        let at = |x| TileCoord::new(x, 0, 0);
+        let tile = |x| TraceTile { level: 0, tile: at(x) };
+        let lacked = |x| LackedTile { level: 0, tile: at(x), rays: 1, wanted: true, distance: 1.0 };
+        // One that it lacks and one that it showed went before picture 10, another one long ago.
+        let report = LevelsReport {
+            lacked: vec![lacked(0), lacked(1), lacked(2)],
+            met: vec![vec![MetTile { tile: at(3), wanted: true, distance: 1.0 }]],
+            ..LevelsReport::default()
+        };
+        let (mut ghosts, failed) = (Ghosts::default(), HashSet::new());
+        ghosts.evicted(tile(2), 1);
+        ghosts.evicted(tile(1), 10);
+        ghosts.evicted(tile(3), 10);
+        let wanted = |picture, moves| {
+            let mut needs = Needs::default();
+            let known = Known { failed: &failed, ghosts: &ghosts, picture, moves, coarsest: 1 };
+            needs.add(0, 0, &layout, &report, known);
+            assert_eq!((needs.missing, needs.needed_bytes), (3, 4 * 4096));
+            let tiles: Vec<_> = needs.requests.iter().map(|(tile, ..)| tile.tile.x).collect();
+            (tiles, needs.resting)
+        };
+        assert_eq!(wanted(11, true), (vec![0], 3));
+        assert_eq!(wanted(33, true), (vec![0, 2], 2));
+        assert_eq!(wanted(9 + REST, true), (vec![0, 2], 2));
+        assert_eq!(wanted(10 + REST, true), (vec![0, 1, 2, 3], 0));
+        assert_eq!(wanted(11, false), (vec![0, 1, 2, 3], 0));
     }
 }
