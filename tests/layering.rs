@@ -134,7 +134,10 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     // Pictures of pyramids while they load.
-    ("explore", &["error", "voxel", "layout", "view", "backend", "pyramid", "stream", "render", "trace"]),
+    (
+        "explore",
+        &["error", "geometry", "voxel", "layout", "view", "backend", "pyramid", "stream", "render", "trace"],
+    ),
 ];
 
 #[test]

@@ -216,11 +216,7 @@ impl<B: Backend> super::State<B> {
     /// The victims' memory is gone.
     fn forget(&mut self, victims: &[Victim]) {
         for victim in victims {
-            let array = victim.key.array;
-            if let Some((_, table)) = self.arrays.get_mut(&array) {
-                if self.journal.is_followed() {
-                    self.journal.enter_evicted(array, &table.resident_words(victim.key.page));
-                }
+            if let Some((_, table)) = self.arrays.get_mut(&victim.key.array) {
                 table.clear_page(victim.key.page);
             }
             self.evicting.remove(&victim.key);

@@ -19,8 +19,10 @@ pub(crate) enum Became {
     Resident,
     /// It was found to hold one value, and needs no memory.
     Uniform,
-    /// Its memory was taken for others or given back.
+    /// It went out of sight, and its memory is taken for others or given back.
     Evicted,
+    /// Its eviction came to nothing: it is in sight again.
+    Back,
 }
 
 /// What became of one tile of one array.
@@ -59,13 +61,13 @@ impl Journal {
         }
     }
 
-    /// Tiles whose memory is gone, as bits from the first of each word on.
-    pub(super) fn enter_evicted(&mut self, array: u32, words: &[(TileId, u64)]) {
+    /// The same for tiles as bits from the first of each word on.
+    pub(super) fn enter_words(&mut self, array: u32, words: &[(TileId, u64)], became: Became) {
         for &(first, mask) in words {
             let mut left = mask;
             while left != 0 {
                 let tile = TileId(first.0 + u64::from(left.trailing_zeros()));
-                self.enter(Entry { array, tile, became: Became::Evicted });
+                self.enter(Entry { array, tile, became });
                 left &= left - 1;
             }
         }

@@ -232,7 +232,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             }
             match became {
                 Became::Evicted => self.ghosts.evicted(tile, self.picture),
-                Became::Resident | Became::Uniform => self.ghosts.loaded(tile),
+                Became::Resident | Became::Uniform | Became::Back => self.ghosts.loaded(tile),
             }
             if let Some(recorder) = &mut self.recorder {
                 recorder.note(tile, became);

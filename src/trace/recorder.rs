@@ -96,6 +96,11 @@ impl TraceOutcome {
             Became::Resident => self.loaded.push(tile),
             Became::Uniform => self.uniform.push(tile),
             Became::Evicted => self.evicted.push(tile),
+            Became::Back => {
+                if let Some(at) = self.evicted.iter().rposition(|gone| *gone == tile) {
+                    self.evicted.remove(at);
+                }
+            }
         }
     }
 }
