@@ -138,6 +138,8 @@ pub mod source;
 mod stats;
 pub mod stream;
 mod sync;
+#[cfg(feature = "render")]
+pub mod trace;
 mod view;
 mod voxel;
 

@@ -125,8 +125,19 @@ const TABLE: &[(&str, &[&str])] = &[
             "backend::cuda",
         ],
     ),
+    // What pictures wanted, as a file, and again without them.
+    (
+        "trace",
+        &[
+            "error", "geometry", "voxel", "layout", "source", "backend", "pool", "array", "pyramid",
+            "stream", "render",
+        ],
+    ),
     // Pictures of pyramids while they load.
-    ("explore", &["error", "geometry", "voxel", "layout", "view", "backend", "pyramid", "stream", "render"]),
+    (
+        "explore",
+        &["error", "geometry", "voxel", "layout", "view", "backend", "pyramid", "stream", "render", "trace"],
+    ),
 ];
 
 #[test]

@@ -10,7 +10,7 @@ use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 use super::frame::{Epoch, Stamping};
 use super::request::Report;
 use super::waiting::Change;
-use super::{ArrayShared, Engine, Loading, Outcome, State};
+use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome, State};
 
 /// What a request does next.
 #[derive(Debug)]
@@ -154,6 +154,7 @@ impl<B: Backend> Engine<B> {
             });
         }
         drop(stamping);
+        state.enter(&plan.victims, Became::Evicted);
         let retired = self.clock.barrier();
         state.evicting.extend(plan.victims.iter().map(|v| (v.key, retired)));
         Some(retired)
@@ -175,6 +176,7 @@ impl<B: Backend> Engine<B> {
                     table.set_resident(tile);
                 }
                 array.planes.publish_resident(tile, 1 << (tile.0 & 63));
+                state.journal.enter(Entry { array: array.id, tile, became: Became::Resident });
             }
         }
         let stamping = self.clock.stamping();
@@ -293,6 +295,20 @@ impl<B: Backend> State<B> {
                 array.planes.publish_resident(tile, mask);
             });
             self.evicting.remove(&victim.key);
+        }
+        self.enter(victims, Became::Back);
+    }
+
+    /// Tells who follows what became of the victims' tiles: as soon as nobody sees them any more, for frames may keep their memory for a while yet.
+    fn enter(&mut self, victims: &[Victim], became: Became) {
+        let Self { journal, arrays, .. } = self;
+        if !journal.is_followed() {
+            return;
+        }
+        for Victim { key, .. } in victims {
+            if let Some((_, table)) = arrays.get(&key.array) {
+                journal.enter_words(key.array, &table.resident_words(key.page), became);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! evict.rs     the other ways out: evict, shrink, drop an array
 //! frame.rs     when memory may go
 //! drain.rs     frames that kernels still read in
+//! journal.rs   what became of which tile, for whoever follows
 //! ```
 //!
 //! Two locks: `state` (what is where; short) and `vmm` (mapping calls; one thread at a time). Neither is ever held while the other is taken, across a
@@ -34,6 +35,7 @@ mod claim;
 mod drain;
 mod evict;
 mod frame;
+mod journal;
 mod load;
 mod ranges;
 mod request;
@@ -42,6 +44,7 @@ mod waiting;
 mod workers;
 
 pub(crate) use drain::FrameEnd;
+pub(crate) use journal::{Became, Follower};
 pub(crate) use ranges::cell_ranges;
 pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, RangeFn, Typed};
@@ -49,6 +52,7 @@ pub(crate) use waiting::{OpenFrame, is_loading};
 
 use drain::Draining;
 use frame::{Epoch, FrameClock};
+use journal::{Entry, Journal};
 use waiting::Change;
 use workers::Workers;
 
@@ -130,6 +134,7 @@ struct State<B: Backend> {
     evicting: HashMap<PageKey, Epoch>,
     /// Which page has which memory, where the backend numbers memory: as far as known, a preference only.
     holders: HashMap<u64, PageKey>,
+    journal: Journal,
     changes: Change,
 }
 
@@ -185,6 +190,7 @@ impl<B: Backend> Engine<B> {
             committing: HashMap::new(),
             evicting: HashMap::new(),
             holders: HashMap::new(),
+            journal: Journal::default(),
             changes: Change::default(),
         };
         Ok(Arc::new(Self {

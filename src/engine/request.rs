@@ -14,7 +14,7 @@ use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
 use super::load::Batch;
 use super::waiting::{Change, Deadline, is_loading};
-use super::{ArrayShared, Engine, Loading, Outcome};
+use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome};
 
 /// What became of a request, tile by tile. Tiles that were asked for twice and had to be loaded count once.
 #[derive(Debug, Default)]
@@ -300,6 +300,7 @@ impl<B: Backend> Engine<B> {
             let noted = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile));
             if noted {
                 array.planes.publish_uniform(tile, value);
+                state.journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
                 report.uniform += 1;
             }
             !noted

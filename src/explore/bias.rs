@@ -6,7 +6,12 @@
 //!                                  once at rest
 //! ```
 //!
+//! While one moves, only a budget that is a quarter of what is needed makes pictures coarser at once; else what is far is, by the order in which tiles are loaded, and the bias grows by a step where
+//! much is read again that had been evicted, and falls by one where hardly anything was for a good while.
+//!
 //! What is needed about halves with every 0.4 of bias. Where finer turned out to be too much twice, or was far too much four times, it is not tried again before something changes.
+
+use super::rereads::Verdict;
 
 /// Steps in which the bias changes.
 const STEP: f64 = 0.25;
@@ -54,8 +59,15 @@ impl Bias {
     }
 
     /// The picture needed so many bytes of so many, as far as is known: what is lacked may turn out not to matter. `lacked`: more is being loaded; `stuck`: the budget holds no more of
-    /// what is lacked. Whether the next picture will have another bias.
-    pub(super) fn learn(&mut self, needed_bytes: u64, budget_bytes: u64, lacked: bool, stuck: bool) -> bool {
+    /// what is lacked. `rereads`: what reads of late say. Whether the next picture will have another bias.
+    pub(super) fn learn(
+        &mut self,
+        needed_bytes: u64,
+        budget_bytes: u64,
+        rereads: Verdict,
+        lacked: bool,
+        stuck: bool,
+    ) -> bool {
         #[expect(clippy::cast_precision_loss, reason = "a share of a budget")]
         let share = needed_bytes as f64 / budget_bytes.max(1) as f64;
         let before = self.value;
@@ -67,6 +79,12 @@ impl Bias {
             if self.tries >= TRIES {
                 (self.floor, self.tries) = (self.value, 0);
             }
+            self.calm = 0;
+        } else if rereads == Verdict::TooMany {
+            self.value = (self.value + STEP).min(MOST);
+            self.calm = 0;
+        } else if rereads == Verdict::Few && share * MORE <= AIM {
+            self.value = (self.value - STEP).max(self.floor).max(0.0);
             self.calm = 0;
         } else if lacked || stuck || self.value <= self.floor.max(0.0) {
             self.calm = 0;
@@ -95,7 +113,7 @@ mod tests {
         for picture in 0..200 {
             let now = needed / slope.powf(bias.value() / STEP);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of a test")]
-            let changed = bias.learn(now as u64, budget, false, now as u64 > budget);
+            let changed = bias.learn(now as u64, budget, Verdict::Nothing, false, now as u64 > budget);
             if !changed && bias.is_settled() {
                 return picture;
             }
@@ -121,7 +139,7 @@ mod tests {
                         reason = "bytes of a test"
                     )]
                     let now = at(bias.value()) as u64;
-                    assert!(!bias.learn(now, 100, false, now > 100), "it stays at {value}");
+                    assert!(!bias.learn(now, 100, Verdict::Nothing, false, now > 100), "it stays at {value}");
                 }
             }
         }
@@ -135,7 +153,7 @@ mod tests {
             // Nothing of the last level, then ten times more with each.
             let settles = (0..400).any(|_| {
                 let now = if bias.value() >= 2.0 { 0 } else { 1000 };
-                !bias.learn(now, budget, now > 0, false) && now == 0 && bias.is_settled()
+                !bias.learn(now, budget, Verdict::Nothing, now > 0, false) && now == 0 && bias.is_settled()
             });
             assert!(settles, "{budget}: {bias:?}");
         }
@@ -157,10 +175,26 @@ mod tests {
     #[test]
     fn what_still_loads_is_waited_for() {
         let mut bias = Bias::default();
-        bias.learn(300, 100, true, true);
+        bias.learn(300, 100, Verdict::Nothing, true, true);
         let value = bias.value();
         bias.look_at(vec![3]);
-        assert!((0..50).all(|_| !bias.learn(10, 100, true, false)) && bias.value() == value);
-        assert!(bias.learn(10, 100, false, false));
+        assert!(
+            (0..50).all(|_| !bias.learn(10, 100, Verdict::Nothing, true, false)) && bias.value() == value
+        );
+        assert!(bias.learn(10, 100, Verdict::Nothing, false, false));
+    }
+
+    #[test]
+    fn reads_of_what_was_evicted_make_pictures_coarser_and_their_end_finer() {
+        let mut bias = Bias::default();
+        assert!(bias.learn(90, 100, Verdict::TooMany, true, false));
+        assert!(bias.learn(90, 100, Verdict::TooMany, true, false));
+        assert_eq!(bias.value(), 2.0 * STEP);
+        // While anything is lacked and there is little room, it stays.
+        assert!(!bias.learn(90, 100, Verdict::Few, true, false));
+        assert!(!bias.learn(40, 100, Verdict::Nothing, true, false));
+        assert!(bias.learn(40, 100, Verdict::Few, true, false));
+        assert!(bias.learn(40, 100, Verdict::Few, true, false));
+        assert!(!bias.learn(40, 100, Verdict::Few, true, false) && bias.value() == 0.0);
     }
 }

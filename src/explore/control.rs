@@ -2,6 +2,8 @@
 
 use super::bias::Bias;
 use super::explorer::{Explorer, Progress, Rate};
+use super::ghosts::Ghosts;
+use super::rereads::Rereads;
 use crate::backend::HostAddressable;
 use crate::error::Error;
 use crate::geometry::Region;
@@ -43,6 +45,9 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         for array in (0..self.pyramid.levels()).filter_map(|level| self.pyramid.level(level).ok()) {
             evicted += array.evict(Region::whole(array.extent()))?;
         }
+        // What went now need not rest.
+        self.notice();
+        (self.ghosts, self.rereads) = (Ghosts::default(), Rereads::default());
         Ok(evicted)
     }
 }

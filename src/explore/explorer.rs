@@ -1,23 +1,27 @@
 //! Owns one picture after the other of a pyramid, and what is wanted after each: [`Explorer`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::bias::Bias;
 use super::fidelity::{Fidelity, FidelityLimit};
+use super::ghosts::Ghosts;
+use super::needs::{Known, Needs};
+use super::rereads::{Rereads, Verdict};
 use crate::backend::HostAddressable;
 use crate::error::Error;
-use crate::layout::TileCoord;
 use crate::pyramid::Pyramid3D;
 use crate::render::{
     Camera, Image, LevelCaches, LevelsReport, Options, Projection, RenderError, RenderLevel,
     TransferFunction, render_levels_unless,
 };
 use crate::stream::{
-    Enrolled, Priority, StreamFailure, StreamLimit, StreamOptions, StreamStatus, Streamer, Urgency, Want,
+    Became, Change, Changes, Enrolled, StreamFailure, StreamLimit, StreamOptions, StreamStatus, Streamer,
+    Want,
 };
+use crate::trace::{Asked, Recorder, Trace, TraceTile};
 use crate::view::View;
 use crate::voxel::Scalar;
 
@@ -33,7 +37,11 @@ pub struct Explored {
 /// Looks at a pyramid while it loads: each picture is made of what is there now, and what it lacked is loaded in the background before the next, coarse before fine and near before far.
 ///
 /// **Budget**: where it does not hold what a picture needs, pictures get coarser than their pixels until it does ([`Fidelity::bias`]), and finer again when there is room; nothing that is
-/// needed is evicted for something else that is.
+/// needed is evicted for something else that is. While one moves, what is near is loaded and what is far is coarser; where a quarter of all reads are of tiles that had been evicted, everything is.
+///
+/// **What was evicted rests**: while the view changes from picture to picture, a tile that was evicted is not wanted again before 32 pictures have been made since; a coarser level shows it, the pinned
+/// one at worst, and [`Fidelity::resting_tiles`] says of how many that is so. Where the view stays the same, it is wanted as soon as it is lacked. What is exempt: reads that others ask for, what was
+/// being loaded already or just about to be wanted when it was evicted, and of more than 65 536 tiles that were evicted between two pictures, or of late, the oldest.
 ///
 /// **Cost**: a picture waits for no source, no mapping call and no lock that is held across either; it holds a frame while it is made.
 pub struct Explorer<T: Scalar, B: HostAddressable> {
@@ -44,13 +52,35 @@ pub struct Explorer<T: Scalar, B: HostAddressable> {
     pub(super) bias: Bias,
     /// Tiles that failed and were lacked since.
     failures: Vec<StreamFailure>,
-    pub(super) failed: HashSet<(Enrolled, TileCoord)>,
+    pub(super) failed: HashSet<TraceTile>,
+    /// Which level each array is.
+    levels: HashMap<Enrolled, usize>,
+    changes: Changes<B>,
+    pub(super) ghosts: Ghosts,
+    recorder: Option<Recorder>,
+    batch_tiles: usize,
+    /// How many pictures were made, and their wants with them.
+    picture: u64,
+    pub(super) rereads: Rereads,
     pub(super) rate: Rate,
     pub(super) progress: Progress,
     pub(super) frozen: bool,
-    /// Levels and tiles that the last picture showed or lacked.
-    pub(super) seen: Vec<(usize, TileCoord)>,
+    /// Tiles that the last picture showed or lacked.
+    pub(super) seen: Vec<TraceTile>,
 }
+
+/// What a picture was made of and by.
+#[derive(Clone, Copy, Debug)]
+struct Look<'a> {
+    camera: &'a Camera,
+    spacing: [f64; 3],
+    /// The levels that could be read.
+    numbers: &'a [usize],
+    bias: f64,
+}
+
+/// For how many pictures it is remembered that a tile was evicted.
+const REMEMBERED: u64 = 128;
 
 /// How often a wait looks whether anything more can be loaded.
 const SLICE: Duration = Duration::from_millis(2);
@@ -125,13 +155,21 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// [`Error::Backend`]: the loading threads could not be started.
     pub fn new(pyramid: impl Into<Arc<Pyramid3D<T, B>>>, options: StreamOptions) -> Result<Self, Error> {
         let pyramid = pyramid.into();
+        let streamer = Streamer::new(pyramid.pool(), options)?;
         Ok(Self {
-            streamer: Streamer::new(pyramid.pool(), options)?,
+            changes: streamer.changes(),
+            streamer,
             pyramid,
             caches: LevelCaches::default(),
             bias: Bias::default(),
             failures: Vec::new(),
             failed: HashSet::new(),
+            levels: HashMap::new(),
+            ghosts: Ghosts::default(),
+            recorder: None,
+            batch_tiles: options.batch_tiles,
+            picture: 0,
+            rereads: Rereads::default(),
             rate: Rate::default(),
             progress: Progress::default(),
             frozen: false,
@@ -181,7 +219,8 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         options: &Options,
         stop: &AtomicBool,
     ) -> Result<Option<Explored>, RenderError> {
-        if self.bias.look_at(scene_of(camera, options, self.pyramid.pool().stats().budget_bytes)) {
+        let is_new = self.bias.look_at(scene_of(camera, options, self.pyramid.pool().stats().budget_bytes));
+        if is_new {
             self.progress = Progress::default();
         }
         let bias = self.bias.value();
@@ -205,82 +244,101 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         drop(views);
         drop(frame);
         let Some(rendered) = rendered else { return Ok(None) };
-        let fidelity = self.want(&numbers, &rendered.report, bias).map_err(Box::new)?;
+        let look = Look { camera, spacing: options.spacing, numbers: &numbers, bias };
+        let fidelity = self.want(look, &rendered.report, is_new).map_err(Box::new)?;
         Ok(Some(Explored { image: rendered.image, fidelity }))
     }
 
-    /// Wants what a picture lacked, and keeps what it showed.
-    fn want(&mut self, numbers: &[usize], report: &LevelsReport, bias: f64) -> Result<Fidelity, Error> {
+    /// Takes in what came and went since this was last done.
+    pub(super) fn notice(&mut self) {
+        for Change { array, tile, became } in self.changes.take() {
+            let Some(&level) = self.levels.get(&array) else { continue };
+            let tile = self.pyramid.level(level).ok().and_then(|array| array.layout().tile_coord(tile));
+            let Some(tile) = tile.map(|tile| TraceTile { level, tile }) else { continue };
+            if became == Became::Resident {
+                self.rereads.loaded(self.ghosts.since(tile).is_some());
+            }
+            match became {
+                Became::Evicted => self.ghosts.evicted(tile, self.picture),
+                Became::Resident | Became::Uniform | Became::Back => self.ghosts.loaded(tile),
+            }
+            if let Some(recorder) = &mut self.recorder {
+                recorder.note(tile, became);
+            }
+        }
         self.note_failures();
+    }
+
+    /// Wants what a picture lacked, and keeps what it showed.
+    fn want(&mut self, look: Look<'_>, report: &LevelsReport, is_new: bool) -> Result<Fidelity, Error> {
+        let Look { numbers, bias, .. } = look;
+        // As late as can be: while the picture was made tiles came and went that others had been wanted for.
+        self.notice();
+        self.picture += 1;
         self.seen.clear();
-        let coarsest = self.pyramid.coarsest_level();
-        let (mut wants, mut stand_ins) = (Vec::new(), Vec::new());
-        let (mut needed_bytes, mut besides_bytes, mut missing, mut failed) = (0u64, 0u64, 0u64, 0u64);
-        // The coarsest level is pinned: what it lacks failed.
+        let mut needs = Needs::default();
+        let mut arrays = vec![None; self.pyramid.levels()];
+        self.ghosts.forget_before((self.picture + 1).saturating_sub(REMEMBERED));
         for (i, &level) in numbers.iter().enumerate() {
             let array = self.pyramid.level(level)?;
-            let (enrolled, layout) = (self.streamer.enrol(array)?, array.layout());
-            let rank = u8::try_from(level).unwrap_or(u8::MAX);
-            let mut tiles = Vec::new();
-            for lacked in report.lacked.iter().filter(|lacked| lacked.level == i) {
-                missing += 1;
-                self.seen.push((level, lacked.tile));
-                if self.failed.contains(&(enrolled, lacked.tile)) {
-                    failed += 1;
-                } else {
-                    tiles.push((lacked.tile, lacked.wanted, lacked.distance));
-                }
-            }
-            self.seen.extend(report.met.get(i).into_iter().flatten().map(|met| (level, met.tile)));
-            // What was shown stays, but for what is nearer.
-            let met = report.met.get(i).into_iter().flatten().filter(|_| level != coarsest);
-            tiles.extend(met.map(|met| (met.tile, met.wanted, met.distance)));
-            let (mut needed, mut besides) = (HashSet::new(), HashSet::new());
-            for (tile, wanted, distance) in tiles {
-                let pages = if wanted { &mut needed } else { &mut besides };
-                pages.extend(layout.tile_id(tile).map(|id| layout.page_of(id)));
-                #[expect(clippy::cast_possible_truncation, reason = "an order")]
-                let priority = Priority::visible(rank, distance as f32);
-                let list = if wanted { &mut wants } else { &mut stand_ins };
-                list.push(Want { array: enrolled, tile, priority });
-            }
-            if level != coarsest {
-                needed_bytes += needed.len() as u64 * layout.page_bytes();
-                besides_bytes += besides.difference(&needed).count() as u64 * layout.page_bytes();
-            }
+            let enrolled = self.streamer.enrol(array)?;
+            self.levels.insert(enrolled, level);
+            arrays[level] = Some(enrolled);
+            let known = Known {
+                failed: &self.failed,
+                ghosts: &self.ghosts,
+                picture: self.picture,
+                moves: is_new,
+                coarsest: self.pyramid.coarsest_level(),
+            };
+            needs.add(i, level, array.layout(), report, known);
+            let lacked = report.lacked.iter().filter(|lacked| lacked.level == i).map(|lacked| lacked.tile);
+            let met = report.met.get(i).into_iter().flatten().map(|met| met.tile);
+            self.seen.extend(lacked.chain(met).map(|tile| TraceTile { level, tile }));
         }
         let budget_bytes = self.pyramid.coarsest().unpinned_budget();
-        // Coarse comes before fine, unless what only stands in would take the place of what it stands in for. Then what is nearest comes first, whatever its level: in front of the nearest
-        // tile that is missing pictures are as they will be, so what lies behind does not keep anything from its place that will turn out to be hidden.
-        if needed_bytes + besides_bytes > budget_bytes {
-            for want in &mut stand_ins {
-                want.priority.urgency = Urgency::Prefetch;
-            }
-            for want in &mut wants {
-                want.priority.level = 0;
-            }
-        }
-        wants.extend(stand_ins);
+        let Needs { needed_bytes, missing, failed, .. } = needs;
+        // Coarse comes before fine, unless what only stands in would take the place of what it stands in for.
+        let near_first = needed_bytes + needs.besides_bytes > budget_bytes;
+        let wants = needs.requests.iter().filter_map(|&(tile, what_for, distance)| {
+            let priority = what_for.priority(tile.level, distance, near_first);
+            Some(Want { array: arrays[tile.level]?, tile: tile.tile, priority })
+        });
+        let hits = self.streamer.status().hits;
         self.streamer.replace(wants)?;
         // What came while the picture was made is in the next one.
         let lacking = missing > failed || report.came > 0;
         let status = self.streamer.status();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin(&Asked {
+                camera: *look.camera,
+                spacing: look.spacing,
+                budget_bytes: self.pyramid.pool().stats().budget_bytes,
+                bias,
+                near_first,
+                missing_tiles: missing,
+                requests: &needs.requests,
+                hits: status.hits - hits,
+            });
+        }
         // What is lacked may turn out not to matter when it is loaded, so it is too much only once loading gets no further.
         let loaded = status.loaded + status.uniform;
         let quiet = status.under_way_requests == 0 && status.limit == StreamLimit::Budget;
-        let stuck = lacking && self.progress.is_over(missing, loaded, quiet);
-        let changes = !self.frozen && self.bias.learn(needed_bytes, budget_bytes, lacking, stuck);
+        let stuck = lacking && needs.resting == 0 && self.progress.is_over(missing, loaded, quiet);
+        let rereads = if is_new { self.rereads.moved() } else { Verdict::Nothing };
+        let changes = !self.frozen && self.bias.learn(needed_bytes, budget_bytes, rereads, lacking, stuck);
         if changes {
             self.progress = Progress::default();
         }
         self.rate.learn(Instant::now(), status.loaded + status.uniform);
-        let limit = self.limit(&status, lacking, failed > 0, bias);
+        let limit = self.limit(&status, lacking, needs.resting > 0, failed > 0, bias);
         let waits = matches!(limit, FidelityLimit::Loading | FidelityLimit::UnderWay);
         Ok(Fidelity {
             uncovered_rays: report.rays_uncovered,
             coarse_rays: report.rays_incomplete,
             missing_tiles: missing,
             failed_tiles: failed,
+            resting_tiles: needs.resting,
             bias,
             needed_bytes,
             budget_bytes,
@@ -296,13 +354,21 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         })
     }
 
-    fn limit(&self, status: &StreamStatus, lacking: bool, failed: bool, bias: f64) -> FidelityLimit {
+    fn limit(
+        &self,
+        status: &StreamStatus,
+        lacking: bool,
+        resting: bool,
+        failed: bool,
+        bias: f64,
+    ) -> FidelityLimit {
         if lacking {
             return match status.limit {
                 StreamLimit::Paused => FidelityLimit::Paused,
                 StreamLimit::Budget => FidelityLimit::Budget,
                 StreamLimit::Frames => FidelityLimit::Frames,
                 StreamLimit::Pages | StreamLimit::Bytes => FidelityLimit::UnderWay,
+                StreamLimit::Idle if resting => FidelityLimit::Resting,
                 StreamLimit::Idle | StreamLimit::Read => FidelityLimit::Loading,
             };
         }
@@ -316,12 +382,32 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
 
     fn note_failures(&mut self) {
         for failure in self.streamer.failures().newest {
-            self.failed.insert((failure.array, failure.tile));
+            if let Some(&level) = self.levels.get(&failure.array) {
+                let tile = TraceTile { level, tile: failure.tile };
+                self.failed.insert(tile);
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.note_failed(tile);
+                }
+            }
             self.failures.push(failure);
         }
         // The latest are enough to tell what is wrong.
         let many = self.failures.len().saturating_sub(1024);
         self.failures.drain(..many);
+    }
+
+    /// Begins to record what pictures want, and what becomes of it. What was recorded before and not taken is dropped.
+    ///
+    /// **Cost**: for each picture, memory for what changes from the one before, until [`Explorer::take_trace`].
+    pub fn record(&mut self) {
+        self.notice();
+        self.recorder = Some(Recorder::new(&self.pyramid, self.batch_tiles));
+    }
+
+    /// Ends a recording, and gives what was recorded; `None` where nothing was.
+    pub fn take_trace(&mut self) -> Option<Trace> {
+        self.notice();
+        self.recorder.take().map(Recorder::finish)
     }
 
     /// The tiles that failed since this was last called, with their reasons: the latest 1024.

@@ -18,6 +18,8 @@ pub enum FidelityLimit {
     Frames,
     /// The budget does not hold what the picture needs, so it is coarser than its pixels. A larger budget, a smaller picture or a nearer look help; waiting does not.
     Budget,
+    /// All that is lacked was evicted less than 32 pictures ago, and is left alone while the view moves. A larger budget helps; so does looking at the same for two pictures.
+    Resting,
     /// Tiles failed to load. [`Explorer::retry_failed`](crate::Explorer::retry_failed) tries again.
     Failures,
     /// Loading is paused, or the explorer is frozen.
@@ -40,6 +42,8 @@ pub struct Fidelity {
     pub missing_tiles: u64,
     /// Those of them that failed, and are not tried again.
     pub failed_tiles: u64,
+    /// Tiles that were evicted less than 32 pictures ago, and are not read while the view moves: most of them among the missing ones, the others evicted while the picture was made.
+    pub resting_tiles: u64,
     /// How much coarser than its pixels the picture was, in levels.
     pub bias: f64,
     /// Bytes of pages that the picture needs at this bias.
@@ -100,6 +104,7 @@ impl fmt::Display for Fidelity {
             FidelityLimit::UnderWay => "loading as much as may be under way",
             FidelityLimit::Frames => "waiting for a frame to end",
             FidelityLimit::Budget => "the budget holds no more",
+            FidelityLimit::Resting => "what was evicted of late is left alone",
             FidelityLimit::Failures => "tiles failed to load",
             FidelityLimit::Paused => "paused",
             FidelityLimit::Provisional => "the coarsest level is provisional",

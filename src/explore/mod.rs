@@ -31,12 +31,17 @@
 //! | `control` | freezing what is there, and beginning anew |
 //! | `tiles` | [`ExploredTile`]: which tiles a picture is made of, and what state each is in |
 //! | `bias` | how much coarser pictures are where the budget does not hold what they would need |
+//! | `needs` | what a picture's report asks for |
+//! | `ghosts`, `rereads` | what was evicted of late, and how much of it is read again |
 //! | `fidelity` | [`Fidelity`] |
 
 mod bias;
 mod control;
 mod explorer;
 mod fidelity;
+mod ghosts;
+mod needs;
+mod rereads;
 mod tiles;
 
 pub use explorer::{Explored, Explorer};

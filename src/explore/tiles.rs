@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::explorer::Explorer;
 use crate::backend::HostAddressable;
 use crate::layout::TileCoord;
+use crate::trace::TraceTile;
 use crate::voxel::Scalar;
 
 /// Whether a tile can be looked at, and if not, why.
@@ -55,16 +56,16 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
                     TileState::Uniform
                 } else if named(tile).is_some_and(|name| loading.contains(&name)) {
                     TileState::Loading
-                } else if named(tile).is_some_and(|name| self.failed.contains(&name)) {
+                } else if self.failed.contains(&TraceTile { level, tile }) {
                     TileState::Failed
                 } else {
                     TileState::Missing
                 }
             };
-            for &(_, tile) in self.seen.iter().filter(|seen| seen.0 == level) {
+            for &TraceTile { tile, .. } in self.seen.iter().filter(|seen| seen.level == level) {
                 tiles.push(ExploredTile { level, tile, state: state(tile) });
                 for beside in block_of(tile).filter(|&beside| array.is_uniform(beside)) {
-                    if known.insert((level, beside)) {
+                    if known.insert(TraceTile { level, tile: beside }) {
                         tiles.push(ExploredTile { level, tile: beside, state: TileState::Uniform });
                     }
                 }

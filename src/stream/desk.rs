@@ -14,6 +14,7 @@ use crate::engine::{ArrayShared, Engine, Room};
 use crate::error::{Error, ResidencyError, SourceError};
 use crate::layout::{TileCoord, TileId};
 
+use super::changes::Changes;
 use super::judge::judge;
 use super::options::StreamOptions;
 use super::queue::TileKey;
@@ -93,6 +94,10 @@ impl<B: Backend> Desk<B> {
         let member = Member { shared: Arc::downgrade(shared), handle: Arc::downgrade(handle) };
         state.members.insert(shared.id, member);
         Enrolled { pool: self.pool(), array: shared.id }
+    }
+
+    pub(super) fn changes(&self) -> Changes<B> {
+        Changes::new(self.engine.clone())
     }
 
     pub(super) fn withdraw(&self, array: Enrolled) {

@@ -12,6 +12,7 @@
 //! under_way.rs   what is being loaded, against the caps
 //! failures.rs    what is not tried again, and the log
 //! desk.rs        the schedule under its lock; wants go in, requests come out
+//! changes.rs     what came and went, for who keeps books of it
 //! judge.rs       what the end of a request says
 //! streamer.rs    the public face, and the threads
 //! ```
@@ -20,6 +21,7 @@
 //! urgent pages that the budget holds together have a share of it, and the others are neither loaded nor kept, so that nothing is loaded only to be evicted by the next. Tiles that are
 //! pinned need not be wanted: pinned bytes are taken off the budget first.
 
+mod changes;
 mod desk;
 mod failures;
 mod judge;
@@ -35,6 +37,8 @@ mod streamer;
 mod under_way;
 mod want;
 
+pub(crate) use crate::engine::Became;
+pub(crate) use changes::{Change, Changes};
 pub use failures::{StreamFailure, StreamFailures};
 pub use options::StreamOptions;
 pub use priority::{Priority, Urgency};

@@ -13,6 +13,7 @@ use crate::layout::TileCoord;
 use crate::pool::Pool;
 use crate::voxel::Voxel;
 
+use super::changes::Changes;
 use super::desk::Desk;
 use super::failures::StreamFailures;
 use super::options::StreamOptions;
@@ -191,6 +192,11 @@ impl<B: Backend> Streamer<B> {
     #[must_use]
     pub fn under_way(&self) -> Vec<(Enrolled, TileCoord)> {
         self.desk.under_way()
+    }
+
+    /// What comes and goes of the pool's tiles from now on, whoever asked for it.
+    pub(crate) fn changes(&self) -> Changes<B> {
+        self.desk.changes()
     }
 
     /// Makes one request of the most urgent tiles, on this thread, and waits for it. `false`: there was nothing that may be requested now; [`StreamStatus::limit`] says why.

@@ -1,0 +1,125 @@
+//! Owns what became of which tile, in order, for whoever follows a pool: [`Journal`]. Entered under the state lock; costs nothing where nobody follows.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::backend::Backend;
+use crate::layout::TileId;
+
+use super::Engine;
+
+/// The most entries that are kept for one who does not come for them: the oldest go first.
+const MOST_ENTRIES: usize = 1 << 16;
+
+/// What became of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Became {
+    /// It was loaded and can be read from memory.
+    Resident,
+    /// It was found to hold one value, and needs no memory.
+    Uniform,
+    /// It went out of sight, and its memory is taken for others or given back.
+    Evicted,
+    /// Its eviction came to nothing: it is in sight again.
+    Back,
+}
+
+/// What became of one tile of one array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Entry {
+    pub(crate) array: u32,
+    pub(crate) tile: TileId,
+    pub(crate) became: Became,
+}
+
+/// What one follower has not come for yet.
+#[derive(Debug, Default)]
+struct Log {
+    entries: VecDeque<Entry>,
+    lost: u64,
+}
+
+/// The followers of a pool, by number.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    logs: Vec<(u64, Log)>,
+}
+
+impl Journal {
+    pub(super) fn is_followed(&self) -> bool {
+        !self.logs.is_empty()
+    }
+
+    pub(super) fn enter(&mut self, entry: Entry) {
+        for (_, log) in &mut self.logs {
+            if log.entries.len() == MOST_ENTRIES {
+                log.entries.pop_front();
+                log.lost += 1;
+            }
+            log.entries.push_back(entry);
+        }
+    }
+
+    /// The same for tiles as bits from the first of each word on.
+    pub(super) fn enter_words(&mut self, array: u32, words: &[(TileId, u64)], became: Became) {
+        for &(first, mask) in words {
+            let mut left = mask;
+            while left != 0 {
+                let tile = TileId(first.0 + u64::from(left.trailing_zeros()));
+                self.enter(Entry { array, tile, became });
+                left &= left - 1;
+            }
+        }
+    }
+}
+
+/// Follows a pool until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Follower<B: Backend> {
+    engine: Arc<Engine<B>>,
+    number: u64,
+}
+
+impl<B: Backend> Follower<B> {
+    pub(crate) fn new(engine: Arc<Engine<B>>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        engine.lock().journal.logs.push((number, Log::default()));
+        Self { engine, number }
+    }
+
+    /// What happened since this was last called, oldest first, and how many entries before that were lost because nobody came for them. **Cost**: a short lock.
+    pub(crate) fn take(&self) -> (Vec<Entry>, u64) {
+        let mut state = self.engine.lock();
+        let log = state.journal.logs.iter_mut().find(|(number, _)| *number == self.number);
+        let log = log.map(|(_, log)| std::mem::take(log)).unwrap_or_default();
+        drop(state);
+        (log.entries.into(), log.lost)
+    }
+}
+
+impl<B: Backend> Drop for Follower<B> {
+    fn drop(&mut self) {
+        self.engine.lock().journal.logs.retain(|(number, _)| *number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_come_loses_the_oldest_and_is_told_how_many() {
+        let mut journal = Journal::default();
+        let entry = |tile| Entry { array: 1, tile: TileId(tile), became: Became::Resident };
+        journal.enter(entry(7));
+        assert!(!journal.is_followed());
+        journal.logs.push((3, Log::default()));
+        let most = MOST_ENTRIES as u64;
+        (0..most + 5).for_each(|tile| journal.enter(entry(tile)));
+        let log = &journal.logs[0].1;
+        assert_eq!((log.entries.len(), log.lost), (MOST_ENTRIES, 5));
+        assert_eq!(log.entries.front(), Some(&entry(5)));
+    }
+}

@@ -1,0 +1,106 @@
+//! Owns how a trace comes about, picture by picture: [`Recorder`]. Knows nothing of how pictures are made.
+
+use std::collections::BTreeMap;
+
+use super::trace::{Trace, TraceFrame, TraceLevel, TraceOutcome, TraceTile, TraceUse};
+use crate::backend::Backend;
+use crate::geometry::Extent;
+use crate::pyramid::{LevelGeometry, Pyramid3D};
+use crate::render::Camera;
+use crate::stream::Became;
+use crate::voxel::Voxel;
+
+/// A trace in the making. Grows with every picture, by what changed since the one before.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    trace: Trace,
+    wanted: BTreeMap<TraceTile, TraceUse>,
+}
+
+/// What a picture was, and what it wanted.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) camera: Camera,
+    pub(crate) spacing: [f64; 3],
+    pub(crate) budget_bytes: u64,
+    pub(crate) bias: f64,
+    pub(crate) near_first: bool,
+    pub(crate) missing_tiles: u64,
+    pub(crate) requests: &'a [(TraceTile, TraceUse, f64)],
+    pub(crate) hits: u64,
+}
+
+impl Recorder {
+    pub(crate) fn new<T: Voxel, B: Backend>(pyramid: &Pyramid3D<T, B>, batch_tiles: usize) -> Self {
+        let level = |level: usize| {
+            let array = pyramid.level(level);
+            // One that cannot be read has a place in the list all the same.
+            let layout = array.as_ref().map_or_else(|_| pyramid.coarsest().layout(), |array| array.layout());
+            TraceLevel {
+                extent: pyramid.geometry(level).map_or(Extent::default(), LevelGeometry::extent),
+                factor: pyramid.factor(level).unwrap_or([1.0; 3]),
+                tile: layout.tile_shape(),
+                page: layout.page_shape(),
+                is_available: array.is_ok(),
+            }
+        };
+        let levels = (0..pyramid.levels()).map(level).collect();
+        let voxel_bytes = size_of::<T>() as u64;
+        let trace = Trace { voxel_bytes, batch_tiles: batch_tiles.max(1), levels, frames: Vec::new() };
+        Self { trace, wanted: BTreeMap::new() }
+    }
+
+    /// Begins a picture.
+    pub(crate) fn begin(&mut self, asked: &Asked<'_>) {
+        let now: BTreeMap<_, _> =
+            asked.requests.iter().map(|&(tile, what_for, _)| (tile, what_for)).collect();
+        let gone = self.wanted.keys().filter(|tile| !now.contains_key(tile)).map(|&tile| (tile, None));
+        let new = now.iter().filter(|(tile, what_for)| self.wanted.get(tile) != Some(what_for));
+        let mut changes: Vec<_> = gone.chain(new.map(|(&tile, &what_for)| (tile, Some(what_for)))).collect();
+        // As a file has them.
+        changes.sort_unstable_by_key(|&(tile, to)| (to, tile.level, (tile.tile.z, tile.tile.y, tile.tile.x)));
+        self.wanted = now;
+        self.trace.frames.push(TraceFrame {
+            camera: asked.camera,
+            spacing: asked.spacing,
+            budget_bytes: asked.budget_bytes,
+            bias: asked.bias,
+            near_first: asked.near_first,
+            missing_tiles: asked.missing_tiles,
+            changes,
+            outcome: TraceOutcome { hits: asked.hits, ..TraceOutcome::default() },
+        });
+    }
+
+    /// Something became of a tile since the last picture began. What happened before the first is nobody's outcome.
+    pub(crate) fn note(&mut self, tile: TraceTile, became: Became) {
+        if let Some(frame) = self.trace.frames.last_mut() {
+            frame.outcome.note(tile, became);
+        }
+    }
+
+    pub(crate) fn note_failed(&mut self, tile: TraceTile) {
+        if let Some(frame) = self.trace.frames.last_mut() {
+            frame.outcome.failed.push(tile);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Trace {
+        self.trace
+    }
+}
+
+impl TraceOutcome {
+    pub(super) fn note(&mut self, tile: TraceTile, became: Became) {
+        match became {
+            Became::Resident => self.loaded.push(tile),
+            Became::Uniform => self.uniform.push(tile),
+            Became::Evicted => self.evicted.push(tile),
+            Became::Back => {
+                if let Some(at) = self.evicted.iter().rposition(|gone| *gone == tile) {
+                    self.evicted.remove(at);
+                }
+            }
+        }
+    }
+}
