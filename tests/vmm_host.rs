@@ -264,13 +264,15 @@ fn mappings_that_others_took_are_an_error_that_names_the_sysctl() {
     // SAFETY: no address is asked for.
     let wide =
         unsafe { mmap_anonymous(std::ptr::null_mut(), limit * 8192, ProtFlags::empty(), flags) }.unwrap();
-    for at in (0..limit).map(|index| wide.wrapping_byte_add(index * 8192)) {
+    let mut places = (0..limit).map(|index| wide.wrapping_byte_add(index * 8192));
+    // Again and again: the allocator gives mappings back now and then.
+    let mut take_all = || {
         let fixed = flags | MapFlags::FIXED;
         // SAFETY: inside of what was just mapped, which nobody uses.
-        if unsafe { mmap_anonymous(at, 4096, ProtFlags::READ, fixed) }.is_err() {
-            break;
-        }
-    }
+        let refused = |at| unsafe { mmap_anonymous(at, 4096, ProtFlags::READ, fixed) }.is_err();
+        assert!(places.any(refused), "all of the places were mapped");
+    };
+    take_all();
     let error = loop_until_refused_from(1, &mut range, &memory);
     assert!(matches!(error, BackendError::TooManyMappings { call: "map", .. }), "{error}");
     let mut out = [0];
@@ -278,8 +280,10 @@ fn mappings_that_others_took_are_an_error_that_names_the_sysctl() {
     assert_eq!(out, [5]);
     // Not even one that replaces another is to be had, and the records stay true.
     let before = range.mappings();
+    take_all();
     let error = range.unmap(0, PAGE).unwrap_err();
     assert!(matches!(error, BackendError::TooManyMappings { call: "unmap", .. }), "{error}");
+    take_all();
     let error = space.reserve(PAGE, PAGE).unwrap_err();
     assert!(matches!(error, BackendError::TooManyMappings { call: "reserve", .. }), "{error}");
     assert_eq!(range.mappings(), before);
