@@ -1,7 +1,7 @@
 //! Pictures of pyramids: how soon is the first one there, what do they cost where all is resident against our own caster over dense arrays, and what does a walk around a volume show at budgets
 //! of a quarter to four times of what it needs?
 //!
-//! *First*: from before a pyramid of 2048^3 `u16` is built to its first picture. *Resident*: a view whose rays want level 0 alone, and one that wants several. *Walk*: a camera that turns around
+//! *First*: from before a pyramid of 2048^3 `u16` is built to its first picture, by formula and from files, whether the system has them in memory or not. *Resident*: a view whose rays want level 0 alone, and one that wants several. *Walk*: a camera that turns around
 //! the volume; the time of each picture, what was shown as wanted, tiles that were loaded more than once.
 
 #![allow(
@@ -13,6 +13,9 @@
 
 mod common;
 
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::median;
@@ -21,7 +24,7 @@ use vastgrid::render::{
     Camera, DenseVolume, LevelCaches, Mode, Options, Orbit, Projection, RenderLevel, Shading, SkipCache,
     TransferFunction, render_levels, render_with,
 };
-use vastgrid::source::{Instrumented, Procedural};
+use vastgrid::source::{Instrumented, Procedural, RawFile, RawSpec};
 use vastgrid::{
     Coord, Explorer, Extent, HostBackend, Pool, Pyramid3D, PyramidSource, Region, StreamOptions, TileSource,
 };
@@ -40,23 +43,78 @@ fn options(mode: Mode) -> Options {
     Options { width: 512, height: 512, mode, ..Options::default() }
 }
 
-fn first() {
-    let mut times = Vec::new();
-    for _ in 0..9 {
-        let start = Instant::now();
-        let source = PyramidSource::procedural(Extent::cube(2048), value).unwrap();
-        let pool = Pool::new(HostBackend::new(), 512 << 20).unwrap();
-        let pyramid = Pyramid3D::builder(&pool, source).tile([32, 32, 32]).track_ranges().build().unwrap();
-        let mut explorer = Explorer::new(pyramid, StreamOptions::default()).unwrap();
-        let camera = Camera::fit(Extent::cube(2048), [1.0; 3]);
-        let picture = explorer.picture(&camera, &transfer(), &options(Mode::Dvr { shading: None })).unwrap();
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-        assert_eq!(picture.fidelity.uncovered_rays, 0);
+/// The levels of 2048^3 voxels, by formula, or from files: of these the first picture reads the coarsest alone, so the others' are as long as they must be, and empty.
+fn first_source(folder: Option<&Path>) -> PyramidSource<u16> {
+    let full = Extent::cube(2048);
+    let Some(folder) = folder else { return PyramidSource::procedural(full, value).unwrap() };
+    let mut builder = PyramidSource::builder();
+    for log2 in 0..6 {
+        let geometry = LevelGeometry::new(full, [f64::from(1 << log2); 3]);
+        let path = folder.join(format!("{log2}.raw"));
+        let level = RawFile::<u16>::open(path, RawSpec::new(geometry.extent())).unwrap();
+        builder = builder.level(geometry.factor(), level);
     }
-    println!(
-        "2048^3 u16 by formula, 512^2 pixels: the first picture after {:.0} ms (target 100)",
-        median(&mut times)
-    );
+    builder.build().unwrap()
+}
+
+fn write_levels(folder: &Path) {
+    for log2 in 0..6 {
+        let geometry = LevelGeometry::new(Extent::cube(2048), [f64::from(1 << log2); 3]);
+        let voxels = geometry.extent().checked_volume().unwrap();
+        let file = File::create(folder.join(format!("{log2}.raw"))).unwrap();
+        file.set_len(voxels * 2).unwrap();
+        if log2 == 5 {
+            let mut level = vec![0u16; voxels as usize];
+            let source = Procedural::new(geometry.extent(), move |c: Coord| value(geometry.centre(c)));
+            source.read(Region::whole(geometry.extent()), &mut level).unwrap();
+            (&file).write_all(bytemuck::cast_slice(&level)).unwrap();
+            file.sync_all().unwrap();
+        }
+    }
+}
+
+/// Has the system forget what it read of them.
+fn forget(folder: &Path) {
+    for log2 in 0..6 {
+        let file = File::open(folder.join(format!("{log2}.raw"))).unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+}
+
+fn first() {
+    let folder = tempfile::tempdir().unwrap();
+    write_levels(folder.path());
+    for (name, from_disk, cold) in [
+        ("by formula", false, false),
+        ("from files that were read before", true, false),
+        ("from files that were not", true, true),
+    ] {
+        let mut times = [256, 512].map(|side| (side, Vec::new()));
+        for _ in 0..9 {
+            for (side, times) in &mut times {
+                if cold {
+                    forget(folder.path());
+                }
+                let start = Instant::now();
+                let source = first_source(from_disk.then_some(folder.path()));
+                let pool = Pool::new(HostBackend::new(), 512 << 20).unwrap();
+                let builder = Pyramid3D::builder(&pool, source).tile([32, 32, 32]);
+                let pyramid = builder.track_ranges().build().unwrap();
+                let mut explorer = Explorer::new(pyramid, StreamOptions::default()).unwrap();
+                let camera = Camera::fit(Extent::cube(2048), [1.0; 3]);
+                let options = Options { width: *side, height: *side, ..options(Mode::Dvr { shading: None }) };
+                let picture = explorer.picture(&camera, &transfer(), &options).unwrap();
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+                assert_eq!(picture.fidelity.uncovered_rays, 0);
+            }
+        }
+        for (side, times) in &mut times {
+            println!(
+                "2048^3 u16 {name}, {side}^2 pixels: the first picture after {:.0} ms (target 100)",
+                median(times)
+            );
+        }
+    }
 }
 
 /// Level 0 and one of half the resolution, dense and in a pyramid that is all resident.
