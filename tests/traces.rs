@@ -271,10 +271,12 @@ fn what_is_wrong_with_a_file_is_told_by_line_and_word() {
 
 #[test]
 fn a_small_file_does_not_make_much_of_itself() {
-    let large = SMALL
-        .replace("level 64 64 64", "level 1048576 1024 1024")
-        .replace("level 32 32 32", "level 524288 512 512");
+    let large = SMALL.replace("level 64 64 64", "level 1048576 1024 1024");
     assert!(Trace::parse(&large).is_ok(), "a large volume takes no memory");
+    // Its coarsest level would, all of which is pinned.
+    let pinned = large.replace("level 32 32 32", "level 524288 512 512");
+    let told = Trace::parse(&pinned);
+    assert!(matches!(told, Err(TraceError::TooMany { what: "tiles of the coarsest level", .. })), "{told:?}");
     let all = large.replace("7*3 12", "0*200000000");
     assert!(matches!(Trace::parse(&all), Err(TraceError::TooMany { line: 9, what: "tiles", .. })));
     let many = format!("{SMALL}{}", "frame\n".repeat(1 << 16));

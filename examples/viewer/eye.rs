@@ -287,6 +287,7 @@ impl From<&Fidelity> for Quality {
                 FidelityLimit::UnderWay => "as much as may be is under way",
                 FidelityLimit::Frames => "a frame holds memory",
                 FidelityLimit::Budget => "budget",
+                FidelityLimit::Resting => "what was evicted of late is left alone",
                 FidelityLimit::Failures => "tiles failed",
                 FidelityLimit::Paused => "frozen",
                 FidelityLimit::Provisional => "coarsest level is provisional",

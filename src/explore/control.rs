@@ -36,18 +36,22 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// **Cost**: a look at each tile that is resident, a few mapping calls for each page.
     ///
     /// # Errors
-    /// [`ResidencyError::FramesOpen`](crate::ResidencyError::FramesOpen) where frames of others do not end in time; [`Error::Backend`]. Levels that were evicted before stay evicted.
+    /// [`ResidencyError::FramesOpen`](crate::ResidencyError::FramesOpen) where frames of others do not end in time; [`Error::Backend`]. The other levels are evicted all the same.
     pub fn flush(&mut self) -> Result<u64, Error> {
         self.streamer.flush();
         self.retry_failed();
         (self.bias, self.rate, self.progress) = (Bias::default(), Rate::default(), Progress::default());
         let mut evicted = 0;
+        let mut outcome = Ok(());
         for array in (0..self.pyramid.levels()).filter_map(|level| self.pyramid.level(level).ok()) {
-            evicted += array.evict(Region::whole(array.extent()))?;
+            match array.evict(Region::whole(array.extent())) {
+                Ok(pages) => evicted += pages,
+                Err(error) => outcome = Err(error),
+            }
         }
         // What went now need not rest.
         self.notice();
         (self.ghosts, self.rereads) = (Ghosts::default(), Rereads::default());
-        Ok(evicted)
+        outcome.map(|()| evicted)
     }
 }

@@ -1,6 +1,7 @@
 //! Owns one picture after the other of a pyramid, and what is wanted after each: [`Explorer`].
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -219,7 +220,10 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         options: &Options,
         stop: &AtomicBool,
     ) -> Result<Option<Explored>, RenderError> {
-        let is_new = self.bias.look_at(scene_of(camera, options, self.pyramid.pool().stats().budget_bytes));
+        let is_new = {
+            let budget_bytes = self.pyramid.pool().stats().budget_bytes;
+            self.bias.look_at(scene_of(camera, transfer, options, budget_bytes))
+        };
         if is_new {
             self.progress = Progress::default();
         }
@@ -398,7 +402,8 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
 
     /// Begins to record what pictures want, and what becomes of it. What was recorded before and not taken is dropped.
     ///
-    /// **Cost**: for each picture, memory for what changes from the one before, until [`Explorer::take_trace`].
+    /// **Cost**: for each picture, memory for what changes from the one before, until [`Explorer::take_trace`]. After 65 536 pictures, or a million tiles named or nearly, which is what a
+    /// file may hold, the recording ends by itself.
     pub fn record(&mut self) {
         self.notice();
         self.recorder = Some(Recorder::new(&self.pyramid, self.batch_tiles));
@@ -458,13 +463,17 @@ impl<T: Scalar, B: HostAddressable> std::fmt::Debug for Explorer<T, B> {
 }
 
 /// What tells one scene from another: all that says how much a picture needs.
-fn scene_of(camera: &Camera, options: &Options, budget_bytes: u64) -> Vec<u64> {
+fn scene_of(camera: &Camera, transfer: &TransferFunction, options: &Options, budget_bytes: u64) -> Vec<u64> {
     let places = [camera.eye, camera.target, camera.up];
     let mut words: Vec<_> = places.into_iter().flatten().map(f64::to_bits).collect();
     words.push(match camera.projection {
         Projection::Perspective { fov_degrees } => fov_degrees.to_bits(),
         Projection::Orthographic { height } => !height.to_bits(),
     });
+    let mut looks = DefaultHasher::new();
+    format!("{transfer:?}").hash(&mut looks);
+    words.push(looks.finish());
+    words.extend(options.spacing.map(f64::to_bits));
     words.extend([
         u64::from(options.width),
         u64::from(options.height),

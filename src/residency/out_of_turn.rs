@@ -54,8 +54,10 @@ impl OutOfTurn {
         }
     }
 
-    /// A page has memory again.
+    /// A page is in the order, and was not asked for since it was taken: so it never went.
     pub(super) fn came_back(&mut self, key: PageKey) {
-        self.taken.remove(&key);
+        if self.taken.remove(&key).is_some() {
+            self.safe = (self.safe + SHRINKS_BY).min(SAFE_AT_MOST);
+        }
     }
 }

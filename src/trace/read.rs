@@ -16,9 +16,9 @@ pub(super) const FIRST_LINE: &str = "vastgrid-trace 1";
 /// The largest file that is read.
 const MOST_BYTES: u64 = 64 << 20;
 /// The most pictures.
-const MOST_FRAMES: usize = 1 << 16;
+pub(super) const MOST_FRAMES: usize = 1 << 16;
 /// The most tiles, over all lines.
-const MOST_TILES: u64 = 1 << 20;
+pub(super) const MOST_TILES: u64 = 1 << 20;
 
 impl Trace {
     /// Reads a file.
@@ -295,6 +295,11 @@ impl Reader {
         }
         if !self.levels.iter().any(|level| level.is_available) {
             return Err(lacks("level that can be read"));
+        }
+        // A replay pins it, whole.
+        let coarsest = self.levels.iter().rfind(|level| level.is_available).map(TraceLevel::tiles);
+        if coarsest.is_some_and(|tiles| tiles.checked_volume().is_none_or(|tiles| tiles > MOST_TILES)) {
+            return Err(TraceError::TooMany { line, what: "tiles of the coarsest level", most: MOST_TILES });
         }
         Ok(Trace {
             voxel_bytes: self.voxel_bytes.ok_or_else(|| lacks("voxel"))?,

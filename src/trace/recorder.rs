@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::read::{MOST_FRAMES, MOST_TILES};
 use super::trace::{Trace, TraceFrame, TraceLevel, TraceOutcome, TraceTile, TraceUse};
 use crate::backend::Backend;
 use crate::geometry::Extent;
@@ -15,6 +16,10 @@ use crate::voxel::Voxel;
 pub(crate) struct Recorder {
     trace: Trace,
     wanted: BTreeMap<TraceTile, TraceUse>,
+    /// How many tiles it names.
+    named: u64,
+    /// It has ended: a file holds no more.
+    is_full: bool,
 }
 
 /// What a picture was, and what it wanted.
@@ -47,7 +52,7 @@ impl Recorder {
         let levels = (0..pyramid.levels()).map(level).collect();
         let voxel_bytes = size_of::<T>() as u64;
         let trace = Trace { voxel_bytes, batch_tiles: batch_tiles.max(1), levels, frames: Vec::new() };
-        Self { trace, wanted: BTreeMap::new() }
+        Self { trace, wanted: BTreeMap::new(), named: 0, is_full: false }
     }
 
     /// Begins a picture.
@@ -60,6 +65,12 @@ impl Recorder {
         // As a file has them.
         changes.sort_unstable_by_key(|&(tile, to)| (to, tile.level, (tile.tile.z, tile.tile.y, tile.tile.x)));
         self.wanted = now;
+        self.named += changes.len() as u64;
+        // What becomes of tiles is still to be named.
+        self.is_full |= self.named > MOST_TILES / 4 * 3 || self.trace.frames.len() == MOST_FRAMES;
+        if self.is_full {
+            return;
+        }
         self.trace.frames.push(TraceFrame {
             camera: asked.camera,
             spacing: asked.spacing,
@@ -74,13 +85,17 @@ impl Recorder {
 
     /// Something became of a tile since the last picture began. What happened before the first is nobody's outcome.
     pub(crate) fn note(&mut self, tile: TraceTile, became: Became) {
-        if let Some(frame) = self.trace.frames.last_mut() {
+        if let Some(frame) = self.trace.frames.last_mut().filter(|_| !self.is_full) {
+            self.named += 1;
+            self.is_full |= self.named >= MOST_TILES;
             frame.outcome.note(tile, became);
         }
     }
 
     pub(crate) fn note_failed(&mut self, tile: TraceTile) {
-        if let Some(frame) = self.trace.frames.last_mut() {
+        if let Some(frame) = self.trace.frames.last_mut().filter(|_| !self.is_full) {
+            self.named += 1;
+            self.is_full |= self.named >= MOST_TILES;
             frame.outcome.failed.push(tile);
         }
     }

@@ -28,6 +28,9 @@ use crate::voxel::{Scalar, ScalarType};
 
 /// Pixels of a block along each side.
 const BLOCK: u32 = 8;
+/// Positions in a page are floats, and steps in it are added up in 32 bits.
+const MOST_PAGE_SIDE: u64 = 1 << 20;
+const MOST_PAGE_VOXELS: u64 = 1 << 30;
 /// Threads of a block that counts tiles, each of which looks at a group of 64.
 const COUNTING: u32 = 256;
 /// Blocks that count the tiles of a level, at the most.
@@ -89,6 +92,13 @@ impl CastPlan {
         let extent = finest.layout.extent();
         if extent.to_array().into_iter().any(|side| side > super::super::path::MAX_EXTENT) {
             return Err(bad(0, "a side is longer than 2^30"));
+        }
+        for (i, PlanLevel { layout, .. }) in levels.iter().enumerate() {
+            let (page, tile) = (layout.page_shape().to_array(), layout.tile_shape().to_array());
+            let long = (0..3).any(|a| page[a] * tile[a] > MOST_PAGE_SIDE);
+            if long || layout.page_bytes() / layout.voxel_bytes() > MOST_PAGE_VOXELS {
+                return Err(bad(i, "a page is longer than 2^20 voxels, or larger than 2^30"));
+            }
         }
         let prepared = Prepared::new(extent, camera, transfer, options)?;
         let (table, light) = tables(&prepared.method, transfer);
