@@ -1,8 +1,7 @@
-//! Pictures of pyramids: how soon is the first one there, what do they cost where all is resident against our own caster over dense arrays, and what does a walk around a volume show at budgets
-//! of a quarter to four times of what it needs?
+//! Pictures of pyramids: how soon is the first one there, and what do they cost where all is resident against our own caster over dense arrays?
 //!
-//! *First*: from before a pyramid of 2048^3 `u16` is built to its first picture, by formula and from files, whether the system has them in memory or not. *Resident*: a view whose rays want level 0 alone, and one that wants several. *Walk*: a camera that turns around
-//! the volume; the time of each picture, what was shown as wanted, tiles that were loaded more than once.
+//! *First*: from before a pyramid of 2048^3 `u16` is built to its first picture, by formula and from files, whether the system has them in memory or not. *Resident*: a view whose rays want level 0 alone, and one that wants several.
+//! What is seen on the way is `fly_through`'s.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -16,15 +15,15 @@ mod common;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::median;
 use vastgrid::pyramid::LevelGeometry;
 use vastgrid::render::{
-    Camera, DenseVolume, LevelCaches, Mode, Options, Orbit, Projection, RenderLevel, Shading, SkipCache,
+    Camera, DenseVolume, LevelCaches, Mode, Options, Projection, RenderLevel, Shading, SkipCache,
     TransferFunction, render_levels, render_with,
 };
-use vastgrid::source::{Instrumented, Procedural, RawFile, RawSpec};
+use vastgrid::source::{Procedural, RawFile, RawSpec};
 use vastgrid::{
     Coord, Explorer, Extent, HostBackend, Pool, Pyramid3D, PyramidSource, Region, StreamOptions, TileSource,
 };
@@ -184,87 +183,7 @@ fn resident() {
     }
 }
 
-fn walk() {
-    let full = Extent::cube(512);
-    let build = |budget: u64| {
-        let mut builder = PyramidSource::builder();
-        let mut instruments = Vec::new();
-        for factor in [1.0, 2.0, 4.0, 8.0] {
-            let geometry = LevelGeometry::new(full, [factor; 3]);
-            let source = Instrumented::new(Procedural::new(geometry.extent(), move |c: Coord| {
-                value(geometry.centre(c))
-            }));
-            instruments.push(source.instruments());
-            builder = builder.level([factor; 3], source);
-        }
-        let pool = Pool::new(HostBackend::new(), budget).unwrap();
-        let pyramid = Pyramid3D::builder(&pool, builder.build().unwrap())
-            .tile([32, 32, 32])
-            .track_ranges()
-            .build()
-            .unwrap();
-        (Explorer::new(pyramid, StreamOptions::default()).unwrap(), instruments)
-    };
-    let camera = |step: u32| {
-        let (azimuth_degrees, elevation_degrees) = (f64::from(step) * 1.5, 20.0);
-        Camera::orbit(Orbit {
-            target: [256.0; 3],
-            azimuth_degrees,
-            elevation_degrees,
-            distance: 420.0,
-            fov_degrees: 45.0,
-        })
-    };
-    let options = Options { width: 320, height: 320, ..options(Mode::Dvr { shading: None }) };
-    let needed = {
-        let (mut explorer, _) = build(2 << 30);
-        loop {
-            let fidelity = explorer.picture(&camera(0), &transfer(), &options).unwrap().fidelity;
-            if fidelity.is_converged() {
-                break fidelity.needed_bytes;
-            }
-            explorer.wait_idle(Duration::from_secs(30));
-        }
-    };
-    println!("walk around 512^3 u16: one view needs {} MiB", needed >> 20);
-    for quarters in [1, 2, 4, 16] {
-        let (mut explorer, instruments) = build(needed / 4 * quarters + (1 << 20));
-        let (mut times, mut shown, mut worst) = (Vec::new(), Vec::new(), 0u64);
-        for step in 0..120 {
-            let start = Instant::now();
-            let picture = explorer.picture(&camera(step), &transfer(), &options).unwrap();
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-            shown.push(picture.fidelity.share_as_wanted());
-            worst = worst.max(picture.fidelity.uncovered_rays);
-            std::thread::sleep(Duration::from_millis(16).saturating_sub(start.elapsed()));
-        }
-        let (at_end, mut pictures) = (Instant::now(), 0);
-        let last = loop {
-            let fidelity = explorer.picture(&camera(119), &transfer(), &options).unwrap().fidelity;
-            pictures += 1;
-            if fidelity.is_converged() || pictures > 200 {
-                break fidelity;
-            }
-            explorer.wait_idle(Duration::from_secs(5));
-        };
-        let reads: u64 = instruments.iter().map(vastgrid::source::Instruments::reads).sum();
-        let tiles: usize = instruments.iter().map(|i| i.reads_by_region().len()).sum();
-        times.sort_by(f64::total_cmp);
-        println!(
-            "    budget {:.2} of that: pictures of {:.1} ms (99 %: {:.1}), {:.1} % of steps as wanted, {worst} rays uncovered, {:.1} % of reads again; at rest after {:.0} ms with a bias of {:.2}",
-            quarters as f64 / 4.0,
-            times[times.len() / 2],
-            times[times.len() * 99 / 100],
-            shown.iter().sum::<f64>() / shown.len() as f64 * 100.0,
-            (reads - tiles as u64) as f64 / reads as f64 * 100.0,
-            at_end.elapsed().as_secs_f64() * 1e3,
-            last.bias
-        );
-    }
-}
-
 fn main() {
     first();
     resident();
-    walk();
 }

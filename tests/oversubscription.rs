@@ -1,46 +1,24 @@
 //! What pictures need may be more than the budget holds, while one moves, too: what then becomes of tiles and pictures is promised, and held here at budgets of a quarter to four times of what is needed.
 
+mod common;
+
 use std::collections::HashMap;
 
-use vastgrid::pyramid::LevelGeometry;
-use vastgrid::render::{Camera, Mode, Options, Orbit, TransferFunction};
+use common::explored::{self, PAGE, around, hills, threadless};
+use vastgrid::render::Camera;
 use vastgrid::source::Procedural;
 use vastgrid::trace::{ReplayOptions, Trace};
-use vastgrid::{
-    Coord, Explorer, Extent, Fidelity, FidelityLimit, HostBackend, Pool, PoolConfig, Pyramid3D,
-    PyramidSource, StreamOptions,
-};
+use vastgrid::{Coord, Explorer, Fidelity, FidelityLimit, HostBackend};
 
-const FULL: Extent = Extent::new(120, 112, 100);
-const PAGE: u64 = 4096;
 /// Of the coarsest level, which is always there.
 const PINNED: u64 = 2 * 2 * 2;
 /// Pictures for which a tile that was evicted is left alone.
 const REST: usize = 32;
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 250")]
-fn value([x, y, z]: [f64; 3]) -> u8 {
-    (125.0 + 62.0 * ((x * 0.11).sin() * (y * 0.07).cos() + (z * 0.09 + x * 0.02).sin())) as u8
-}
-
 fn explorer(pages: u64) -> Explorer<u8, HostBackend> {
-    let mut builder = PyramidSource::builder();
-    for factor in [1.0, 2.0, 4.0] {
-        let geometry = LevelGeometry::new(FULL, [factor; 3]);
-        let source = Procedural::new(geometry.extent(), move |c: Coord| value(geometry.centre(c)));
-        builder = builder.level([factor; 3], source);
-    }
-    let config = PoolConfig { budget_bytes: (pages + PINNED) * PAGE, threads: 1, ..PoolConfig::default() };
-    let pool = Pool::with_config(HostBackend::new(), config).unwrap();
-    let source = builder.build().unwrap();
-    let pyramid = Pyramid3D::builder(&pool, source).tile([16, 16, 16]).track_ranges().build().unwrap();
-    let options = StreamOptions { threads: 0, batch_tiles: 1, ..StreamOptions::default() };
-    Explorer::new(pyramid, options).unwrap()
-}
-
-fn around(azimuth_degrees: f64, distance: f64) -> Camera {
-    let target = [60.0, 56.0, 50.0];
-    Camera::orbit(Orbit { target, azimuth_degrees, elevation_degrees: 15.0, distance, fov_degrees: 50.0 })
+    explored::explorer(pages + PINNED, 1, threadless(1), |geometry| {
+        Procedural::new(geometry.extent(), move |c: Coord| hills(geometry.centre(c)))
+    })
 }
 
 /// A walk around, a dive and a return, jumps, and a look around from within.
@@ -59,15 +37,7 @@ fn flights() -> Vec<(&'static str, Vec<Camera>)> {
 }
 
 fn look(explorer: &mut Explorer<u8, HostBackend>, camera: &Camera) -> Fidelity {
-    let transfer = TransferFunction::new(
-        &[(0.0, 0.0), (90.0, 0.0), (140.0, 0.05), (250.0, 0.4)],
-        &[(0.0, [0.1, 0.2, 0.9]), (250.0, [1.0, 0.8, 0.2])],
-        1.0,
-    )
-    .unwrap();
-    let options = Options { width: 64, height: 48, mode: Mode::Dvr { shading: None }, ..Options::default() };
-    let fidelity = explorer.picture(camera, &transfer, &options).unwrap().fidelity;
-    assert_eq!(fidelity.uncovered_rays, 0, "never a hole");
+    let fidelity = explored::look(explorer, camera);
     let stats = explorer.pyramid().pool().stats();
     assert!(stats.used_bytes <= stats.budget_bytes && stats.failures == 0);
     fidelity

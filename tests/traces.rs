@@ -1,19 +1,16 @@
 //! Traces: what was recorded is what a replay on the model gives, twice; and whatever a file holds, reading it is no panic.
 
+mod common;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::explored::{self, PAGE, around, hills, look, threadless};
 use vastgrid::pyramid::LevelGeometry;
-use vastgrid::render::{Camera, Mode, Options, Orbit, TransferFunction};
+use vastgrid::render::Camera;
 use vastgrid::source::{Instrumented, Instruments, Procedural};
 use vastgrid::trace::{ReplayOptions, ReplaySteps, Trace, TraceError, TraceTile};
-use vastgrid::{
-    Coord, Explorer, Extent, HostBackend, Pool, PoolConfig, Pyramid3D, PyramidSource, Region, SourceError,
-    StreamOptions, TileSource,
-};
-
-const FULL: Extent = Extent::new(120, 112, 100);
-const PAGE: u64 = 4096;
+use vastgrid::{Coord, Explorer, Extent, HostBackend, Region, SourceError, StreamOptions, TileSource};
 
 /// Hills and valleys; nothing at all in a quarter of the volume, which is known without reading it.
 struct Hills(LevelGeometry);
@@ -30,57 +27,29 @@ impl TileSource<u8> for Hills {
 
     fn read(&self, region: Region, out: &mut [u8]) -> Result<(), SourceError> {
         let geometry = self.0;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 250")]
         let value = move |c: Coord| {
             let [x, y, z] = geometry.centre(c);
             if x < 32.0 {
                 return 0;
             }
-            (125.0 + 62.0 * ((x * 0.11).sin() * (y * 0.07).cos() + (z * 0.09 + x * 0.02).sin())) as u8
+            hills([x, y, z])
         };
         Procedural::new(geometry.extent(), value).read(region, out)
     }
 }
 
 fn explorer(pages: u64, options: StreamOptions) -> (Explorer<u8, HostBackend>, Vec<Instruments>) {
-    let mut builder = PyramidSource::builder();
     let mut instruments = Vec::new();
-    for factor in [1.0, 2.0, 4.0] {
-        let source = Instrumented::new(Hills(LevelGeometry::new(FULL, [factor; 3])));
+    let explorer = explored::explorer(pages, 2, options, |geometry| {
+        let source = Instrumented::new(Hills(geometry));
         instruments.push(source.instruments());
-        builder = builder.level([factor; 3], source);
-    }
-    let config = PoolConfig { budget_bytes: pages * PAGE, threads: 2, ..PoolConfig::default() };
-    let pool = Pool::with_config(HostBackend::new(), config).unwrap();
-    let source = builder.build().unwrap();
-    let pyramid = Pyramid3D::builder(&pool, source).tile([16, 16, 16]).track_ranges().build().unwrap();
-    (Explorer::new(pyramid, options).unwrap(), instruments)
-}
-
-fn threadless(batch_tiles: usize) -> StreamOptions {
-    StreamOptions { threads: 0, batch_tiles, ..StreamOptions::default() }
+        source
+    });
+    (explorer, instruments)
 }
 
 fn camera(step: u32) -> Camera {
-    Camera::orbit(Orbit {
-        target: [60.0, 56.0, 50.0],
-        azimuth_degrees: f64::from(step) * 4.0,
-        elevation_degrees: 15.0,
-        distance: 110.0,
-        fov_degrees: 50.0,
-    })
-}
-
-fn look(explorer: &mut Explorer<u8, HostBackend>, camera: &Camera) {
-    let transfer = TransferFunction::new(
-        &[(0.0, 0.0), (90.0, 0.0), (140.0, 0.05), (250.0, 0.4)],
-        &[(0.0, [0.1, 0.2, 0.9]), (250.0, [1.0, 0.8, 0.2])],
-        1.0,
-    )
-    .unwrap();
-    let options = Options { width: 64, height: 48, mode: Mode::Dvr { shading: None }, ..Options::default() };
-    let explored = explorer.picture(camera, &transfer, &options).unwrap();
-    assert_eq!(explored.fidelity.uncovered_rays, 0);
+    around(f64::from(step) * 4.0, 110.0)
 }
 
 /// A walk, with so many requests made after each picture.

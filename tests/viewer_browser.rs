@@ -52,15 +52,21 @@ fn canvas(browser: &mut Browser, id: &str) -> String {
     browser.value(&format!("document.getElementById('{id}').toDataURL()")).as_str().unwrap().to_owned()
 }
 
+/// A window of that size, for fingers or a mouse, with the scan in it, as good as it gets.
+fn opened(width: u32, height: u32, scale: u32, touch: bool) -> Option<(Browser, Served)> {
+    let mut browser = browser()?;
+    let served = Served::new(&[]);
+    browser.resize(width, height, scale, touch);
+    browser.go(&format!("http://{}/", served.address));
+    browser.until(SETTLED);
+    Some((browser, served))
+}
+
 const SETTLED: &str = "last && status.state === 'converged'";
 
 #[test]
 fn it_loads_turns_changes_its_colours_and_its_budget_and_shows_tiles() {
-    let Some(mut browser) = browser() else { return };
-    let served = Served::new(&[]);
-    browser.resize(1280, 800, 1, false);
-    browser.go(&format!("http://{}/", served.address));
-    browser.until(SETTLED);
+    let Some((mut browser, _served)) = opened(1280, 800, 1, false) else { return };
     assert_eq!(browser.value("status.quality.exact"), json!(true), "half of it holds the picture");
     assert_eq!(browser.value("document.getElementById('state').textContent"), json!("exact"));
     assert!(browser.value("status.first_ms <= status.full_ms && status.first_ms > 0") == json!(true));
@@ -114,11 +120,7 @@ fn it_loads_turns_changes_its_colours_and_its_budget_and_shows_tiles() {
 
 #[test]
 fn it_fits_a_phone() {
-    let Some(mut browser) = browser() else { return };
-    let served = Served::new(&[]);
-    browser.resize(390, 844, 2, true);
-    browser.go(&format!("http://{}/", served.address));
-    browser.until(SETTLED);
+    let Some((mut browser, _served)) = opened(390, 844, 2, true) else { return };
     let fits = "document.documentElement.scrollWidth <= innerWidth && $('status').getBoundingClientRect().bottom <= innerHeight + 1";
     assert_eq!(browser.value(fits), json!(true));
     keep(&mut browser, "phone.png");

@@ -51,7 +51,7 @@ fn the_budget_shrinks_and_grows_and_what_it_cannot_be_is_said() {
     assert_eq!(small.status["quality"]["exact"], true, "{}", small.status);
     assert_eq!(small.status["quality"]["finished"], true, "tile by tile: {}", small.status);
     assert!(small.status["used_bytes"].as_u64().unwrap() <= 1 << 20);
-    for bytes in [0, 1000, 1 << 16] {
+    for bytes in [0, 1000, 1 << 16, 1u64 << 62] {
         page.send(&json!({ "budget": bytes }));
         let told = page.until("refused", |told| told.status["error"] != "");
         assert_eq!(told.status["budget_bytes"], 1 << 20, "{bytes}: as before");

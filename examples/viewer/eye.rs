@@ -14,7 +14,11 @@ use vastgrid::{
 use crate::Failure;
 use crate::finish::finish;
 use crate::pick::pick;
+use crate::status::most_budget;
 use crate::view::{Facts, View};
+
+/// Of volumes up to so many times the budget every voxel is shown, tile by tile, where that is what a picture takes.
+const FINISHED_PART: u64 = 16;
 
 /// How true a picture is, for the page.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -148,8 +152,16 @@ impl<T: Scalar> Eye for HostEye<T> {
     }
 
     fn set_budget(&mut self, bytes: u64) -> Result<(), Failure> {
-        self.may_finish = true;
         let pool = self.explorer.pyramid().pool();
+        let stats = pool.stats();
+        let most = most_budget(stats.budget_bytes, None).saturating_add(stats.used_bytes);
+        if bytes > most {
+            return Err(format!(
+                "a budget of {bytes} bytes is more than this machine has memory for: {most}"
+            )
+            .into());
+        }
+        self.may_finish = true;
         pool.set_budget(bytes)?;
         // What is not in use goes back to the system too.
         Ok(pool.trim()?)
@@ -177,7 +189,9 @@ impl<T: Scalar> Eye for HostEye<T> {
     }
 
     fn finishes(&self) -> bool {
-        self.facts.finishes && self.may_finish && !self.explorer.is_frozen()
+        let most = self.stats().budget_bytes.saturating_mul(FINISHED_PART);
+        let is_small = self.facts.whole_bytes.is_some_and(|bytes| bytes <= most);
+        is_small && self.may_finish && !self.explorer.is_frozen()
     }
 
     fn finish(&mut self, view: &View, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<Look>, Failure> {

@@ -23,9 +23,6 @@ const COARSEST_VOXELS: u64 = 64 * 64 * 64;
 /// Volumes up to so many bytes are read once before the first picture, rather than shown by single voxels at first.
 const READ_FIRST_BYTES: u64 = 32 << 20;
 
-/// Of volumes up to so many times the budget every voxel is shown, tile by tile, where that is what a picture takes.
-const FINISHED_PART: u64 = 16;
-
 /// What eyes look at. Cheap to clone: clones share what they computed.
 #[derive(Clone)]
 pub(crate) struct Scene<T: Scalar> {
@@ -43,7 +40,7 @@ impl<T: Scalar> Scene<T> {
         let Volume { source, mut facts, about } = volume;
         let voxel_bytes = T::TYPE.bytes() as u64;
         let bytes = facts.extent.checked_volume().map_or(u64::MAX, |v| v.saturating_mul(voxel_bytes));
-        facts.finishes = bytes <= about.budget_bytes.saturating_mul(FINISHED_PART);
+        facts.whole_bytes = Some(bytes);
         let coarsest_voxels = (about.budget_bytes / COARSEST_PART / voxel_bytes).min(COARSEST_VOXELS);
         let options = DeriveOptions {
             spacing: facts.spacing,
@@ -95,7 +92,7 @@ impl Scene<u8> {
             range: (0.0, 255.0),
             palette: Palette::Strata,
             fades_by_pixels: true,
-            finishes: false,
+            whole_bytes: None,
             zoom: 1.75,
         };
         let budget_bytes = args.budget.unwrap_or(512 << 20);

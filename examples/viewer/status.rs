@@ -120,7 +120,7 @@ fn least_budget<T: Scalar>(scene: &Scene<T>, stats: &Stats) -> u64 {
 }
 
 /// All of the volume twice, as far as the machine has memory for it; what was asked for in any case.
-fn most_budget(asked_bytes: u64, volume_bytes: Option<u64>) -> u64 {
+pub(crate) fn most_budget(asked_bytes: u64, volume_bytes: Option<u64>) -> u64 {
     let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
         line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)

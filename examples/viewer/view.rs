@@ -39,8 +39,8 @@ pub(crate) struct Facts {
     pub(crate) palette: Palette,
     /// Whether a ray meets the same opacity within as many pixels from near and from far. For what is as porous at every scale.
     pub(crate) fades_by_pixels: bool,
-    /// Whether a picture of every voxel is within reach, through whatever budget.
-    pub(crate) finishes: bool,
+    /// Bytes of all its voxels, where a picture of every one of them is worth making.
+    pub(crate) whole_bytes: Option<u64>,
     /// How near the page begins.
     pub(crate) zoom: f64,
 }

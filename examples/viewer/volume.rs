@@ -100,7 +100,7 @@ impl<T: Scalar> Volume<T> {
             range,
             palette,
             fades_by_pixels: false,
-            finishes: false,
+            whole_bytes: None,
             zoom: 1.15,
         };
         Ok(Self { source: delayed(source, delay), facts, about })

@@ -1,8 +1,9 @@
 //! Owns what is done to an explorer between pictures: freezing what is there, and beginning anew. Knows nothing of how pictures are made.
 
 use super::bias::Bias;
-use super::explorer::{Explorer, Progress, Rate};
+use super::explorer::Explorer;
 use super::ghosts::Ghosts;
+use super::progress::{Progress, Rate};
 use super::rereads::Rereads;
 use crate::backend::HostAddressable;
 use crate::error::Error;

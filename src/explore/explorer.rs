@@ -1,7 +1,6 @@
 //! Owns one picture after the other of a pyramid, and what is wanted after each: [`Explorer`].
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -10,13 +9,15 @@ use super::bias::Bias;
 use super::fidelity::{Fidelity, FidelityLimit};
 use super::ghosts::Ghosts;
 use super::needs::{Known, Needs};
+use super::progress::{Progress, Rate};
 use super::rereads::{Rereads, Verdict};
+use super::scene::scene_of;
 use crate::backend::HostAddressable;
 use crate::error::Error;
 use crate::pyramid::Pyramid3D;
 use crate::render::{
-    Camera, Image, LevelCaches, LevelsReport, Options, Projection, RenderError, RenderLevel,
-    TransferFunction, render_levels_unless,
+    Camera, Image, LevelCaches, LevelsReport, Options, RenderError, RenderLevel, TransferFunction,
+    render_levels_unless,
 };
 use crate::stream::{
     Became, Change, Changes, Enrolled, StreamFailure, StreamLimit, StreamOptions, StreamStatus, Streamer,
@@ -62,6 +63,8 @@ pub struct Explorer<T: Scalar, B: HostAddressable> {
     batch_tiles: usize,
     /// How many pictures were made, and their wants with them.
     picture: u64,
+    /// Whether the last one was not of what the one before was of.
+    moved: bool,
     pub(super) rereads: Rereads,
     pub(super) rate: Rate,
     pub(super) progress: Progress,
@@ -86,69 +89,6 @@ const REMEMBERED: u64 = 128;
 /// How often a wait looks whether anything more can be loaded.
 const SLICE: Duration = Duration::from_millis(2);
 
-/// Whether loading gets anywhere, from picture to picture of one scene.
-#[derive(Debug)]
-pub(super) struct Progress {
-    fewest_missing: u64,
-    loaded: u64,
-    /// Pictures before which tiles were loaded, or none could be, and that lacked no less.
-    in_vain: u32,
-}
-
-/// So many of them are enough.
-const IN_VAIN: u32 = 4;
-
-impl Default for Progress {
-    fn default() -> Self {
-        Self { fewest_missing: u64::MAX, loaded: 0, in_vain: 0 }
-    }
-}
-
-impl Progress {
-    /// Learns how many tiles a picture lacked, and how many had been loaded. `quiet`: none could be.
-    fn is_over(&mut self, missing: u64, loaded: u64, quiet: bool) -> bool {
-        if missing < self.fewest_missing {
-            (self.fewest_missing, self.in_vain) = (missing, 0);
-        } else if loaded != self.loaded || quiet {
-            self.in_vain += 1;
-        }
-        self.loaded = loaded;
-        self.in_vain >= IN_VAIN
-    }
-}
-
-/// Tiles loaded per second, of late.
-#[derive(Debug, Default)]
-pub(super) struct Rate {
-    per_second: f64,
-    last: Option<(Instant, u64)>,
-}
-
-impl Rate {
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn learn(&mut self, now: Instant, loaded: u64) {
-        let Some((then, before)) = self.last else {
-            self.last = Some((now, loaded));
-            return;
-        };
-        let seconds = now.duration_since(then).as_secs_f64();
-        if seconds < 0.02 {
-            return;
-        }
-        let late = loaded.saturating_sub(before) as f64 / seconds;
-        // Half of it is of the last tenths of a second.
-        let weight = 1.0 - (-seconds * 3.0).exp();
-        self.per_second += weight * (late - self.per_second);
-        self.last = Some((now, loaded));
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn time_for(&self, tiles: u64) -> Option<Duration> {
-        let seconds = tiles as f64 / self.per_second;
-        if seconds.is_finite() { Duration::try_from_secs_f64(seconds).ok() } else { None }
-    }
-}
-
 impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// Begins to look at a pyramid, which others may hold too. Its coarsest level is there already.
     ///
@@ -170,6 +110,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             recorder: None,
             batch_tiles: options.batch_tiles,
             picture: 0,
+            moved: false,
             rereads: Rereads::default(),
             rate: Rate::default(),
             progress: Progress::default(),
@@ -202,8 +143,10 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         transfer: &TransferFunction,
         options: &Options,
     ) -> Result<Explored, RenderError> {
+        // Never set, so the first one is made.
+        let never = AtomicBool::new(false);
         loop {
-            if let Some(explored) = self.picture_unless(camera, transfer, options, &AtomicBool::new(false))? {
+            if let Some(explored) = self.picture_unless(camera, transfer, options, &never)? {
                 return Ok(explored);
             }
         }
@@ -255,11 +198,18 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
 
     /// Takes in what came and went since this was last done.
     pub(super) fn notice(&mut self) {
-        for Change { array, tile, became } in self.changes.take() {
+        let (changes, lost) = self.changes.take();
+        if lost > 0 {
+            // Nobody knows any more what came back, nor what a recording lacks.
+            self.ghosts = Ghosts::default();
+            self.recorder.iter_mut().for_each(Recorder::end);
+        }
+        for Change { array, tile, became } in changes {
             let Some(&level) = self.levels.get(&array) else { continue };
             let tile = self.pyramid.level(level).ok().and_then(|array| array.layout().tile_coord(tile));
             let Some(tile) = tile.map(|tile| TraceTile { level, tile }) else { continue };
-            if became == Became::Resident {
+            // What is read again while one stands still had to rest before.
+            if became == Became::Resident && self.moved {
                 self.rereads.loaded(self.ghosts.since(tile).is_some());
             }
             match became {
@@ -278,6 +228,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         let Look { numbers, bias, .. } = look;
         // As late as can be: while the picture was made tiles came and went that others had been wanted for.
         self.notice();
+        self.moved = is_new;
         self.picture += 1;
         self.seen.clear();
         let mut needs = Needs::default();
@@ -403,7 +354,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     /// Begins to record what pictures want, and what becomes of it. What was recorded before and not taken is dropped.
     ///
     /// **Cost**: for each picture, memory for what changes from the one before, until [`Explorer::take_trace`]. After 65 536 pictures, or a million tiles named or nearly, which is what a
-    /// file may hold, the recording ends by itself.
+    /// file may hold, the recording ends by itself; so it does where more than 65 536 tiles came and went between two pictures.
     pub fn record(&mut self) {
         self.notice();
         self.recorder = Some(Recorder::new(&self.pyramid, self.batch_tiles));
@@ -460,33 +411,6 @@ impl<T: Scalar, B: HostAddressable> std::fmt::Debug for Explorer<T, B> {
             .field("bias", &self.bias.value())
             .finish_non_exhaustive()
     }
-}
-
-/// What tells one scene from another: all that says how much a picture needs.
-fn scene_of(camera: &Camera, transfer: &TransferFunction, options: &Options, budget_bytes: u64) -> Vec<u64> {
-    let places = [camera.eye, camera.target, camera.up];
-    let mut words: Vec<_> = places.into_iter().flatten().map(f64::to_bits).collect();
-    words.push(match camera.projection {
-        Projection::Perspective { fov_degrees } => fov_degrees.to_bits(),
-        Projection::Orthographic { height } => !height.to_bits(),
-    });
-    let mut looks = DefaultHasher::new();
-    format!("{transfer:?}").hash(&mut looks);
-    words.push(looks.finish());
-    words.extend(options.spacing.map(f64::to_bits));
-    words.extend([
-        u64::from(options.width),
-        u64::from(options.height),
-        budget_bytes,
-        options.step_voxels.to_bits(),
-    ]);
-    words.extend(options.clip.into_iter().flat_map(|clip| [clip.low, clip.high]).flatten().map(f64::to_bits));
-    words.push(match options.mode {
-        crate::render::Mode::Iso { value, .. } => u64::from(value.to_bits()),
-        crate::render::Mode::Mip => u64::MAX,
-        crate::render::Mode::Dvr { .. } => u64::MAX - 1,
-    });
-    words
 }
 
 /// A histogram over the levels that there were, over all levels.

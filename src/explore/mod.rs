@@ -33,6 +33,8 @@
 //! | `bias` | how much coarser pictures are where the budget does not hold what they would need |
 //! | `needs` | what a picture's report asks for |
 //! | `ghosts`, `rereads` | what was evicted of late, and how much of it is read again |
+//! | `progress` | whether loading gets anywhere, and how fast |
+//! | `scene` | what tells one thing that is looked at from another |
 //! | `fidelity` | [`Fidelity`] |
 
 mod bias;
@@ -41,7 +43,9 @@ mod explorer;
 mod fidelity;
 mod ghosts;
 mod needs;
+mod progress;
 mod rereads;
+mod scene;
 mod tiles;
 
 pub use explorer::{Explored, Explorer};

@@ -121,7 +121,10 @@ impl Recency {
         let mut pages = pages.to_vec();
         pages.sort_unstable_by_key(|page| std::cmp::Reverse(page.stamp));
         for page in pages {
-            self.insert(page);
+            // As old as the oldest: nothing else ages by it.
+            let place = self.list.peek_lru().map_or(self.placed, |(_, oldest)| oldest.place);
+            self.out_of_turn.came_back(page.key);
+            self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place });
             self.list.demote(&page.key);
         }
     }

@@ -28,16 +28,12 @@ impl<B: Backend> Changes<B> {
         Self { pool: engine.id, follower: Follower::new(engine) }
     }
 
-    /// Oldest first. Of what nobody came for the latest 65 536 are kept. **Cost**: a short lock.
-    pub(crate) fn take(&self) -> Vec<Change> {
+    /// Oldest first, and how many before those were lost: of what nobody came for the latest 65 536 are kept. **Cost**: a short lock.
+    pub(crate) fn take(&self) -> (Vec<Change>, u64) {
         let (entries, lost) = self.follower.take();
-        if lost > 0 {
-            tracing::debug!(lost, "tiles came and went that nobody noted");
-        }
         let named = |array| Enrolled { pool: self.pool, array };
-        entries
-            .into_iter()
-            .map(|e| Change { array: named(e.array), tile: e.tile, became: e.became })
-            .collect()
+        let changes =
+            entries.into_iter().map(|e| Change { array: named(e.array), tile: e.tile, became: e.became });
+        (changes.collect(), lost)
     }
 }

@@ -18,8 +18,8 @@ pub(crate) struct Recorder {
     wanted: BTreeMap<TraceTile, TraceUse>,
     /// How many tiles it names.
     named: u64,
-    /// It has ended: a file holds no more.
-    is_full: bool,
+    /// It has ended: a file holds no more, or something was missed.
+    has_ended: bool,
 }
 
 /// What a picture was, and what it wanted.
@@ -52,7 +52,7 @@ impl Recorder {
         let levels = (0..pyramid.levels()).map(level).collect();
         let voxel_bytes = size_of::<T>() as u64;
         let trace = Trace { voxel_bytes, batch_tiles: batch_tiles.max(1), levels, frames: Vec::new() };
-        Self { trace, wanted: BTreeMap::new(), named: 0, is_full: false }
+        Self { trace, wanted: BTreeMap::new(), named: 0, has_ended: false }
     }
 
     /// Begins a picture.
@@ -67,8 +67,8 @@ impl Recorder {
         self.wanted = now;
         self.named += changes.len() as u64;
         // What becomes of tiles is still to be named.
-        self.is_full |= self.named > MOST_TILES / 4 * 3 || self.trace.frames.len() == MOST_FRAMES;
-        if self.is_full {
+        self.has_ended |= self.named > MOST_TILES / 4 * 3 || self.trace.frames.len() == MOST_FRAMES;
+        if self.has_ended {
             return;
         }
         self.trace.frames.push(TraceFrame {
@@ -85,19 +85,28 @@ impl Recorder {
 
     /// Something became of a tile since the last picture began. What happened before the first is nobody's outcome.
     pub(crate) fn note(&mut self, tile: TraceTile, became: Became) {
-        if let Some(frame) = self.trace.frames.last_mut().filter(|_| !self.is_full) {
-            self.named += 1;
-            self.is_full |= self.named >= MOST_TILES;
-            frame.outcome.note(tile, became);
+        if let Some(outcome) = self.outcome() {
+            outcome.note(tile, became);
         }
     }
 
     pub(crate) fn note_failed(&mut self, tile: TraceTile) {
-        if let Some(frame) = self.trace.frames.last_mut().filter(|_| !self.is_full) {
-            self.named += 1;
-            self.is_full |= self.named >= MOST_TILES;
-            frame.outcome.failed.push(tile);
+        if let Some(outcome) = self.outcome() {
+            outcome.failed.push(tile);
         }
+    }
+
+    /// Where a tile more is to be named.
+    fn outcome(&mut self) -> Option<&mut TraceOutcome> {
+        let frame = self.trace.frames.last_mut().filter(|_| !self.has_ended)?;
+        self.named += 1;
+        self.has_ended = self.named == MOST_TILES;
+        Some(&mut frame.outcome)
+    }
+
+    /// What follows is not recorded.
+    pub(crate) fn end(&mut self) {
+        self.has_ended = true;
     }
 
     pub(crate) fn finish(self) -> Trace {
@@ -117,5 +126,67 @@ impl TraceOutcome {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::ModelBackend;
+    use crate::layout::TileCoord;
+    use crate::pool::Pool;
+    use crate::pyramid::PyramidSource;
+    use crate::render::Projection;
+
+    fn recorder() -> Recorder {
+        let source = PyramidSource::procedural(Extent::cube(64), |_| 1u8).unwrap();
+        let pool = Pool::new(ModelBackend::default(), 1 << 20).unwrap();
+        Recorder::new(&Pyramid3D::builder(&pool, source).tile([16, 16, 16]).build().unwrap(), 1)
+    }
+
+    fn begin(recorder: &mut Recorder, requests: &[(TraceTile, TraceUse, f64)]) {
+        let upright = Projection::Perspective { fov_degrees: 30.0 };
+        recorder.begin(&Asked {
+            camera: Camera::look_at([9.0; 3], [0.0; 3], [0.0, 0.0, 1.0], upright),
+            spacing: [1.0; 3],
+            budget_bytes: 1 << 20,
+            bias: 0.0,
+            near_first: false,
+            missing_tiles: 0,
+            requests,
+            hits: 0,
+        });
+    }
+
+    /// What was recorded, from a file that must be one.
+    fn read_again(recorder: Recorder) -> Trace {
+        let trace = recorder.finish();
+        assert_eq!(Trace::parse(&trace.to_string()).unwrap(), trace);
+        trace
+    }
+
+    #[test]
+    fn a_recording_ends_where_a_file_does() {
+        let mut long = recorder();
+        (0..MOST_FRAMES + 9).for_each(|_| begin(&mut long, &[]));
+        assert_eq!(read_again(long).frames.len(), MOST_FRAMES);
+        let mut wide = recorder();
+        let tile = |i: u64| TraceTile { level: 0, tile: TileCoord::new(i % 4, i / 4 % 4, i / 16 % 4) };
+        begin(&mut wide, &[(tile(1), TraceUse::Want, 1.0)]);
+        (0..MOST_TILES + 9).for_each(|i| wide.note(tile(i), Became::Resident));
+        begin(&mut wide, &[]);
+        let trace = read_again(wide);
+        assert_eq!((trace.frames.len(), trace.frames[0].outcome.loaded.len() as u64), (1, MOST_TILES - 1));
+    }
+
+    #[test]
+    fn nothing_follows_what_was_missed() {
+        let mut recorder = recorder();
+        begin(&mut recorder, &[]);
+        recorder.end();
+        recorder.note(TraceTile { level: 0, tile: TileCoord::new(0, 0, 0) }, Became::Evicted);
+        begin(&mut recorder, &[]);
+        let trace = read_again(recorder);
+        assert_eq!((trace.frames.len(), trace.frames[0].outcome.evicted.len()), (1, 0));
     }
 }

@@ -178,7 +178,9 @@ impl Stage {
     }
 
     fn note(&self, outcome: &mut TraceOutcome) {
-        for Change { array, tile, became } in self.changes.take() {
+        // Lost is only what a budget that shrinks takes of more than 65 536 tiles at once.
+        let (changes, _) = self.changes.take();
+        for Change { array, tile, became } in changes {
             let Some(&level) = self.levels.get(&array) else { continue };
             let known = self.arrays.get(level).and_then(Option::as_ref);
             if let Some(tile) = known.and_then(|(array, _)| array.layout().tile_coord(tile)) {

@@ -10,14 +10,31 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|about| about.modified()).ok()
+}
+
+/// When the newest file of a folder was written; nothing where there is no such folder, as where tests were carried to another machine.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    entries.filter_map(|path| if path.is_dir() { newest(&path) } else { modified(&path) }).max()
+}
 
 pub(crate) fn viewer() -> Command {
     let test = std::env::current_exe().unwrap();
     let built = test.parent().and_then(Path::parent).unwrap().join("examples/viewer");
     assert!(built.is_file(), "{} is not there: cargo build --example viewer", built.display());
+    // Nor is it another one: `cargo test --test` of a single test builds no example.
+    let since = modified(&built);
+    assert!(
+        newest(Path::new("examples/viewer")) <= since,
+        "{} is older than its source: cargo build --example viewer",
+        built.display()
+    );
     let mut command = Command::new(built);
     command.stdin(Stdio::null()).env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
     command

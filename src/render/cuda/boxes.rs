@@ -38,7 +38,7 @@ impl Boxes {
         for (a, axis) in axes.iter().enumerate() {
             let row = 1u64 << (axis.tile_shift + axis.voxel_shift);
             let tile = 1u64 << (axis.slot_shift + voxels_log2);
-            // Pages are contiguous, so none of these is negative; where one does not fit, steps of that size are not taken.
+            // Pages are contiguous, so none of these is negative. Of pages that are too far apart faces are closed, so that no such step is taken; larger ones than fit are refused.
             let jump = |from: u64, to: u64| u32::try_from(to.saturating_sub(from)).unwrap_or(0);
             parameters.tile_jump[a] = jump(row, tile);
             parameters.page_jump[a] = jump(tile << axis.page_shift, far[a]);
@@ -60,9 +60,7 @@ impl Boxes {
         while large.grow() {}
         let bytes = |size: &Size| size.log2.map(|log2| u8::try_from(log2).unwrap_or(u8::MAX));
         (parameters.small_log2, parameters.large_log2) = (bytes(&small), bytes(&large));
-        let some = small.fits()
-            && small.count() <= MOST_BOXES
-            && layout.page_bytes() / layout.voxel_bytes() < FARTHEST;
+        let some = small.fits() && small.count() <= MOST_BOXES;
         Self { parameters, counts: some.then(|| (small.count(), large.count())) }
     }
 

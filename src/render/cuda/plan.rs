@@ -30,7 +30,7 @@ use crate::voxel::{Scalar, ScalarType};
 const BLOCK: u32 = 8;
 /// Positions in a page are floats, and steps in it are added up in 32 bits.
 const MOST_PAGE_SIDE: u64 = 1 << 20;
-const MOST_PAGE_VOXELS: u64 = 1 << 30;
+const MOST_PAGE_VOXELS: u64 = (1 << 30) - 1;
 /// Threads of a block that counts tiles, each of which looks at a group of 64.
 const COUNTING: u32 = 256;
 /// Blocks that count the tiles of a level, at the most.
@@ -66,7 +66,8 @@ impl CastPlan {
     /// `level_bias` is in levels: 1 shows everything in half the detail, -1 in twice as much.
     ///
     /// # Errors
-    /// As [`render`](super::super::render); [`RenderError::Level`] and [`RenderError::VoxelOfKernel`].
+    /// As [`render`](super::super::render); [`RenderError::VoxelOfKernel`]; [`RenderError::Level`] for what is no pyramid, a side of more than 2^30 voxels, or a page of more than 2^20 along an
+    /// axis or of 2^30 in all.
     pub fn new<T: Scalar>(
         levels: &[PlanLevel<'_>],
         level_bias: f64,
@@ -97,7 +98,7 @@ impl CastPlan {
             let (page, tile) = (layout.page_shape().to_array(), layout.tile_shape().to_array());
             let long = (0..3).any(|a| page[a] * tile[a] > MOST_PAGE_SIDE);
             if long || layout.page_bytes() / layout.voxel_bytes() > MOST_PAGE_VOXELS {
-                return Err(bad(i, "a page is longer than 2^20 voxels, or larger than 2^30"));
+                return Err(bad(i, "a page must be no longer than 2^20 voxels, and less than 2^30 in all"));
             }
         }
         let prepared = Prepared::new(extent, camera, transfer, options)?;
@@ -382,6 +383,23 @@ mod tests {
         assert!(refused(&many, 0.0) && !refused(&many[..MAX_LEVELS], 0.0));
         let odd = plan::<f64>(&[(64, [1; 3])], 0.0, false).unwrap_err();
         assert!(matches!(odd, RenderError::VoxelOfKernel { given: ScalarType::F64 }));
+    }
+
+    #[test]
+    fn pages_that_steps_and_positions_do_not_reach_through_are_refused() {
+        let transfer = TransferFunction::grey_ramp(0.0, 1.0).unwrap();
+        let camera = Camera::fit(Extent::cube(64), [1.0; 3]);
+        for (tile, is_right) in
+            [([1 << 20, 2, 1], true), ([1 << 21, 1, 1], false), ([1024, 1024, 1024], false)]
+        {
+            let spec = LayoutSpec { tile: Some(tile.into()), page: Some([1; 3].into()), page_bytes: None };
+            let layout = Layout::new(tile.into(), 1, spec, 1, 1 << 12).unwrap();
+            let view = GridView::new(&layout, 0, 0, &[0], false).unwrap();
+            let level = PlanLevel { view, layout: &layout, factor: [1; 3] };
+            let made = CastPlan::new::<u8>(&[level], 0.0, &camera, &transfer, &Options::default());
+            assert_eq!(made.is_ok(), is_right, "{tile:?}");
+            assert!(is_right || matches!(made, Err(RenderError::Level { level: 0, .. })));
+        }
     }
 
     #[test]

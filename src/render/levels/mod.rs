@@ -81,6 +81,7 @@ pub fn render_levels<T: Scalar, V: Volume<T>>(
     bias: f64,
     caches: &mut LevelCaches,
 ) -> Result<RenderedLevels, RenderError> {
+    // Never set, so the first one is made.
     let never = AtomicBool::new(false);
     loop {
         if let Some(rendered) = render_levels_unless(levels, camera, transfer, options, bias, caches, &never)?
