@@ -4,7 +4,7 @@
 //! *inflated*: the source copies them from ordinary memory, or decompresses them, with all cores, against the slower of the same work without an array and the bus. *Soak*: random
 //! eviction for `VASTGRID_SOAK` seconds, in pages of `VASTGRID_SOAK_PAGE_MIB` (8); the last part against the first.
 //!
-//! Pages below 16 MiB keep their mappings (`CudaConfig::kept_mappings`), so their rows begin once every page was there; the first 8 GiB, before that, are given by themselves.
+//! Pages below 16 MiB keep their mappings (`CudaConfig::kept_mappings`), so their rows begin once every page was there, and so does that of ordinary memory; what was before that is given by itself.
 //!
 //! Needs a CUDA device; says so where there is none.
 
@@ -305,16 +305,7 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         let mut array = Streamer::new(&source, page, budget)?;
         let page_bytes = array.layout().page_bytes();
         if page_bytes < 16 << 20 {
-            let (first, theirs) = (array.stream(bytes)?, plain.copy(bytes, page_bytes)?);
-            println!(
-                "    the first {} GiB: {:.2} GB/s, ratio {:.3}",
-                bytes >> 30,
-                bytes as f64 / first / 1e9,
-                theirs / first
-            );
-            // Until all of the volume was there once, and as many pages more as the policy learns from.
-            array.stream_all()?;
-            array.stream(4 * budget)?;
+            first(&mut array, &mut plain, bytes)?;
         }
         let (mut ours, mut theirs, mut loops) = (Vec::new(), Vec::new(), Vec::new());
         let mut by_two = Vec::new();
@@ -348,6 +339,20 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
             );
         }
     }
+    Ok(())
+}
+
+/// Streams until all of the volume was there once, and as many pages more as the policy learns from; says what the first of them took.
+fn first(array: &mut Streamer, plain: &mut Plain, bytes: u64) -> Result<(), Error> {
+    let page_bytes = array.layout().page_bytes();
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        ours.push(array.stream(bytes / 2)?);
+        theirs.push(plain.copy(bytes / 2, page_bytes)?);
+    }
+    print("    while pages are new", &mut ours, &mut theirs, bytes / 2, None);
+    array.stream_all()?;
+    array.stream(4 * array.budget)?;
     Ok(())
 }
 
@@ -473,6 +478,9 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         let source = Source { extent: EXTENT, tiles, tile_bytes };
         let mut array = Streamer::new(&source, None, BUDGET)?;
         let page_bytes = array.layout().page_bytes();
+        if matches!(source.tiles, Tiles::Copied(_)) {
+            first(&mut array, &mut plain, bytes)?;
+        }
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let (mut decoding, mut copying, mut both) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..5 {

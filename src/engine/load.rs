@@ -23,6 +23,8 @@ pub(super) struct Batch<B: Backend> {
     array: Weak<ArrayShared<B>>,
     tiles: Vec<TileId>,
     next: AtomicUsize,
+    /// How many of them have been handed to the backend, or failed.
+    handed: AtomicUsize,
     done: Mutex<Done<B>>,
     all_done: Condvar,
 }
@@ -66,6 +68,7 @@ impl<B: Backend> Engine<B> {
             array: Arc::downgrade(array),
             tiles: tiles.to_vec(),
             next: AtomicUsize::new(begun),
+            handed: AtomicUsize::new(begun),
             done: Mutex::new(Done { left: tiles.len() - begun, results }),
             all_done: Condvar::new(),
         });
@@ -149,7 +152,8 @@ impl<B: Backend> Shared for Batch<B> {
             // A piece that was begun is waited for, so the engine is there.
             let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
             let result = caught(|| engine.load_tile(&array, tile));
-            if self.next.load(Ordering::Relaxed) >= self.tiles.len() {
+            // Once a batch, by whoever is last: a call of the driver by every thread that finds nothing left would hold up all others, and the mapping of the next batch.
+            if self.handed.fetch_add(1, Ordering::AcqRel) + 1 == self.tiles.len() {
                 engine.flush();
             }
             // Before anyone is told: whoever drops the array then gives its addresses back.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{BackendError, Error};
 
-/// So many threads that copy fill the bus to a device, and are five eighths of sixteen: more of either take the memory's time from the copies that go on by themselves.
+/// So many threads that copy fill the bus to a device, and are five eighths of sixteen; more of either take the memory's time from the copies that go on by themselves.
 const MOST_COPYING: usize = 10;
 
 /// Work that several threads do together until nothing is left.

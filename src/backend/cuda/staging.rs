@@ -6,6 +6,7 @@
 //! ```
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffers::PinnedBuffer;
@@ -22,6 +23,8 @@ const SMALLEST_PIECE_BYTES: usize = 4 << 10;
 pub(super) struct Ring {
     device: Device,
     limit_bytes: usize,
+    /// Counts the pieces that came back.
+    given_back: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -59,12 +62,22 @@ unsafe impl Sync for Piece {}
 
 impl Ring {
     pub(super) fn new(device: &Device, limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { device: device.clone(), limit_bytes, state: Mutex::default() })
+        Arc::new(Self {
+            device: device.clone(),
+            limit_bytes,
+            given_back: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
     }
 
     /// Page-locked memory that it holds.
     pub(super) fn bytes(&self) -> usize {
         self.state().bytes
+    }
+
+    /// Changes whenever a piece comes back. Cheap enough to look at again and again.
+    pub(super) fn given_back(&self) -> u64 {
+        self.given_back.load(Ordering::Acquire)
     }
 
     /// A piece of `bytes`, or none where all that would do are in use and `most_bytes`, or the ring's own limit, is reached.
@@ -180,6 +193,7 @@ impl Drop for Piece {
         if let Some(slab) = self.ring.state().slabs.get_mut(self.slab) {
             slab.free.push(self.offset);
         }
+        self.ring.given_back.fetch_add(1, Ordering::Release);
     }
 }
 
