@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use common::Random;
 use common::pictures::{Difference, difference};
 use vastgrid::device::{GridView, block};
-use vastgrid::render::cuda::{CastPlan, CastRendered, PlanLevel};
+use vastgrid::render::cuda::{CastPlan, CastRendered, MetOfLevel, PlanLevel};
 use vastgrid::render::{
     Brick, Camera, ClipBox, Mode, Options, Preset, Rendered, Shading, TransferFunction, Volume, render,
 };
@@ -175,11 +175,13 @@ struct Host {
     program: &'static Path,
     cases: Vec<u8>,
     plans: Vec<CastPlan>,
+    /// Whether all tiles are told that rays meet or lack.
+    tells: bool,
 }
 
 impl Host {
     fn new() -> Option<Self> {
-        program().map(|program| Self { program, cases: Vec::new(), plans: Vec::new() })
+        program().map(|program| Self { program, cases: Vec::new(), plans: Vec::new(), tells: false })
     }
 
     fn add<T: Scalar>(
@@ -205,6 +207,7 @@ impl Host {
     ) {
         let views: Vec<_> = levels.iter().map(|(tiles, factor)| tiles.level(*factor)).collect();
         let plan = CastPlan::new::<T>(&views, level_bias, camera, transfer, options).unwrap();
+        let plan = if self.tells { plan.telling_met(1000) } else { plan };
         let types = [ScalarType::U8, ScalarType::U16, ScalarType::I16, ScalarType::F32];
         let kernels = ["_dvr_lit", "_dvr", "_mip", "_iso"];
         let kernel = kernels.iter().position(|name| plan.kernel().contains(name)).unwrap();
@@ -501,4 +504,77 @@ fn levels_mix_without_a_seam() {
             "{mode:?}, bias {bias}"
         );
     }
+}
+
+/// Three levels of a field, the finer two of which have tiles missing.
+fn spotted_levels(seed: u64) -> [Tiles<u16>; 3] {
+    let extents = [Extent::new(72, 56, 64), Extent::new(36, 28, 32), Extent::new(18, 14, 16)];
+    let value =
+        |factor: u64| move |c: Coord| field(Coord::new(c.x * factor, c.y * factor, c.z * factor), seed);
+    let all = |_: TileCoord| There::Resident;
+    [
+        Tiles::new(extents[0], [8; 3], [2, 1, 1], spotted(seed, 5), value(1)),
+        Tiles::new(extents[1], [8; 3], [1; 3], spotted(seed + 1, 3), value(2)),
+        Tiles::new(extents[2], [8; 3], [1; 3], all, value(4)),
+    ]
+}
+
+fn told(picture: &CastRendered, of: impl Fn(&MetOfLevel) -> bool) -> HashSet<(usize, TileCoord)> {
+    picture.report.met.iter().filter(|met| of(met)).map(|met| (met.level, met.tile)).collect()
+}
+
+/// What is told to have been met is enough: without all other tiles the picture is the same, and lacks the same.
+#[test]
+fn what_rays_met_is_all_that_a_picture_needs() {
+    let (mut total, mut unneeded) = (0, 0);
+    for seed in [1, 2, 3] {
+        let Some(mut host) = Host::new() else { return };
+        host.tells = true;
+        let mut levels = spotted_levels(seed);
+        levels.iter_mut().for_each(|level| level.known = false);
+        let camera =
+            Camera::fit(Extent::new(72, 56, 64), [1.0; 3]).azimuth(40.0 * seed as f64).elevation(-30.0);
+        let cases: Vec<_> = modes(95.0).into_iter().flat_map(|mode| [(mode, -8.0), (mode, 0.3)]).collect();
+        let options = |mode| Options { width: 80, height: 72, mode, ..Options::default() };
+        for &(mode, bias) in &cases {
+            let all = [(&levels[0], [1; 3]), (&levels[1], [2; 3]), (&levels[2], [4; 3])];
+            host.add(&all, bias, &camera, &transfer(), &options(mode));
+        }
+        let first = host.run();
+        let Some(mut host) = Host::new() else { return };
+        host.tells = true;
+        for (&(mode, bias), picture) in cases.iter().zip(&first) {
+            let met = told(picture, |met| met.there);
+            let mut kept = spotted_levels(seed);
+            for (level, tiles) in kept.iter_mut().enumerate() {
+                tiles.known = false;
+                let layout = tiles.layout.clone();
+                for (id, there) in tiles.there.iter_mut().enumerate() {
+                    let Some(tile) = layout.tile_coord(vastgrid::TileId(id as u64)) else { continue };
+                    let needless = *there == There::Resident && !met.contains(&(level, tile));
+                    total += u32::from(*there == There::Resident);
+                    unneeded += u32::from(needless);
+                    if needless {
+                        *there = There::Missing;
+                    }
+                }
+            }
+            let all = [(&kept[0], [1; 3]), (&kept[1], [2; 3]), (&kept[2], [4; 3])];
+            host.add(&all, bias, &camera, &transfer(), &options(mode));
+        }
+        for (((mode, bias), before), after) in cases.iter().zip(&first).zip(host.run()) {
+            let name = format!("seed {seed}, {mode:?}, bias {bias}");
+            let difference = difference(&before.image, &after.image);
+            assert!(difference.is_small(), "{name}: {difference}");
+            let lacked = |picture: &CastRendered| told(picture, |met| !met.there);
+            assert_eq!(lacked(before), lacked(&after), "{name}");
+            let noted: HashSet<_> = before.report.wanted.iter().map(|w| (w.level, w.tile)).collect();
+            let wanted = told(before, |met| !met.there && met.wanted);
+            assert!(noted.iter().filter(|w| !wanted.contains(w)).count() <= noted.len() / 50, "{name}");
+            assert!(!wanted.is_empty(), "{name}");
+            assert_eq!((before.report.met_beyond, before.report.rays_uncovered), (0, 0), "{name}");
+        }
+    }
+    println!("{unneeded} of {total} tiles were not needed");
+    assert!(unneeded > total / 20 && unneeded < total * 19 / 20);
 }

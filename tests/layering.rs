@@ -136,7 +136,10 @@ const TABLE: &[(&str, &[&str])] = &[
     // Pictures of pyramids while they load.
     (
         "explore",
-        &["error", "geometry", "voxel", "layout", "view", "backend", "pyramid", "stream", "render", "trace"],
+        &[
+            "error", "geometry", "voxel", "layout", "view", "array", "pool", "backend", "pyramid", "stream",
+            "render", "trace",
+        ],
     ),
 ];
 

@@ -5,7 +5,10 @@
 //   cast_near.cuh    the part of the array that a ray is in, and reading in and around it
 //   cast_boxes.cuh   which boxes of tiles are all there
 //   cast_look.cuh    what values look like, and what is missing
-//   cast_march.cuh   what a ray makes of its samples, and how it goes from tile to tile and from level to level
+//   cast_course.cuh  how a ray goes from tile to tile and from level to level
+//   cast_march.cuh   what a ray makes of its samples
+//   cast_met.cuh     which tiles rays met and lacked
+//   cast_kernels.cuh    the kernels of both
 //   cast_TYPE.cu     the kernels for voxels of that type
 #ifndef VASTGRID_CAST_CUH
 #define VASTGRID_CAST_CUH
@@ -47,28 +50,31 @@ struct vg_cast {
     vg_u64 image;      // vg_colour[width * height]
     vg_u64 counts;     // vg_counts, zero at first
     vg_u64 wants;      // vg_want[1 << wants_log2], zero at first
+    vg_u64 ends;       // u32[width * height]: up to which sample each ray was followed; or no address
+    vg_u64 met;        // vg_met[1 << met_log2], zero at first
     float table_low, per_value, table_last, table_top;
     float background[4], hint[4];  // straight
     float colour[3], iso;
     float weights[3], stop_at_alpha;
     float ambient, diffuse;
-    vg_u32 width, height, levels, flags, wants_log2, pad;
+    vg_u32 width, height, levels, flags, wants_log2, met_log2;
     vg_cast_level level[VG_CAST_LEVELS];
 };
 
-#define VG_CAST_BYTES 3416
+#define VG_CAST_BYTES 3432
 static_assert(sizeof(vg_cast_level) == 192, "vg_cast_level");
 static_assert(VG_OFFSET_OF(vg_cast_level, small) == 104, "small");
 static_assert(VG_OFFSET_OF(vg_cast_level, small_log2) == 180, "small_log2");
 static_assert(sizeof(vg_cast) == VG_CAST_BYTES, "vg_cast");
 static_assert(VG_OFFSET_OF(vg_cast, colours) == 184, "colours");
-static_assert(VG_OFFSET_OF(vg_cast, table_low) == 232, "table_low");
-static_assert(VG_OFFSET_OF(vg_cast, width) == 320, "width");
-static_assert(VG_OFFSET_OF(vg_cast, level) == 344, "level");
+static_assert(VG_OFFSET_OF(vg_cast, table_low) == 248, "table_low");
+static_assert(VG_OFFSET_OF(vg_cast, width) == 336, "width");
+static_assert(VG_OFFSET_OF(vg_cast, level) == 360, "level");
 
 #define VG_CAST_PARALLEL 1    // all rays go forward
 #define VG_CAST_SKIP_EMPTY 2  // what cannot matter is leapt over
 #define VG_CAST_HINT 4        // `hint` lies behind rays that lacked something
+#define VG_CAST_LIT 8         // shaded by the gradient
 #define VG_CAST_MODE 4        // where the mode begins (vg_mode)
 
 #define VG_HIGHLIGHTS 1024
@@ -79,7 +85,7 @@ struct alignas(16) vg_colour {
 
 // What happened. `shown`: samples by the level that was wanted and the one that was shown, the last column where none was there.
 struct vg_counts {
-    vg_u64 rays, rays_incomplete, samples, skipped, wants_beyond;
+    vg_u64 rays, rays_incomplete, samples, skipped, wants_beyond, rays_uncovered, met_beyond;
     vg_u64 shown[VG_CAST_LEVELS][VG_CAST_LEVELS + 1];
 };
 
@@ -89,8 +95,29 @@ struct alignas(16) vg_want {
     vg_u32 rays, nearer;
 };
 
+// A tile that rays met or lacked: the key as above.
+struct alignas(16) vg_met {
+    vg_u64 key;
+    vg_u32 lacked;  // how often, counted for each warp
+    vg_u32 how;
+};
+
+#define VG_MET_WANTED 1  // met, at the level that was wanted
+#define VG_MET_BEYOND 2  // met, at a coarser one that stood in
+#define VG_LACKED_WANTED 4
+#define VG_LACKED_BEYOND 8
+
 #define VG_WANT_LEVEL 56
 #define VG_WANT_PROBES 32
+
+// The place of the lowest bit that is set.
+VG_HD int vg_lowest(vg_u32 bits) {
+#if defined(__CUDA_ARCH__)
+    return __ffs((int)bits) - 1;
+#else
+    return __builtin_ctz(bits);
+#endif
+}
 
 VG_HD vg_u64 vg_first_or(vg_u64* at, vg_u64 value) {
 #if defined(__CUDA_ARCH__)
@@ -131,20 +158,37 @@ VG_RARE void vg_note_want(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 k,
     vg_add(&counts->wants_beyond, 1);
 }
 
+// Notes how a tile was met or lacked. Lanes that tell the same tell it once.
+VG_RARE void vg_note_met(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 how, vg_counts* counts) {
+    const vg_u64 key = (vg_u64)(level + 1) << VG_WANT_LEVEL | tile;
+#if defined(__CUDA_ARCH__)
+    const vg_u32 same = __match_any_sync(__activemask(), key ^ (vg_u64)how << 48);
+    if (vg_lowest(same) != (int)(threadIdx.x & 31)) return;
+#endif
+    vg_met* all = vg_global<vg_met>(c.met);
+    const vg_u32 mask = (1u << c.met_log2) - 1;
+    vg_u32 slot = (vg_u32)(key * 0x9e3779b97f4a7c15ull >> 32) & mask;
+    for (int probe = 0; probe < VG_WANT_PROBES; probe++, slot = (slot + 1) & mask) {
+        vg_u64 before = all[slot].key;
+        if (before == 0) before = vg_first_or(&all[slot].key, key);
+        if (before != 0 && before != key) continue;
+#if defined(__CUDA_ARCH__)
+        if (how & (VG_LACKED_WANTED | VG_LACKED_BEYOND)) atomicAdd(&all[slot].lacked, 1u);
+        if (!(all[slot].how & how)) atomicOr(&all[slot].how, how);
+#else
+        if (how & (VG_LACKED_WANTED | VG_LACKED_BEYOND)) all[slot].lacked += 1;
+        all[slot].how |= how;
+#endif
+        return;
+    }
+    vg_add(&counts->met_beyond, 1);
+}
+
 // What is known of a box of tiles: how many are resident in the lower half; how many of those are leapt over, by all that is known before a ray begins, in the upper half.
 #define VG_LEAPT_OVER 32
 
 // Whether all are resident, and few are leapt over: then rays do best to go through it in one run.
 VG_HD bool vg_is_whole(vg_u64 mark, vg_u32 tiles) { return (vg_u32)mark == tiles && (mark >> VG_LEAPT_OVER) * 8 <= tiles; }
-
-// The place of the lowest bit that is set.
-VG_HD int vg_lowest(vg_u32 bits) {
-#if defined(__CUDA_ARCH__)
-    return __ffs((int)bits) - 1;
-#else
-    return __builtin_ctz(bits);
-#endif
-}
 
 // How many lanes of the warp say so; all of them ask.
 VG_HD vg_u32 vg_lanes(bool yes) {

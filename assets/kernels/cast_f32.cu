@@ -1,4 +1,4 @@
 // Rays through arrays of f32.
-#include "cast_march.cuh"
+#include "cast_kernels.cuh"
 
 VG_CAST_KERNELS(f32, float)

@@ -1,4 +1,4 @@
 // Rays through arrays of i16.
-#include "cast_march.cuh"
+#include "cast_kernels.cuh"
 
 VG_CAST_KERNELS(i16, short)

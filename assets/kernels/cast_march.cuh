@@ -1,4 +1,4 @@
-// What a ray makes of its samples, and how it goes from place to place (a tile, or a box of tiles that are all there) and from level to level.
+// What a ray makes of its samples, from place to place (a tile, or a box of tiles that are all there) and from level to level.
 //
 //   samples   . . . i i i i i i i i i r r | i i i i i i r r | m m m m m      |: the far face of a tile
 //
@@ -12,28 +12,38 @@
 #ifndef VASTGRID_CAST_MARCH_CUH
 #define VASTGRID_CAST_MARCH_CUH
 
-#include "cast_boxes.cuh"
-#include "cast_path.cuh"
+#include "cast_course.cuh"
 
 // Samples whose voxels are fetched together.
 #define VG_BATCH 4
 #define VG_HALVINGS 10
 
 // M: how voxels are found (vg_near). LIT: shaded by the gradient. MANY: a pyramid.
-template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
-    const vg_cast& c;
+template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M, MANY> {
+    typedef vg_course<M, MANY> course;
+    using course::c;
+    using course::near;
+    using course::line;
+    using course::path;
+    using course::level;
+    using course::wanted;
+    using course::change;
+    using course::k;
+    using course::origin;
+    using course::step;
+    using course::along;
+    using course::to_place;
+    using course::look_at_distance;
+    using course::over;
+    using course::fewer;
+    using course::whole;
+    using course::first;
+    using course::last;
+    using course::run;
+
     vg_counts* counts;
-    M near;
-    vg_line line;
-    vg_path path;             // in the voxels of `level`
-    vg_u32 level;             // the level that `near` and `path` are at
-    vg_u32 wanted;            // the level that is wanted
-    vg_u32 change;            // from which sample on another one is
-    vg_u32 k;                 // the next sample
-    vg_u32 left;              // samples from it on that need no test
-    vg_u32 i;                 // how many of those from `origin` on were taken
-    float origin[3];          // of sample k - i, counted from the voxel that the place's are
-    float step[3];            // of `path`
+    vg_u32 left;              // samples from k on that need no test
+    vg_u32 i;                 // how many of those from `origin` on were taken: it is sample k - i
     float low[3], top[3];     // from where up to where samples may be read without a test
     vg_colour colour;         // so far; of a surface, once it is met
     float most;               // the greatest value so far
@@ -42,11 +52,8 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     bool lacking, bare;       // something was missing; and nothing stood in for it
 
     VG_HD vg_march(const vg_cast& cast, vg_counts* into, vg_u32 column, vg_u32 row, bool exists)
-        : c(cast), counts(into), near(cast), line(vg_line_of(cast, column, row)), level(0), wanted(0), change(0), k(0), left(0), i(0), most(-VG_INFINITY), samples(0), skipped(0),
-          noted(0), lacking(false), bare(false) {
-        to_path(line.path);
+        : course(cast, column, row, exists), counts(into), left(0), i(0), most(-VG_INFINITY), samples(0), skipped(0), noted(0), lacking(false), bare(false) {
         colour.r = colour.g = colour.b = colour.a = 0;
-        if (!exists) line.samples = 0;
     }
 
     // Looks for samples that need no test, and deals with all that come before.
@@ -76,14 +83,6 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march {
     }
 
 private:
-    VG_HD float along(int a, vg_u32 n) const {
-#if defined(__CUDA_ARCH__)
-        return __fmaf_rn((float)n, step[a], origin[a]);
-#else
-        return origin[a] + (float)n * step[a];
-#endif
-    }
-
     // Where sample n from `origin` on is read. Past the array's faces the outermost voxel stands in; whatever rounding does, nothing below `low` and beyond `top` is read.
     VG_HD float at(int a, vg_u32 n) const {
         const float p = along(a, n);
@@ -94,10 +93,12 @@ private:
 #endif
     }
 
-    // The sample taken last was the ray's last one.
+    // The sample taken last was the ray's last one: it is followed no further than the others that were fetched with it.
     VG_HD void end() {
         samples -= left ? left - 1 : 0;
         left = 0;
+        const vg_u32 last = k + VG_BATCH;
+        line.samples = last < line.samples ? last : line.samples;
         k = line.samples;
     }
 
@@ -174,76 +175,6 @@ private:
         i = 0;
         samples += left;
         shown(l, left);
-    }
-
-    // Makes the place of sample k, at a level, the current one, and the samples' places in it known.
-    VG_HD void to_place(vg_u32 l, vg_i64 p[3]) {
-        if (MANY) to_level(l);
-        path.at(k, p);
-        int below[3];
-        VG_UNROLL
-        for (int a = 0; a < 3; a++) below[a] = vg_between(p[a], near.extent(a)).voxel;
-        near.enter(below);
-        VG_UNROLL
-        for (int a = 0; a < 3; a++) {
-            // In two parts, which are converted sooner than one of 64 bits.
-            origin[a] = (float)((int)(p[a] >> 32) - near.from[a]) + (float)((vg_u32)p[a] >> 8) * (1.0f / 16777216.0f);
-        }
-    }
-
-    VG_HD void to_level(vg_u32 l) {
-        if (level == l) return;
-        level = l;
-        near.go(c.level[l]);
-        to_path(l == 0 ? line.path : vg_path_at(line.path, c.level[l]));
-    }
-
-    VG_HD void to_path(const vg_path& to) {
-        path = to;
-        VG_UNROLL
-        for (int a = 0; a < 3; a++) step[a] = (float)path.step[a] * (1.0f / 4294967296.0f);
-    }
-
-    // Which level is wanted at sample k, and up to which sample.
-    VG_HD void look_at_distance() {
-        const float apart = (float)c.step, distance = line.first + (float)k * apart;
-        while (wanted + 1 < c.levels && c.level[wanted + 1].begin <= distance) wanted++;
-        change = line.samples;
-        if (wanted + 1 == c.levels) return;
-        const float n = (c.level[wanted + 1].begin - distance) / apart;
-        if (n < (float)(line.samples - k)) change = k + 1 + (vg_u32)(n > 0 ? n : 0);
-    }
-
-    // A quotient, or nearly.
-    VG_HD static float over(float a, float b) {
-#if defined(__CUDA_ARCH__)
-        return __fdividef(a, b);
-#else
-        return a / b;
-#endif
-    }
-
-    // How many samples from k on it takes to go beyond what lies from `low` on and before `high` along an axis, if that is less than n.
-    VG_HD float fewer(float n, int a, float low, float high) const {
-        // Whole steps that stay before the upper end, or that reach the lower one and one more. Zero by infinity, which is no number, is no less than n.
-        const float t = step[a] < 0 ? floorf(over(low - origin[a], step[a])) + 1.0f : ceilf(over(high - origin[a], step[a]));
-        return t < n ? t : n;
-    }
-
-    VG_HD static vg_u32 whole(float n, vg_u32 most) { return n < (float)most ? n > 1 ? (vg_u32)n : 1 : most; }
-
-    VG_HD float first(int a) const { return (float)near.first[a]; }
-    VG_HD float last(int a) const { return (float)near.last[a]; }
-
-    // The samples, from k on and before `until`, whose voxel below is in the place. One at least. Rounding may count one more, which lies next to the place's face: `low` and `top` see to it.
-    VG_HD vg_u32 run(vg_u32 until) const {
-        float n = VG_INFINITY;
-        VG_UNROLL
-        for (int a = 0; a < 3; a++) {
-            // Past the array's faces the outermost voxels stand in: a voxel more.
-            n = fewer(n, a, first(a) - (near.begins(a) ? 1.0f : 0.0f), last(a) + 1.0f);
-        }
-        return whole(n, until - k);
     }
 
     VG_HD bool is_inside(int a) const { return origin[a] >= first(a) && origin[a] < last(a); }
@@ -537,45 +468,12 @@ template <class M, int MODE, bool LIT, bool MANY> VG_HD void vg_cast_pixel(const
     }
     if (!exists) return;
     vg_global<vg_colour>(c.image)[(vg_u64)row * c.width + column] = ray.finished();
+    if (c.ends) vg_global<vg_u32>(c.ends)[(vg_u64)row * c.width + column] = ray.line.samples;
     if (ray.line.samples == 0) return;
     vg_add(&counts->rays, 1);
     vg_add(&counts->samples, ray.samples);
     vg_add(&counts->skipped, ray.skipped);
     if (ray.lacking) vg_add(&counts->rays_incomplete, 1);
 }
-
-#if defined(__CUDACC__)
-// Blocks of 8 x 8 pixels, 8 x 4 a warp. What is counted is added up in the block first.
-template <class M, int MODE, bool LIT, bool MANY> __device__ void vg_cast_block(const vg_cast& c) {
-    __shared__ vg_counts counts;
-    const vg_u32 words = sizeof(vg_counts) / 8;
-    for (vg_u32 n = threadIdx.x; n < words; n += 64) ((vg_u64*)&counts)[n] = 0;
-    __syncthreads();
-    vg_cast_pixel<M, MODE, LIT, MANY>(c, &counts, blockIdx.x * 8 + threadIdx.x % 8, blockIdx.y * 8 + threadIdx.x / 8);
-    __syncthreads();
-    vg_u64* sums = vg_global<vg_u64>(c.counts);
-    for (vg_u32 n = threadIdx.x; n < words; n += 64) {
-        const vg_u64 sum = ((vg_u64*)&counts)[n];
-        if (sum) atomicAdd(sums + n, sum);
-    }
-}
-
-#define VG_CAST_KERNEL(name, near, mode, lit, many, blocks)                                                             \
-    extern "C" __global__ void __launch_bounds__(64, blocks) vg_cast_##name(const __grid_constant__ vg_cast c) {         \
-        vg_cast_block<near, mode, lit, many>(c);                                                                        \
-    }
-
-// The kernels for voxels of one type: `vg_cast_dvr_u16` and so on, and the one that goes before.
-#define VG_CAST_KERNELS(type, T)                                                     \
-    extern "C" __global__ void __launch_bounds__(256) vg_cast_boxes_##type(const __grid_constant__ vg_cast c) { vg_mark_boxes(c); } \
-    VG_CAST_KERNEL(dvr_##type, vg_near<T>, VG_DVR, false, false, 8)                  \
-    VG_CAST_KERNEL(dvr_lit_##type, vg_near<T>, VG_DVR, true, false, 8)                \
-    VG_CAST_KERNEL(mip_##type, vg_near<T>, VG_MIP, false, false, 10)                  \
-    VG_CAST_KERNEL(iso_##type, vg_near<T>, VG_ISO, true, false, 8)                    \
-    VG_CAST_KERNEL(dvr_levels_##type, vg_near<T>, VG_DVR, false, true, 8)             \
-    VG_CAST_KERNEL(dvr_lit_levels_##type, vg_near<T>, VG_DVR, true, true, 8)          \
-    VG_CAST_KERNEL(mip_levels_##type, vg_near<T>, VG_MIP, false, true, 8)             \
-    VG_CAST_KERNEL(iso_levels_##type, vg_near<T>, VG_ISO, true, true, 8)
-#endif
 
 #endif

@@ -246,6 +246,12 @@ template <class T> struct vg_near {
             whole = true;
             return;
         }
+        enter_tile(v);
+    }
+
+    // The tile of a voxel, also where it is in such a box.
+    VG_HD void enter_tile(const int v[3]) {
+        const vg_grid& g = grid();
         whole = false;
         vg_u32 t[3], page[3];
         VG_UNROLL

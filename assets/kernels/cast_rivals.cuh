@@ -3,7 +3,7 @@
 #ifndef VASTGRID_CAST_RIVALS_CUH
 #define VASTGRID_CAST_RIVALS_CUH
 
-#include "cast_march.cuh"
+#include "cast_kernels.cuh"
 
 // A box of voxels as flat memory: rows along x.
 template <class T> struct vg_flat {

@@ -1,4 +1,4 @@
 // Rays through arrays of u16.
-#include "cast_march.cuh"
+#include "cast_kernels.cuh"
 
 VG_CAST_KERNELS(u16, unsigned short)

@@ -1,4 +1,4 @@
 // Rays through arrays of u8.
-#include "cast_march.cuh"
+#include "cast_kernels.cuh"
 
 VG_CAST_KERNELS(u8, unsigned char)

@@ -5,12 +5,12 @@ use super::explorer::Explorer;
 use super::ghosts::Ghosts;
 use super::progress::{Progress, Rate};
 use super::rereads::Rereads;
-use crate::backend::HostAddressable;
+use crate::backend::Backend;
 use crate::error::Error;
 use crate::geometry::Region;
 use crate::voxel::Scalar;
 
-impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
+impl<T: Scalar, B: Backend, R> Explorer<T, B, R> {
     /// Stops loading, and with it evicting, and keeps the level bias: pictures are made of what is there, from wherever one looks. What is under way is finished. `false` goes on.
     ///
     /// Pausing the [`streamer`](Self::streamer) alone leaves the bias to follow what pictures lack.

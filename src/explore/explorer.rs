@@ -10,21 +10,18 @@ use super::fidelity::{Fidelity, FidelityLimit};
 use super::ghosts::Ghosts;
 use super::needs::{Known, Needs};
 use super::progress::{Progress, Rate};
+use super::renderer::{HostRenderer, LevelRenderer, LevelScene};
 use super::rereads::{Rereads, Verdict};
 use super::scene::scene_of;
-use crate::backend::HostAddressable;
+use crate::backend::{Backend, HostAddressable};
 use crate::error::Error;
 use crate::pyramid::Pyramid3D;
-use crate::render::{
-    Camera, Image, LevelCaches, LevelsReport, Options, RenderError, RenderLevel, TransferFunction,
-    render_levels_unless,
-};
+use crate::render::{Camera, Image, LevelsReport, Options, RenderError, TransferFunction};
 use crate::stream::{
     Became, Change, Changes, Enrolled, StreamFailure, StreamLimit, StreamOptions, StreamStatus, Streamer,
     Want,
 };
 use crate::trace::{Asked, Recorder, Trace, TraceTile};
-use crate::view::View;
 use crate::voxel::Scalar;
 
 /// A picture of what is there, and how true it is.
@@ -46,11 +43,13 @@ pub struct Explored {
 /// being loaded already or just about to be wanted when it was evicted, and of more than 65 536 tiles that were evicted between two pictures, or of late, the oldest.
 ///
 /// **Cost**: a picture waits for no source, no mapping call and no lock that is held across either; it holds a frame while it is made.
-pub struct Explorer<T: Scalar, B: HostAddressable> {
+///
+/// `R` makes the pictures: [`HostRenderer`], or a [`CudaCaster`](crate::render::cuda::CudaCaster) where the pyramid is in a device's memory.
+pub struct Explorer<T: Scalar, B: Backend, R = HostRenderer> {
     // Declared, and so dropped, before the arrays that it loads.
     pub(super) streamer: Streamer<B>,
     pub(super) pyramid: Arc<Pyramid3D<T, B>>,
-    caches: LevelCaches,
+    renderer: R,
     pub(super) bias: Bias,
     /// Tiles that failed and were lacked since.
     failures: Vec<StreamFailure>,
@@ -90,18 +89,32 @@ const REMEMBERED: u64 = 128;
 const SLICE: Duration = Duration::from_millis(2);
 
 impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
-    /// Begins to look at a pyramid, which others may hold too. Its coarsest level is there already.
+    /// Begins to look at a pyramid, which others may hold too, with pictures made on the host. Its coarsest level is there already.
     ///
     /// # Errors
     /// [`Error::Backend`]: the loading threads could not be started.
     pub fn new(pyramid: impl Into<Arc<Pyramid3D<T, B>>>, options: StreamOptions) -> Result<Self, Error> {
+        Self::with_renderer(pyramid, HostRenderer::default(), options)
+    }
+}
+
+impl<T: Scalar, B: Backend, R> Explorer<T, B, R> {
+    /// The same with pictures made by `renderer`, such as a [`CudaCaster`](crate::render::cuda::CudaCaster).
+    ///
+    /// # Errors
+    /// As [`Explorer::new`].
+    pub fn with_renderer(
+        pyramid: impl Into<Arc<Pyramid3D<T, B>>>,
+        renderer: R,
+        options: StreamOptions,
+    ) -> Result<Self, Error> {
         let pyramid = pyramid.into();
         let streamer = Streamer::new(pyramid.pool(), options)?;
         Ok(Self {
             changes: streamer.changes(),
             streamer,
             pyramid,
-            caches: LevelCaches::default(),
+            renderer,
             bias: Bias::default(),
             failures: Vec::new(),
             failed: HashSet::new(),
@@ -142,7 +155,10 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         camera: &Camera,
         transfer: &TransferFunction,
         options: &Options,
-    ) -> Result<Explored, RenderError> {
+    ) -> Result<Explored, RenderError>
+    where
+        R: LevelRenderer<T, B>,
+    {
         // Never set, so the first one is made.
         let never = AtomicBool::new(false);
         loop {
@@ -162,7 +178,10 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
         transfer: &TransferFunction,
         options: &Options,
         stop: &AtomicBool,
-    ) -> Result<Option<Explored>, RenderError> {
+    ) -> Result<Option<Explored>, RenderError>
+    where
+        R: LevelRenderer<T, B>,
+    {
         let is_new = {
             let budget_bytes = self.pyramid.pool().stats().budget_bytes;
             self.bias.look_at(scene_of(camera, transfer, options, budget_bytes))
@@ -171,25 +190,17 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
             self.progress = Progress::default();
         }
         let bias = self.bias.value();
-        let frame = self.pyramid.pool().frame();
         let mut numbers = Vec::with_capacity(self.pyramid.levels());
-        let mut views = Vec::with_capacity(self.pyramid.levels());
+        let mut levels = Vec::with_capacity(self.pyramid.levels());
         for level in 0..self.pyramid.levels() {
             // One that is unavailable is passed over: the next coarser one stands in.
             if let (Ok(array), Some(factor)) = (self.pyramid.level(level), self.pyramid.factor(level)) {
-                views.push((frame.view(array).map_err(Box::new)?, factor));
+                levels.push((array, factor));
                 numbers.push(level);
             }
         }
-        let levels: Vec<_> = views
-            .iter()
-            .map(|(view, factor): &(View<'_, T>, _)| RenderLevel { volume: view, factor: *factor })
-            .collect();
-        let caches = &mut self.caches;
-        let rendered = render_levels_unless(&levels, camera, transfer, options, bias, caches, stop)?;
-        drop(levels);
-        drop(views);
-        drop(frame);
+        let scene = LevelScene { camera, transfer, options, bias };
+        let rendered = self.renderer.picture(self.pyramid.pool(), &levels, scene, stop)?;
         let Some(rendered) = rendered else { return Ok(None) };
         let look = Look { camera, spacing: options.spacing, numbers: &numbers, bias };
         let fidelity = self.want(look, &rendered.report, is_new).map_err(Box::new)?;
@@ -383,7 +394,6 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
 
     /// Waits until nothing is being loaded and nothing more can be before the next picture, at most for `timeout`; says whether that came about. For programs that want one good picture
     /// rather than many.
-    #[expect(clippy::must_use_candidate, reason = "the wait is what it is called for")]
     pub fn wait_idle(&self, timeout: Duration) -> bool {
         let until = Instant::now().checked_add(timeout);
         loop {
@@ -404,7 +414,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
     }
 }
 
-impl<T: Scalar, B: HostAddressable> std::fmt::Debug for Explorer<T, B> {
+impl<T: Scalar, B: Backend, R> std::fmt::Debug for Explorer<T, B, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Explorer")
             .field("pyramid", &self.pyramid)

@@ -28,6 +28,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `explorer` | [`Explorer`]: one picture, and what is wanted after it |
+//! | `renderer` | [`LevelRenderer`]: who makes the pictures |
 //! | `control` | freezing what is there, and beginning anew |
 //! | `tiles` | [`ExploredTile`]: which tiles a picture is made of, and what state each is in |
 //! | `bias` | how much coarser pictures are where the budget does not hold what they would need |
@@ -44,10 +45,12 @@ mod fidelity;
 mod ghosts;
 mod needs;
 mod progress;
+mod renderer;
 mod rereads;
 mod scene;
 mod tiles;
 
 pub use explorer::{Explored, Explorer};
 pub use fidelity::{Fidelity, FidelityLimit};
+pub use renderer::{HostRenderer, LevelOf, LevelRenderer, LevelScene};
 pub use tiles::{ExploredTile, TileState};

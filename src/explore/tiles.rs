@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::explorer::Explorer;
-use crate::backend::HostAddressable;
+use crate::backend::Backend;
 use crate::layout::TileCoord;
 use crate::trace::TraceTile;
 use crate::voxel::Scalar;
@@ -35,7 +35,7 @@ pub struct ExploredTile {
     pub state: TileState,
 }
 
-impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
+impl<T: Scalar, B: Backend, R> Explorer<T, B, R> {
     /// The tiles that the last picture showed or lacked, coarsest level last, each with the state that it is in now; and of the blocks of 2 x 2 x 2 tiles that these are in, those that are known to
     /// hold one value.
     ///

@@ -92,6 +92,9 @@ template <class T> static void run(vg_cast& c, vg_u64 kernel, bool many) {
     if (kernel == 1) picture<T, VG_DVR, true>(c, many);
     if (kernel == 2) picture<T, VG_MIP, false>(c, many);
     if (kernel == 3) picture<T, VG_ISO, true>(c, many);
+    if (!c.ends) return;
+    for (vg_u32 row = 0; row < c.height; row++)
+        for (vg_u32 column = 0; column < c.width; column++) vg_walk_pixel<T>(c, (vg_counts*)c.counts, column, row);
 }
 
 int main(int, char** arguments) {
@@ -122,6 +125,8 @@ int main(int, char** arguments) {
         c.image += to;
         c.counts += to;
         c.wants += to;
+        if (c.ends) c.ends += to;
+        c.met += to;
         for (vg_u32 l = 0; l < c.levels; l++) {
             if (c.level[l].small) c.level[l].small += to;
             if (c.level[l].large) c.level[l].large += to;

@@ -41,13 +41,15 @@ use crate::error::{BackendError, Error};
 use crate::voxel::Scalar;
 
 mod boxes;
+mod levels;
 mod parameters;
 mod plan;
 mod report;
 
+pub use levels::LevelsPicture;
 pub use parameters::{CastParameters, MAX_LEVELS};
 pub use plan::{CastPlan, PlanLevel};
-pub use report::{CastRendered, CastReport, ShownLevels, WantedOfLevel};
+pub use report::{CastRendered, CastReport, MetOfLevel, ShownLevels, WantedOfLevel};
 
 /// What is shown: an array, or a pyramid of arrays of one pool.
 #[derive(Clone, Debug)]
@@ -118,14 +120,20 @@ impl CudaCaster {
             let view = frame.view(array, self.launcher.stream()).map_err(Box::new)?;
             levels.push(PlanLevel { view, layout: array.layout(), factor });
         }
-        let plan = CastPlan::new::<T>(&levels, volume.level_bias, camera, transfer, options)?;
-        let boxes = plan.boxes_kernel();
+        self.launch(CastPlan::new::<T>(&levels, volume.level_bias, camera, transfer, options)?)
+    }
+
+    /// Puts a plan's kernels on the stream. The views of its levels are of a frame that is open.
+    fn launch(&self, plan: CastPlan) -> Result<CastPicture, RenderError> {
+        let (boxes, met) = (plan.boxes_kernel(), plan.met_kernel());
+        let mut steps = vec![
+            Step { kernel: &boxes, grid: plan.boxes_grid(), block: plan.boxes_block() },
+            Step { kernel: plan.kernel(), grid: plan.grid(), block: plan.block() },
+        ];
+        steps.extend(met.as_deref().map(|kernel| Step { kernel, grid: plan.grid(), block: plan.block() }));
         let launch = Launch {
             ptx: plan.ptx(),
-            steps: &[
-                Step { kernel: &boxes, grid: plan.boxes_grid(), block: plan.boxes_block() },
-                Step { kernel: plan.kernel(), grid: plan.grid(), block: plan.block() },
-            ],
+            steps: &steps,
             input: plan.input(),
             output_bytes: plan.output_bytes(),
             result_bytes: plan.result_bytes(),

@@ -65,6 +65,8 @@ pub struct CastParameters {
     pub(super) image: u64,
     pub(super) counts: u64,
     pub(super) wants: u64,
+    pub(super) ends: u64,
+    pub(super) met: u64,
     pub(super) table_low: f32,
     pub(super) per_value: f32,
     pub(super) table_last: f32,
@@ -82,7 +84,7 @@ pub struct CastParameters {
     pub(super) levels: u32,
     pub(super) flags: u32,
     pub(super) wants_log2: u32,
-    pub(super) pad: u32,
+    pub(super) met_log2: u32,
     pub(super) level: [LevelParameters; MAX_LEVELS],
 }
 
@@ -90,27 +92,32 @@ pub struct CastParameters {
 pub(super) const PARALLEL: u32 = 1;
 pub(super) const SKIP_EMPTY: u32 = 2;
 pub(super) const HINT: u32 = 4;
+pub(super) const LIT: u32 = 8;
 /// Where the mode begins in them: 0 for DVR, 1 for MIP, 2 for an isosurface.
 pub(super) const MODE: u32 = 4;
 
 /// Steps of the table of highlights.
 pub(super) const HIGHLIGHTS: usize = 1024;
 
-/// Bytes of `vg_counts`: five counts, and samples by level wanted and shown.
-pub(super) const COUNTS_BYTES: usize = (5 + MAX_LEVELS * (MAX_LEVELS + 1)) * 8;
-/// Bytes of `vg_want`.
+/// Bytes of `vg_counts`: seven counts, and samples by level wanted and shown.
+pub(super) const COUNTS_BYTES: usize = (7 + MAX_LEVELS * (MAX_LEVELS + 1)) * 8;
+/// Bytes of `vg_want`, and of `vg_met`.
 pub(super) const WANT_BYTES: usize = 16;
 /// log2 of the missing tiles that one picture can tell.
 pub(super) const WANTS_LOG2: u32 = 16;
+/// How a tile was met or lacked, in a `vg_met`: at the level that was wanted, or at a coarser one.
+pub(super) const MET_WANTED: u32 = 1;
+pub(super) const LACKED_WANTED: u32 = 4;
+pub(super) const LACKED_BEYOND: u32 = 8;
 /// Where the level is in the key of a `vg_want`.
 pub(super) const WANT_LEVEL: u32 = 56;
 
 const _: () = {
     assert!(size_of::<LevelParameters>() == 192);
     assert!(offset_of!(LevelParameters, boxes) == 104 && offset_of!(BoxParameters, small_log2) == 76);
-    assert!(size_of::<CastParameters>() == 3416 && align_of::<CastParameters>() == 8);
+    assert!(size_of::<CastParameters>() == 3432 && align_of::<CastParameters>() == 8);
     assert!(offset_of!(CastParameters, colours) == 184);
-    assert!(offset_of!(CastParameters, table_low) == 232);
-    assert!(offset_of!(CastParameters, width) == 320);
-    assert!(offset_of!(CastParameters, level) == 344);
+    assert!(offset_of!(CastParameters, table_low) == 248);
+    assert!(offset_of!(CastParameters, width) == 336);
+    assert!(offset_of!(CastParameters, level) == 360);
 };

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! input    colours | clear entries before each | highlights
-//! output   pixels | counts | wanted tiles | boxes of tiles          zero from the counts on, at first; the boxes are for the kernels alone
+//! output   pixels | counts | wanted tiles | met tiles | ends of rays | boxes of tiles     zero from the counts on, at first; ends and boxes are for the kernels alone
 //! ```
 
 use std::mem::size_of_val;
@@ -17,7 +17,7 @@ use super::super::table::Table;
 use super::super::transfer::TransferFunction;
 use super::boxes::Boxes;
 use super::parameters::{
-    BoxParameters, COUNTS_BYTES, CastParameters, HIGHLIGHTS, HINT, LevelParameters, MAX_LEVELS, MODE,
+    BoxParameters, COUNTS_BYTES, CastParameters, HIGHLIGHTS, HINT, LIT, LevelParameters, MAX_LEVELS, MODE,
     PARALLEL, SKIP_EMPTY, WANT_BYTES, WANTS_LOG2,
 };
 use super::report::{CastRendered, decoded};
@@ -58,6 +58,8 @@ pub struct CastPlan {
     input: Vec<u8>,
     colours_bytes: usize,
     seen_bytes: usize,
+    /// log2 of the tiles that rays met or lacked, of which there is room for; `None`: they are not asked for.
+    met_log2: Option<u32>,
 }
 
 impl CastPlan {
@@ -116,7 +118,27 @@ impl CastPlan {
         let parameters = parameters(&prepared, &table, light, levels, level_bias);
         let layouts = levels.iter().map(|level| level.layout.clone()).collect();
         let boxes = levels.iter().map(|level| Boxes::of(level.layout)).collect();
-        Ok(Self { parameters, layouts, boxes, kernel, scalar: T::TYPE, input, colours_bytes, seen_bytes })
+        Ok(Self {
+            parameters,
+            layouts,
+            boxes,
+            kernel,
+            scalar: T::TYPE,
+            input,
+            colours_bytes,
+            seen_bytes,
+            met_log2: None,
+        })
+    }
+
+    /// With all tiles told that rays meet or lack ([`CastReport::met`](super::CastReport::met)), where [`CastPlan::met_kernel`] goes after: room for so many and as many again, from 2^14 up to
+    /// 2^20.
+    ///
+    /// **Cost**: 16 bytes for each come back, and another walk along every ray, without its samples.
+    #[must_use]
+    pub fn telling_met(self, tiles: u64) -> Self {
+        let log2 = tiles.clamp(1 << 13, 1 << 19).next_power_of_two().trailing_zeros() + 1;
+        Self { met_log2: Some(log2), ..self }
     }
 
     /// The kernel's name, such as `vg_cast_dvr_lit_u16`.
@@ -165,6 +187,12 @@ impl CastPlan {
         [COUNTING, 1, 1]
     }
 
+    /// Name of the kernel that goes after, such as `vg_cast_met_u16`, with as many blocks and threads as the one that makes the picture; `None` unless it was asked for.
+    #[must_use]
+    pub fn met_kernel(&self) -> Option<String> {
+        self.met_log2.map(|_| format!("vg_cast_met_{}", self.scalar))
+    }
+
     /// What the kernel reads, aligned to 16 bytes.
     #[must_use]
     pub fn input(&self) -> &[u8] {
@@ -174,19 +202,32 @@ impl CastPlan {
     /// Size of what it writes, aligned to 16 bytes.
     #[must_use]
     pub fn output_bytes(&self) -> usize {
-        self.result_bytes() + self.boxes.iter().map(Boxes::bytes).sum::<usize>()
+        self.boxes_from() + self.boxes.iter().map(Boxes::bytes).sum::<usize>()
     }
 
     /// How much of that, from its beginning on, is looked at afterwards: see [`CastPlan::finish`].
     #[must_use]
     pub fn result_bytes(&self) -> usize {
+        self.met_from() + self.met_log2.map_or(0, |log2| WANT_BYTES << log2)
+    }
+
+    fn met_from(&self) -> usize {
         self.zero_from() + COUNTS_BYTES.next_multiple_of(16) + (WANT_BYTES << WANTS_LOG2)
+    }
+
+    fn pixels(&self) -> usize {
+        self.parameters.width as usize * self.parameters.height as usize
+    }
+
+    fn boxes_from(&self) -> usize {
+        let ends_bytes = self.met_log2.map_or(0, |_| (self.pixels() * 4).next_multiple_of(16));
+        self.result_bytes() + ends_bytes
     }
 
     /// From where on that must be zero at first.
     #[must_use]
     pub fn zero_from(&self) -> usize {
-        self.parameters.width as usize * self.parameters.height as usize * 16
+        self.pixels() * 16
     }
 
     /// The kernel's parameter, for input and output at these addresses.
@@ -195,7 +236,7 @@ impl CastPlan {
         let counts = output + self.zero_from() as u64;
         let seen = input + self.colours_bytes as u64;
         let mut level = self.parameters.level;
-        let mut at = output + self.result_bytes() as u64;
+        let mut at = output + self.boxes_from() as u64;
         for (level, boxes) in level.iter_mut().zip(&self.boxes) {
             level.boxes = boxes.at(at);
             at += boxes.bytes() as u64;
@@ -208,6 +249,9 @@ impl CastPlan {
             image: output,
             counts,
             wants: counts + COUNTS_BYTES.next_multiple_of(16) as u64,
+            ends: self.met_log2.map_or(0, |_| output + self.result_bytes() as u64),
+            met: output + self.met_from() as u64,
+            met_log2: self.met_log2.unwrap_or(0),
             ..self.parameters
         }
     }
@@ -294,6 +338,8 @@ fn parameters(
         image: 0,
         counts: 0,
         wants: 0,
+        ends: 0,
+        met: 0,
         table_low: ramp.low,
         per_value: ramp.per_value,
         table_last: ramp.last,
@@ -312,9 +358,10 @@ fn parameters(
         flags: flag(axes.parallel, PARALLEL)
             | flag(options.skip_empty, SKIP_EMPTY)
             | flag(options.missing_colour.is_some(), HINT)
+            | flag(light.is_some(), LIT)
             | mode << MODE,
         wants_log2: WANTS_LOG2,
-        pad: 0,
+        met_log2: 0,
         level: std::array::from_fn(level),
     }
 }

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 
 use super::super::error::RenderError;
 use super::super::image::Image;
-use super::parameters::{COUNTS_BYTES, MAX_LEVELS, WANT_BYTES, WANT_LEVEL};
+use super::parameters::{
+    COUNTS_BYTES, LACKED_BEYOND, LACKED_WANTED, MAX_LEVELS, MET_WANTED, WANT_BYTES, WANT_LEVEL, WANTS_LOG2,
+};
 use crate::layout::{Layout, TileCoord, TileId};
 
 /// A picture, and how it came about.
@@ -34,6 +36,27 @@ pub struct CastReport {
     pub skipped: u64,
     /// Samples that could matter, by level.
     pub shown: ShownLevels,
+    /// Where that was asked for ([`CastPlan::telling_met`](super::CastPlan::telling_met)): the tiles with memory that rays met, and all that they lacked, of every level, in order.
+    pub met: Vec<MetOfLevel>,
+    /// How often a ray met or lacked a tile that this list had no room for.
+    pub met_beyond: u64,
+    /// Likewise: rays of which a part was shown from no level.
+    pub rays_uncovered: u64,
+}
+
+/// A tile that rays met or lacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetOfLevel {
+    /// Of which level; 0 is the finest.
+    pub level: usize,
+    /// Which.
+    pub tile: TileCoord,
+    /// Whether it was there.
+    pub there: bool,
+    /// Whether any ray wanted this level where it met or lacked it; or else it stood in for a finer one, or would have.
+    pub wanted: bool,
+    /// How much of the picture lacked it, roughly: counted for each warp of pixels, and for each sample beside it.
+    pub lacked: u32,
 }
 
 /// A tile that rays lacked.
@@ -76,7 +99,7 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes)
 }
 
-/// Reads what a kernel wrote: pixels, then from `counts_at` on counts and wanted tiles.
+/// Reads what kernels wrote: pixels, then from `counts_at` on counts, wanted tiles, and tiles that were met where those were asked for.
 pub(super) fn decoded(
     output: &[u8],
     width: u32,
@@ -86,9 +109,13 @@ pub(super) fn decoded(
 ) -> Result<CastRendered, RenderError> {
     let mut image = Image::new(width, height, [0.0; 4])?;
     let wants_at = counts_at + COUNTS_BYTES.next_multiple_of(16);
-    let (Some(pixels), Some(counts), Some(wants)) =
-        (output.get(..counts_at), output.get(counts_at..wants_at), output.get(wants_at..))
-    else {
+    let met_at = wants_at + (WANT_BYTES << WANTS_LOG2);
+    let (Some(pixels), Some(counts), Some(wants), Some(met)) = (
+        output.get(..counts_at),
+        output.get(counts_at..wants_at),
+        output.get(wants_at..met_at),
+        output.get(met_at..),
+    ) else {
         return Err(RenderError::ImageSize { width, height, max: super::super::image::MAX_SIDE });
     };
     for (pixel, bytes) in image.pixels_mut().iter_mut().zip(pixels.as_chunks::<16>().0) {
@@ -96,23 +123,54 @@ pub(super) fn decoded(
     }
     let mut counts = words(counts);
     let mut next = || counts.next().unwrap_or(0);
-    let (rays, rays_incomplete, samples, skipped, wanted_beyond) = (next(), next(), next(), next(), next());
+    let [rays, rays_incomplete, samples, skipped, wanted_beyond, rays_uncovered, met_beyond] =
+        std::array::from_fn(|_| next());
     let mut shown = ShownLevels(std::array::from_fn(|_| std::array::from_fn(|_| next())));
     if layouts.len() == 1 {
         // Kernels of one level do not count by level.
         shown.0[0][0] = samples;
     }
+    let entries = |bytes: &[u8]| bytes.as_chunks::<WANT_BYTES>().0.iter().map(entry).collect::<Vec<_>>();
     let mut wanted: Vec<_> =
-        wants.as_chunks::<WANT_BYTES>().0.iter().filter_map(|want| wanted_tile(want, layouts)).collect();
+        entries(wants).into_iter().filter_map(|want| wanted_tile(want, layouts)).collect();
     wanted.sort_unstable_by_key(|w| (Reverse(w.rays), w.nearest, w.level, w.tile));
-    let report = CastReport { wanted, wanted_beyond, rays, rays_incomplete, samples, skipped, shown };
+    let mut met: Vec<_> = entries(met).into_iter().filter_map(|met| met_tile(met, layouts)).collect();
+    met.sort_unstable_by_key(|met| (met.level, met.tile));
+    let report = CastReport {
+        wanted,
+        wanted_beyond,
+        rays,
+        rays_incomplete,
+        samples,
+        skipped,
+        shown,
+        met,
+        met_beyond,
+        rays_uncovered,
+    };
     Ok(CastRendered { image, report })
 }
 
-fn wanted_tile(want: &[u8; WANT_BYTES], layouts: &[Layout]) -> Option<WantedOfLevel> {
-    let [key, counts] = [0, 8].map(|at| words(&want[at..]).next().unwrap_or(0));
+/// An entry of a table: its key and two counts.
+fn entry(bytes: &[u8; WANT_BYTES]) -> (u64, [u32; 2]) {
+    let [key, counts] = [0, 8].map(|at| words(&bytes[at..]).next().unwrap_or(0));
+    (key, [counts & 0xffff_ffff, counts >> 32].map(|half| u32::try_from(half).unwrap_or(0)))
+}
+
+/// The tile that a key names.
+fn keyed(key: u64, layouts: &[Layout]) -> Option<(usize, TileCoord)> {
     let level = usize::try_from(key >> WANT_LEVEL).ok()?.checked_sub(1)?;
-    let tile = layouts.get(level)?.tile_coord(TileId(key & ((1 << WANT_LEVEL) - 1)))?;
-    let [rays, nearer] = [counts & 0xffff_ffff, counts >> 32].map(|half| u32::try_from(half).unwrap_or(0));
+    Some((level, layouts.get(level)?.tile_coord(TileId(key & ((1 << WANT_LEVEL) - 1)))?))
+}
+
+fn wanted_tile((key, [rays, nearer]): (u64, [u32; 2]), layouts: &[Layout]) -> Option<WantedOfLevel> {
+    let (level, tile) = keyed(key, layouts)?;
     Some(WantedOfLevel { level, tile, rays, nearest: !nearer })
+}
+
+fn met_tile((key, [lacked, how]): (u64, [u32; 2]), layouts: &[Layout]) -> Option<MetOfLevel> {
+    let (level, tile) = keyed(key, layouts)?;
+    let there = how & (LACKED_WANTED | LACKED_BEYOND) == 0;
+    let wanted = how & (MET_WANTED | LACKED_WANTED) != 0;
+    Some(MetOfLevel { level, tile, there, wanted, lacked })
 }

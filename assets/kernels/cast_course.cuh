@@ -1,0 +1,106 @@
+// How a ray goes from place to place, and from level to level: where its samples are, which place (cast_near.cuh) one of them is in, and how many are in it. Knows nothing of what is made of them.
+#ifndef VASTGRID_CAST_COURSE_CUH
+#define VASTGRID_CAST_COURSE_CUH
+
+#include "cast_boxes.cuh"
+#include "cast_path.cuh"
+
+// M: the places (vg_near). MANY: a pyramid.
+template <class M, bool MANY> struct vg_course {
+    const vg_cast& c;
+    M near;
+    vg_line line;
+    vg_path path;             // in the voxels of `level`
+    vg_u32 level;             // the level that `near` and `path` are at
+    vg_u32 wanted;            // the level that is wanted
+    vg_u32 change;            // from which sample on another one is
+    vg_u32 k;                 // the next sample
+    float origin[3];          // of a sample, counted from the voxel that the place's are
+    float step[3];            // of `path`
+
+    VG_HD vg_course(const vg_cast& cast, vg_u32 column, vg_u32 row, bool exists)
+        : c(cast), near(cast), line(vg_line_of(cast, column, row)), level(0), wanted(0), change(0), k(0) {
+        to_path(line.path);
+        if (!exists) line.samples = 0;
+    }
+
+    VG_HD float along(int a, vg_u32 n) const {
+#if defined(__CUDA_ARCH__)
+        return __fmaf_rn((float)n, step[a], origin[a]);
+#else
+        return origin[a] + (float)n * step[a];
+#endif
+    }
+
+    // Makes the place of sample k, at a level, the current one, and the samples' places in it known.
+    VG_HD void to_place(vg_u32 l, vg_i64 p[3]) {
+        if (MANY) to_level(l);
+        path.at(k, p);
+        int below[3];
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) below[a] = vg_between(p[a], near.extent(a)).voxel;
+        near.enter(below);
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            // In two parts, which are converted sooner than one of 64 bits.
+            origin[a] = (float)((int)(p[a] >> 32) - near.from[a]) + (float)((vg_u32)p[a] >> 8) * (1.0f / 16777216.0f);
+        }
+    }
+
+    VG_HD void to_level(vg_u32 l) {
+        if (level == l) return;
+        level = l;
+        near.go(c.level[l]);
+        to_path(l == 0 ? line.path : vg_path_at(line.path, c.level[l]));
+    }
+
+    VG_HD void to_path(const vg_path& to) {
+        path = to;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) step[a] = (float)path.step[a] * (1.0f / 4294967296.0f);
+    }
+
+    // Which level is wanted at sample k, and up to which sample.
+    VG_HD void look_at_distance() {
+        const float apart = (float)c.step, distance = line.first + (float)k * apart;
+        while (wanted + 1 < c.levels && c.level[wanted + 1].begin <= distance) wanted++;
+        change = line.samples;
+        if (wanted + 1 == c.levels) return;
+        const float n = (c.level[wanted + 1].begin - distance) / apart;
+        if (n < (float)(line.samples - k)) change = k + 1 + (vg_u32)(n > 0 ? n : 0);
+    }
+
+    // A quotient, or nearly.
+    VG_HD static float over(float a, float b) {
+#if defined(__CUDA_ARCH__)
+        return __fdividef(a, b);
+#else
+        return a / b;
+#endif
+    }
+
+    // How many samples from k on it takes to go beyond what lies from `low` on and before `high` along an axis, if that is less than n.
+    VG_HD float fewer(float n, int a, float low, float high) const {
+        // Whole steps that stay before the upper end, or that reach the lower one and one more. Zero by infinity, which is no number, is no less than n.
+        const float t = step[a] < 0 ? floorf(over(low - origin[a], step[a])) + 1.0f : ceilf(over(high - origin[a], step[a]));
+        return t < n ? t : n;
+    }
+
+    VG_HD static vg_u32 whole(float n, vg_u32 most) { return n < (float)most ? n > 1 ? (vg_u32)n : 1 : most; }
+
+    VG_HD float first(int a) const { return (float)near.first[a]; }
+    VG_HD float last(int a) const { return (float)near.last[a]; }
+
+    // The samples, from k on and before `until`, whose voxel below is in the place. One at least. Rounding may count one more, which lies next to the place's face: `low` and `top` see to it.
+    VG_HD vg_u32 run(vg_u32 until) const {
+        float n = VG_INFINITY;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            // Past the array's faces the outermost voxels stand in: a voxel more.
+            n = fewer(n, a, first(a) - (near.begins(a) ? 1.0f : 0.0f), last(a) + 1.0f);
+        }
+        return whole(n, until - k);
+    }
+};
+
+#endif

@@ -1,0 +1,87 @@
+//! Owns what makes an explorer's pictures: [`LevelRenderer`], on the host and on a CUDA device. Knows nothing of what is wanted after them.
+
+use std::sync::atomic::AtomicBool;
+
+use crate::array::SparseArray3D;
+use crate::backend::{Backend, CudaBackend, HostAddressable};
+use crate::pool::Pool;
+use crate::render::cuda::CudaCaster;
+use crate::render::{
+    Camera, LevelCaches, Options, RenderError, RenderLevel, RenderedLevels, TransferFunction,
+    render_levels_unless,
+};
+use crate::view::View;
+use crate::voxel::Scalar;
+
+/// What a picture is of.
+#[derive(Clone, Copy, Debug)]
+pub struct LevelScene<'a> {
+    /// From where.
+    pub camera: &'a Camera,
+    /// What values look like.
+    pub transfer: &'a TransferFunction,
+    /// How; `spacing` is that of level-0 voxels.
+    pub options: &'a Options,
+    /// How much coarser than its pixels, in levels.
+    pub bias: f64,
+}
+
+/// A level, and how many level-0 voxels one of its voxels covers along x, y and z.
+pub type LevelOf<'a, T, B> = (&'a SparseArray3D<T, B>, [f64; 3]);
+
+/// Makes pictures of what is resident of a pyramid's levels.
+pub trait LevelRenderer<T: Scalar, B: Backend> {
+    /// A picture of what there is now, in a frame of its own, and its report. `None` where `stop` was set before it was done; who cannot stop makes it all the same.
+    ///
+    /// # Errors
+    /// As [`render_levels`](crate::render::render_levels).
+    fn picture(
+        &mut self,
+        pool: &Pool<B>,
+        levels: &[LevelOf<'_, T, B>],
+        scene: LevelScene<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Option<RenderedLevels>, RenderError>;
+}
+
+/// Renders on the host, on the rayon pool that it is called from: [`render_levels`](crate::render::render_levels).
+#[derive(Debug, Default)]
+pub struct HostRenderer {
+    caches: LevelCaches,
+}
+
+impl<T: Scalar, B: HostAddressable> LevelRenderer<T, B> for HostRenderer {
+    fn picture(
+        &mut self,
+        pool: &Pool<B>,
+        levels: &[LevelOf<'_, T, B>],
+        scene: LevelScene<'_>,
+        stop: &AtomicBool,
+    ) -> Result<Option<RenderedLevels>, RenderError> {
+        let frame = pool.frame();
+        let views = levels.iter().map(|&(array, factor)| Ok((frame.view(array).map_err(Box::new)?, factor)));
+        let views: Vec<(View<'_, T>, _)> = views.collect::<Result<_, RenderError>>()?;
+        let levels: Vec<_> =
+            views.iter().map(|(view, factor)| RenderLevel { volume: view, factor: *factor }).collect();
+        let LevelScene { camera, transfer, options, bias } = scene;
+        render_levels_unless(&levels, camera, transfer, options, bias, &mut self.caches, stop)
+    }
+}
+
+/// Renders on the device, and waits for it. Milliseconds, so it does not stop.
+impl<T: Scalar> LevelRenderer<T, CudaBackend> for CudaCaster {
+    fn picture(
+        &mut self,
+        pool: &Pool<CudaBackend>,
+        levels: &[LevelOf<'_, T, CudaBackend>],
+        scene: LevelScene<'_>,
+        _stop: &AtomicBool,
+    ) -> Result<Option<RenderedLevels>, RenderError> {
+        let LevelScene { camera, transfer, options, bias } = scene;
+        let frame = pool.device_frame();
+        let picture = self.render_levels(&frame, levels, camera, transfer, options, bias)?;
+        // What the kernels read stays until they are done; what else is wanted may go.
+        frame.end().map_err(Box::new)?;
+        picture.wait().map(Some)
+    }
+}
