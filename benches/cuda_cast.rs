@@ -4,7 +4,7 @@
 //! ray caster over one dense allocation, over a software page table (asked per sample where one tile holds the support, and per voxel), and over an atlas of tiles with ghost borders. All
 //! are the same march with another way to find a voxel (`cast_rivals.cuh`). Then the same picture with ranges, through the whole of `CudaCaster`.
 //!
-//! Finding the boxes of tiles that are all there is part of the array's time. Times are the device's own, medians of rounds in turn. Needs a CUDA device with 12 GiB; says so where there is none.
+//! Finding the boxes of tiles that are all there is part of the array's time, setting counts to zero of everybody's. Times are the device's own, medians of rounds in turn. Needs a CUDA device with 12 GiB; says so where there is none.
 
 #![allow(clippy::cast_possible_truncation, reason = "figures of a known size")]
 
@@ -79,8 +79,9 @@ impl Bench {
         parameters: &CastParameters,
         (_, output): &(DeviceBuffer, DeviceBuffer),
     ) -> Result<(), Failure> {
+        // Counts, as every picture needs them.
+        output.fill_at(&self.stream, plan.zero_from() as u64..output.bytes(), 0)?;
         if let Some(boxes) = boxes {
-            output.fill(&self.stream, 0)?;
             // The second level is no array.
             let [blocks, ..] = plan.boxes_grid();
             self.launch(boxes, [blocks, 1, 1], plan.boxes_block()[0], &[Arg::new(parameters)])?;

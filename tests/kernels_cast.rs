@@ -531,7 +531,9 @@ fn what_rays_met_is_all_that_a_picture_needs() {
         let Some(mut host) = Host::new() else { return };
         host.tells = true;
         let mut levels = spotted_levels(seed);
-        levels.iter_mut().for_each(|level| level.known = false);
+        for level in &mut levels {
+            level.known = false;
+        }
         let camera =
             Camera::fit(Extent::new(72, 56, 64), [1.0; 3]).azimuth(40.0 * seed as f64).elevation(-30.0);
         let cases: Vec<_> = modes(95.0).into_iter().flat_map(|mode| [(mode, -8.0), (mode, 0.3)]).collect();

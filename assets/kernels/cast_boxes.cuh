@@ -12,9 +12,16 @@ VG_HD bool vg_is_quiet(const vg_cast& c, const vg_grid& g, vg_u64 tile) {
     return c.flags >> VG_CAST_MODE == VG_DVR ? vg_nothing_in<VG_DVR>(c, range, 0) : vg_nothing_in<VG_ISO>(c, range, 0);
 }
 
-VG_HD void vg_mark_box(const vg_grid& g, vg_u64 marks, const vg_u8 log2[3], const vg_u32 v[3], vg_u64 mark) {
+// Lanes whose tiles are in one box count them together.
+VG_HD void vg_mark_box(const vg_grid& g, vg_u64 marks, const vg_u8 log2[3], const vg_u32 v[3], bool leaps) {
     const vg_u64 nx = ((g.extent[0] - 1) >> log2[0]) + 1, ny = ((g.extent[1] - 1) >> log2[1]) + 1;
-    vg_add(vg_global<vg_u64>(marks) + ((v[0] >> log2[0]) + nx * ((v[1] >> log2[1]) + ny * (v[2] >> log2[2]))), mark);
+    vg_u64* at = vg_global<vg_u64>(marks) + ((v[0] >> log2[0]) + nx * ((v[1] >> log2[1]) + ny * (v[2] >> log2[2])));
+#if defined(__CUDA_ARCH__)
+    const vg_u32 active = __activemask(), same = __match_any_sync(active, (vg_u64)at), leaping = __ballot_sync(active, leaps) & same;
+    if (vg_lowest(same) == (int)(threadIdx.x & 31)) vg_add(at, __popc(same) + ((vg_u64)__popc(leaping) << VG_LEAPT_OVER));
+#else
+    vg_add(at, 1 + ((vg_u64)leaps << VG_LEAPT_OVER));
+#endif
 }
 
 // Counts a resident tile in its boxes.
@@ -24,9 +31,8 @@ VG_HD void vg_mark_tile(const vg_cast& c, const vg_cast_level& level, vg_u64 til
     vg_tile_origin(g, tile, v);
     if (!vg_inside(g, v[0], v[1], v[2])) return;
     const bool leaps = c.flags & VG_CAST_SKIP_EMPTY && vg_is_quiet(c, g, tile);
-    const vg_u64 mark = 1 + (leaps ? 1ull << VG_LEAPT_OVER : 0);
-    vg_mark_box(g, level.small, level.small_log2, v, mark);
-    vg_mark_box(g, level.large, level.large_log2, v, mark);
+    vg_mark_box(g, level.small, level.small_log2, v, leaps);
+    vg_mark_box(g, level.large, level.large_log2, v, leaps);
 }
 
 // Groups of 64 tiles that a level has.

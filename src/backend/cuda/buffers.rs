@@ -121,9 +121,21 @@ impl DeviceBuffer {
     /// # Errors
     /// [`BackendError::WrongOwner`] for a stream of another context, [`BackendError::DeviceLost`], [`BackendError::Driver`].
     pub fn fill(&self, stream: &Stream, value: u8) -> Result<(), BackendError> {
-        self.check("fill", stream, 0, self.bytes)?;
+        self.fill_at(stream, 0..self.bytes, value)
+    }
+
+    /// The same for a range of its bytes.
+    ///
+    /// # Errors
+    /// As [`DeviceBuffer::fill`]; [`BackendError::OutOfRange`] for a range that is not in it.
+    pub fn fill_at(&self, stream: &Stream, bytes: Range<u64>, value: u8) -> Result<(), BackendError> {
+        let count = bytes.end.saturating_sub(bytes.start);
+        self.check("fill", stream, bytes.start, count)?;
+        if count == 0 {
+            return Ok(());
+        }
         let _current = self.device.enter()?;
-        self.device.driver().fill(self.address, value, stream.raw(), About::bytes(self.bytes))
+        self.device.driver().fill(self.address + bytes.start, value, stream.raw(), About::bytes(count))
     }
 
     fn check(
