@@ -160,7 +160,11 @@ fn beside_streaming(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), F
             let stop = AtomicBool::new(false);
             let rate = std::thread::scope(|scope| -> Result<f64, Failure> {
                 let streaming = scope.spawn(|| stream(&other, 2 << 20, &stop));
-                std::thread::sleep(Duration::from_millis(if round == 0 { 1000 } else { 100 }));
+                // Until streaming goes at full speed; pictures go on, so that their tiles stay.
+                let until = Instant::now() + Duration::from_millis(if round == 0 { 1500 } else { 200 });
+                while Instant::now() < until {
+                    picture(&mut explorer)?;
+                }
                 let times = (0..ROUNDS).map(|_| picture(&mut explorer)).collect::<Result<Vec<_>, _>>();
                 stop.store(true, Ordering::Relaxed);
                 let rate = streaming.join().map_err(|_| "the streaming thread panicked")??;

@@ -51,16 +51,16 @@ VG_HD vg_u64 vg_resident_word(const vg_grid& g, vg_u64 group) {
 }
 
 #if defined(__CUDACC__)
-// A level for each row of blocks of 256. A warp looks at 32 groups of tiles, and then, together, at the tiles of each that has some.
+// A level for each row of blocks. A warp looks at some groups of tiles, 32 at the most, and then, together, at the tiles of each that has some.
 __device__ __forceinline__ void vg_mark_boxes(const vg_cast& c) {
     const vg_cast_level& level = c.level[blockIdx.y];
     if (!vg_has_boxes(c, level)) return;
-    const vg_u64 groups = vg_groups(level.grid), warps = (vg_u64)gridDim.x * (blockDim.x / 32);
-    const vg_u32 lane = threadIdx.x & 31;
-    for (vg_u64 first = ((vg_u64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * 32; first < groups; first += warps * 32) {
-        const vg_u64 own = first + lane < groups ? vg_resident_word(level.grid, first + lane) : 0;
-        for (vg_u32 some = __ballot_sync(0xffffffffu, own != 0); some; some &= some - 1) {
-            const int from = __ffs((int)some) - 1;
+    const vg_u64 groups = vg_groups(level.grid), warps = (vg_u64)gridDim.x * (blockDim.x / 32), share = (groups + warps - 1) / warps;
+    const vg_u32 lane = threadIdx.x & 31, some = share < 32 ? (vg_u32)share : 32;
+    for (vg_u64 first = ((vg_u64)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * some; first < groups; first += warps * some) {
+        const vg_u64 own = lane < some && first + lane < groups ? vg_resident_word(level.grid, first + lane) : 0;
+        for (vg_u32 left = __ballot_sync(0xffffffffu, own != 0); left; left &= left - 1) {
+            const int from = __ffs((int)left) - 1;
             const vg_u64 word = __shfl_sync(0xffffffffu, own, from), tile = (first + (vg_u32)from) * 64 + lane;
             if (word >> lane & 1) vg_mark_tile(c, level, tile);
             if (word >> (lane + 32) & 1) vg_mark_tile(c, level, tile + 32);

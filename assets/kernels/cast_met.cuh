@@ -43,9 +43,7 @@ template <class T> struct vg_walk : vg_course<vg_tile_near<T>, true> {
                 continue;
             }
             tell(near.id(), near.state);
-            // A straight line comes nearest to the tiles beside it where it begins or ends.
-            around(k, l);
-            if (through > 1) around(k + through - 1, l);
+            around(k, k + through - 1, l);
             k += through;
             return;
         }
@@ -75,27 +73,28 @@ private:
         if (state == VG_RESIDENT) vg_note_met(c, level, tile, level == wanted ? VG_MET_WANTED : VG_MET_BEYOND, counts);
     }
 
-    // Tells of the tiles that sample n reaches, of the finest level from l on that has them all.
-    VG_HD void around(vg_u32 n, vg_u32 l) {
+    // Tells of the tiles that samples of a tile reach, and perhaps one or two more, of the finest level from l on that has them all.
+    VG_HD void around(vg_u32 begin, vg_u32 end, vg_u32 l) {
         for (; l < c.levels; l++) {
-            vg_i64 p[3];
+            vg_i64 p[3], q[3];
             this->to_level(l);
-            path.at(n, p);
-            if (reached(p)) return;
+            path.at(begin, p);
+            path.at(end, q);
+            if (reached(p, q)) return;
         }
         bare = true;
     }
 
-    // Tells of the tiles of a support, and says whether none is missing.
-    VG_HD bool reached(const vg_i64 p[3]) {
+    // Tells of all tiles of the box of voxels that the supports of two samples span, so also those that only samples between them reach, and says whether none is missing.
+    VG_HD bool reached(const vg_i64 p[3], const vg_i64 q[3]) {
         const vg_grid& g = near.grid();
         const int reach = c.flags & VG_CAST_LIT ? 1 : 0;
         vg_u32 from[3], to[3];
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
-            const int below = vg_between(p[a], g.extent[a]).voxel;
-            from[a] = vg_clamp(below - reach, g.extent[a]) >> g.axis[a].tile_shift;
-            to[a] = vg_clamp(below + 1 + reach, g.extent[a]) >> g.axis[a].tile_shift;
+            const int v = vg_between(p[a], g.extent[a]).voxel, w = vg_between(q[a], g.extent[a]).voxel;
+            from[a] = vg_clamp((v < w ? v : w) - reach, g.extent[a]) >> g.axis[a].tile_shift;
+            to[a] = vg_clamp((v < w ? w : v) + 1 + reach, g.extent[a]) >> g.axis[a].tile_shift;
         }
         bool all = true;
         VG_NO_UNROLL

@@ -31,8 +31,9 @@ const BLOCK: u32 = 8;
 /// Positions in a page are floats, and steps in it are added up in 32 bits.
 const MOST_PAGE_SIDE: u64 = 1 << 20;
 const MOST_PAGE_VOXELS: u64 = (1 << 30) - 1;
-/// Threads of a block that counts tiles, each of which looks at a group of 64.
+/// Threads of a block that counts tiles. Its warps look at a group of 64 each, or at more where there are many.
 const COUNTING: u32 = 256;
+const COUNTING_WARPS: u64 = COUNTING as u64 / 32;
 /// Blocks that count the tiles of a level, at the most.
 const MOST_COUNTING_BLOCKS: u64 = 512;
 
@@ -177,7 +178,7 @@ impl CastPlan {
     pub fn boxes_grid(&self) -> [u32; 3] {
         let groups = |layout: &Layout| layout.tile_slots() / 64 + 1;
         let most = self.layouts.iter().map(groups).max().unwrap_or(1);
-        let blocks = most.div_ceil(COUNTING.into()).min(MOST_COUNTING_BLOCKS);
+        let blocks = most.div_ceil(COUNTING_WARPS).min(MOST_COUNTING_BLOCKS);
         [u32::try_from(blocks).unwrap_or(1), self.parameters.levels, 1]
     }
 
