@@ -207,7 +207,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     }
 
     /// Whether the tile is known to hold one value, and so has no memory.
-    pub(crate) fn is_uniform(&self, tile: TileCoord) -> bool {
+    #[must_use]
+    pub fn is_uniform(&self, tile: TileCoord) -> bool {
         self.layout().tile_id(tile).is_some_and(|id| self.shared().planes.is_uniform(id))
     }
 

@@ -270,9 +270,17 @@ fn the_built_in_volume_is_found_by_the_manifest_and_missed_by_name() {
 }
 
 #[test]
-fn where_there_is_no_device_that_is_said() {
-    let said = failure(&["--backend", "cuda"], 1);
-    assert!(said.starts_with("viewer: --backend cuda: "), "{said}");
+fn a_device_makes_the_picture_and_where_there_is_none_that_is_said() {
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("device.png");
+    let run = viewer().args(["--backend", "cuda", "--size", "64x48", "--png"]).arg(&out).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    if run.status.success() {
+        assert!(out.exists());
+    } else {
+        assert!(said.starts_with("viewer: --backend cuda: ") && !out.exists(), "{said}");
+        assert_eq!(run.status.code(), Some(1));
+    }
 }
 
 #[test]

@@ -40,13 +40,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "XxYxZ", value_parser = spacing)]
     pub(crate) spacing: Option<[f64; 3]>,
 
-    /// Memory for voxels, such as 4194304 or 4MiB; the page can change it [default: 4MiB for the built-in volume, 256MiB for a FILE, 512MiB for a demo]
+    /// Memory for voxels, such as 4194304 or 4MiB; the page can change it [default: 4MiB for the built-in volume (16MiB on a device), 256MiB for a FILE, 512MiB for a demo]
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Memory")]
     pub(crate) budget: Option<u64>,
     /// Edge of a tile, the unit of loading, in voxels: a power of two [default: 32, of a demo 64]
     #[arg(long, value_name = "VOXELS", help_heading = "Memory")]
     tile: Option<u64>,
-    /// Size of a page, the unit of mapping and eviction [default: one tile]
+    /// Size of a page, the unit of mapping and eviction [default: one tile, on a device 2MiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Memory")]
     pub(crate) page_bytes: Option<u64>,
     /// Where tiles lie and pictures are made

@@ -1,4 +1,4 @@
-//! Owns [`Eye`]: what makes pictures of a volume while it loads and says how true they are, whatever it makes them with; and the one that does it on the host.
+//! Owns [`Eye`]: what makes pictures of a volume while it loads and says how true they are, and the one that does it with an explorer, wherever that has its memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,14 +7,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 use vastgrid::render::Image;
-use vastgrid::{
-    Error, ExploredTile, Explorer, Fidelity, FidelityLimit, HostBackend, Scalar, Stats, TileState,
-};
+use vastgrid::{Error, ExploredTile, Explorer, Fidelity, FidelityLimit, Scalar, Stats, TileState};
 
 use crate::Failure;
-use crate::finish::finish;
-use crate::pick::pick;
-use crate::status::most_budget;
+use crate::place::Place;
 use crate::view::{Facts, View};
 
 /// Of volumes up to so many times the budget every voxel is shown, tile by tile, where that is what a picture takes.
@@ -85,9 +81,9 @@ pub(crate) trait Eye: Send {
     fn trouble(&mut self) -> String;
 }
 
-/// Makes them on the host.
-pub(crate) struct HostEye<T: Scalar> {
-    explorer: Explorer<T, HostBackend>,
+/// Makes them with an explorer.
+pub(crate) struct ExplorersEye<T: Scalar, B: Place<T>> {
+    explorer: Explorer<T, B, B::Renderer>,
     facts: Facts,
     /// The newest failure of a tile.
     failed: String,
@@ -105,8 +101,8 @@ struct Refining {
     failed: Arc<Mutex<String>>,
 }
 
-impl<T: Scalar> HostEye<T> {
-    pub(crate) fn new(explorer: Explorer<T, HostBackend>, facts: Facts) -> Self {
+impl<T: Scalar, B: Place<T>> ExplorersEye<T, B> {
+    pub(crate) fn new(explorer: Explorer<T, B, B::Renderer>, facts: Facts) -> Self {
         Self { explorer, facts, failed: String::new(), refining: None, finished: false, may_finish: true }
     }
 
@@ -121,7 +117,7 @@ impl<T: Scalar> HostEye<T> {
     }
 }
 
-impl<T: Scalar> Eye for HostEye<T> {
+impl<T: Scalar, B: Place<T>> Eye for ExplorersEye<T, B> {
     fn look(&mut self, view: &View, shrink: u32, stop: &AtomicBool) -> Result<Option<Look>, Failure> {
         let begun = Instant::now();
         self.finished = false;
@@ -148,18 +144,14 @@ impl<T: Scalar> Eye for HostEye<T> {
     }
 
     fn pick(&self, view: &View, at: [f64; 2]) -> Option<[f64; 3]> {
-        pick(self.explorer.pyramid(), &self.facts, view, at)
+        B::pick(self.explorer.pyramid(), &self.facts, view, at)
     }
 
     fn set_budget(&mut self, bytes: u64) -> Result<(), Failure> {
         let pool = self.explorer.pyramid().pool();
-        let stats = pool.stats();
-        let most = most_budget(stats.budget_bytes, None).saturating_add(stats.used_bytes);
+        let most = B::most_budget(pool);
         if bytes > most {
-            return Err(format!(
-                "a budget of {bytes} bytes is more than this machine has memory for: {most}"
-            )
-            .into());
+            return Err(format!("a budget of {bytes} bytes is more than there is memory for: {most}").into());
         }
         self.may_finish = true;
         pool.set_budget(bytes)?;
@@ -191,7 +183,7 @@ impl<T: Scalar> Eye for HostEye<T> {
     fn finishes(&self) -> bool {
         let most = self.stats().budget_bytes.saturating_mul(FINISHED_PART);
         let is_small = self.facts.whole_bytes.is_some_and(|bytes| bytes <= most);
-        is_small && self.may_finish && !self.explorer.is_frozen()
+        B::FINISHES && is_small && self.may_finish && !self.explorer.is_frozen()
     }
 
     fn finish(&mut self, view: &View, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<Look>, Failure> {
@@ -199,7 +191,7 @@ impl<T: Scalar> Eye for HostEye<T> {
             return Ok(None);
         }
         let Ok(array) = self.explorer.pyramid().level(0) else { return Ok(None) };
-        match finish(array, &self.facts, view, goes_on) {
+        match B::finish(array, &self.facts, view, goes_on) {
             Ok(look) => {
                 self.finished = look.is_some();
                 Ok(look)

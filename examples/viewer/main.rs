@@ -5,7 +5,6 @@
 //! keeps it from being truer, and how long that takes. `-- --help` lists the rest: other files, other budgets, pictures without a browser.
 
 mod args;
-mod cuda;
 mod demo;
 mod encode;
 mod eye;
@@ -14,6 +13,7 @@ mod mailbox;
 mod overlay;
 mod pick;
 mod picture;
+mod place;
 mod scene;
 mod server;
 mod session;
@@ -48,9 +48,6 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    if args.backend == Backend::Cuda {
-        return Err(cuda::refusal());
-    }
     if args.demo == Some(Demo::Huge) {
         return serve_or_write(&Scene::huge(args)?, args);
     }
@@ -68,7 +65,11 @@ fn run(args: &Args) -> Result<(), Failure> {
 fn show<T: Scalar>(source: BoxedSource<T>, about: About, args: &Args) -> Result<(), Failure> {
     let volume = Volume::new(source, about, Duration::from_millis(args.delay))?;
     match &args.png {
-        Some(path) => picture::write(path, || picture::exact(volume, args)),
+        Some(path) if args.backend == Backend::Host => picture::write(path, || picture::exact(volume, args)),
+        Some(path) => {
+            let scene = Scene::new(volume, args)?;
+            picture::write(path, || picture::explored(&scene, args))
+        }
         None => serve_or_write(&Scene::new(volume, args)?, args),
     }
 }

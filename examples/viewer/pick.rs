@@ -1,6 +1,6 @@
-//! Owns [`pick`]: where a ray first meets something, in what is there of a pyramid. Knows nothing of pictures.
+//! Owns [`pick`]: where a ray first meets something, in what is there of a volume. Knows nothing of pictures, nor of where voxels lie.
 
-use vastgrid::{HostBackend, Pyramid3D, Scalar};
+use vastgrid::{Coord, Scalar};
 
 use crate::view::{Facts, Shown, View};
 
@@ -9,12 +9,12 @@ const SEEN: f32 = 0.06;
 /// and how many steps are looked for it at most.
 const MOST_STEPS: u32 = 20_000;
 
-/// The place that the ray through `at`, in parts of the picture's sides, meets first; in the world.
+/// The place that the ray through `at`, in parts of the picture's sides, meets first; in the world. `value` of a voxel of level 0: that of the finest level that is there.
 pub(crate) fn pick<T: Scalar>(
-    pyramid: &Pyramid3D<T, HostBackend>,
     facts: &Facts,
     view: &View,
     at: [f64; 2],
+    mut value: impl FnMut(Coord) -> Option<T>,
 ) -> Option<[f64; 3]> {
     let (width, height) = (view.width, view.height);
     let ray =
@@ -26,18 +26,14 @@ pub(crate) fn pick<T: Scalar>(
     let (transfer, iso) = (view.transfer(facts).ok()?, view.iso.unwrap_or_else(|| facts.surface()));
     let finest = facts.spacing.into_iter().fold(f64::INFINITY, f64::min);
     let step = view.pixel(facts).max((to - from) / f64::from(MOST_STEPS)).max(0.5 * finest);
-    let frame = pyramid.pool().frame();
-    let arrays = (0..pyramid.levels())
-        .filter_map(|level| Some((pyramid.level(level).ok()?, pyramid.geometry(level)?)));
-    let views: Vec<_> =
-        arrays.filter_map(|(array, geometry)| Some((frame.view(array).ok()?, geometry))).collect();
     let mut brightest: Option<(f32, [f64; 3])> = None;
     while from < to {
         let place = [0, 1, 2].map(|axis| ray.origin[axis] + ray.direction[axis] * from);
         from += step;
         let voxel = [0, 1, 2].map(|axis| whole(place[axis] / facts.spacing[axis]));
-        let value = views.iter().find_map(|(view, geometry)| view.get(geometry.voxel_of(voxel)));
-        let Some(value) = value.map(Scalar::to_f32).filter(|value| value.is_finite()) else { continue };
+        let Some(value) = value(voxel.into()).map(Scalar::to_f32).filter(|value| value.is_finite()) else {
+            continue;
+        };
         match view.mode {
             Shown::Mip if brightest.is_none_or(|(most, _)| value > most) => brightest = Some((value, place)),
             Shown::Iso if value >= iso => return Some(place),

@@ -10,7 +10,6 @@ use vastgrid::render::{Image, render_exact};
 use vastgrid::{Extent, HostBackend, Pool, Scalar, SparseArray3D, Stats};
 
 use crate::args::Args;
-use crate::eye::Eye;
 use crate::scene::Scene;
 use crate::view::View;
 use crate::volume::{Bar, Volume};

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vastgrid::pyramid::{DeriveOptions, Downsample};
+use vastgrid::render::cuda::CudaCaster;
 use vastgrid::{
-    Explorer, Extent, HostBackend, LevelGeometry, Pool, Pyramid3D, PyramidSource, Scalar, StreamOptions,
-    TileCoord,
+    CudaBackend, Explorer, Extent, HostBackend, HostRenderer, LevelGeometry, Pool, Pyramid3D, PyramidSource,
+    Scalar, StreamOptions, TileCoord,
 };
 
 use crate::Failure;
-use crate::args::Args;
+use crate::args::{Args, Backend};
 use crate::demo;
-use crate::eye::HostEye;
+use crate::eye::{ExplorersEye, Eye};
+use crate::place::Place;
 use crate::view::{Facts, Palette};
 use crate::volume::{Volume, delayed};
 
@@ -20,6 +22,8 @@ use crate::volume::{Volume, delayed};
 const COARSEST_PART: u64 = 8;
 /// nor more voxels than this: it is there before the first picture.
 const COARSEST_VOXELS: u64 = 64 * 64 * 64;
+/// The least that a device's pages take: small volumes and budgets have few of them.
+const DEVICE_PAGE_BYTES: u64 = 2 << 20;
 /// Volumes up to so many bytes are read once before the first picture, rather than shown by single voxels at first.
 const READ_FIRST_BYTES: u64 = 32 << 20;
 
@@ -32,6 +36,7 @@ pub(crate) struct Scene<T: Scalar> {
     pub(crate) budget_bytes: u64,
     pub(crate) tile: u64,
     page_bytes: Option<u64>,
+    backend: Backend,
 }
 
 impl<T: Scalar> Scene<T> {
@@ -57,20 +62,38 @@ impl<T: Scalar> Scene<T> {
             budget_bytes: about.budget_bytes,
             tile: args.tile(),
             page_bytes: args.page_bytes,
+            backend: args.backend,
         })
     }
 
     /// An eye, with a budget of its own. Reads the coarsest level.
-    pub(crate) fn eye(&self) -> Result<HostEye<T>, Failure> {
-        let pool = Pool::new(HostBackend::new(), self.budget_bytes)?;
+    pub(crate) fn eye(&self) -> Result<Box<dyn Eye>, Failure> {
+        match self.backend {
+            Backend::Host => self.eye_in(HostBackend::new(), HostRenderer::default(), self.page_bytes),
+            Backend::Cuda => {
+                let named = |error| format!("--backend cuda: {error}");
+                let backend = CudaBackend::open(0).map_err(named)?;
+                let caster = CudaCaster::new(backend.device())?;
+                self.eye_in(backend, caster, self.page_bytes.or(Some(DEVICE_PAGE_BYTES)))
+            }
+        }
+    }
+
+    fn eye_in<B: Place<T>>(
+        &self,
+        backend: B,
+        renderer: B::Renderer,
+        page_bytes: Option<u64>,
+    ) -> Result<Box<dyn Eye>, Failure> {
+        let pool = Pool::new(backend, self.budget_bytes)?;
         let builder =
             Pyramid3D::builder(&pool, self.levels.clone()).tile(Extent::cube(self.tile)).track_ranges();
-        let builder = match self.page_bytes {
+        let builder = match page_bytes {
             Some(bytes) => builder.page_bytes(bytes),
             None => builder,
         };
-        let explorer = Explorer::new(builder.build()?, StreamOptions::default())?;
-        Ok(HostEye::new(explorer, self.facts.clone()))
+        let explorer = Explorer::with_renderer(builder.build()?, renderer, StreamOptions::default())?;
+        Ok(Box::new(ExplorersEye::new(explorer, self.facts.clone())))
     }
 
     /// The middle of a tile, in the world.
@@ -103,6 +126,7 @@ impl Scene<u8> {
             budget_bytes,
             tile: args.tile(),
             page_bytes: args.page_bytes,
+            backend: args.backend,
         })
     }
 }

@@ -87,7 +87,7 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
             let middle = |tile: &ExploredTile| scene.middle(tile.level, tile.tile);
             Overlay::new(eye.tiles(), levels, &view.camera(&scene.facts), middle)
         };
-        session::run(&mut eye, mailbox, &draw, send);
+        session::run(&mut *eye, mailbox, &draw, send);
         Ok(())
     };
     let places = Arc::new(Semaphore::new(MOST_BROWSERS));

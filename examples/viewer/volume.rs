@@ -10,7 +10,7 @@ use vastgrid::source::{BoxedSource, Dataset, Instrumented, Nrrd, RawSpec};
 use vastgrid::{Coord, Extent, Region, Scalar, SourceError, TileSource};
 
 use crate::Failure;
-use crate::args::Args;
+use crate::args::{Args, Backend};
 use crate::view::{Facts, Palette};
 
 /// The volume that is shown where none is named.
@@ -56,7 +56,12 @@ pub(crate) fn open(args: &Args) -> Result<Opened, Failure> {
     let about = About {
         name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
         spacing: args.spacing.unwrap_or(found),
-        budget_bytes: args.budget.unwrap_or(if is_file { 256 << 20 } else { 4 << 20 }),
+        budget_bytes: args.budget.unwrap_or(match (is_file, args.backend) {
+            (true, _) => 256 << 20,
+            (false, Backend::Host) => 4 << 20,
+            // Pages are larger there.
+            (false, Backend::Cuda) => 16 << 20,
+        }),
         preset: if is_file { Preset::Heat } else { Preset::CtAngio },
     };
     Ok(Opened { dataset, about })
