@@ -279,7 +279,7 @@ fn a_coarser_level_stands_in() {
         let picture = caster.render(&frame, &volume, &camera(0.0), &transfer(), &options).unwrap();
         let got = picture.wait().unwrap();
         frame.end().unwrap();
-        let at_half = Options { spacing: [2.0; 3], step_voxels: 0.25, ..options };
+        let at_half = Options { spacing: [2.0; 3], ..options };
         let volume = DenseVolume::new(&dense, half).unwrap();
         compare(
             &format!("{mode:?} of the coarser level"),

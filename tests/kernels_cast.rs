@@ -16,7 +16,8 @@ use common::pictures::{Difference, difference};
 use vastgrid::device::{GridView, block};
 use vastgrid::render::cuda::{CastPlan, CastRendered, MetOfLevel, PlanLevel};
 use vastgrid::render::{
-    Brick, Camera, ClipBox, Mode, Options, Preset, Rendered, Shading, TransferFunction, Volume, render,
+    Brick, Camera, ClipBox, LevelCaches, Mode, Options, Preset, RenderLevel, Rendered, Shading,
+    TransferFunction, Volume, render, render_levels,
 };
 use vastgrid::source::Nrrd;
 use vastgrid::{Coord, Extent, Layout, LayoutSpec, Region, Scalar, ScalarType, TileCoord, TileSource};
@@ -436,18 +437,22 @@ fn a_coarser_level_stands_in_and_is_wanted_far_away() {
     let mut expected = Vec::new();
     for mode in modes(95.0) {
         let options = Options { width: 64, height: 64, mode, ..Options::default() };
-        let at_half = Options { spacing: [2.0; 3], step_voxels: 0.25, ..options.clone() };
-        let full = render(&whole, &camera, &transfer(), &options).unwrap();
-        let coarse = render(&half, &camera, &transfer(), &at_half).unwrap();
+        let full = render(&whole, &camera, &transfer(), &options).unwrap().image;
         let two = |first| [(first, [1; 3]), (&half, [2; 3])];
+        let coarse = |first, bias| {
+            let levels =
+                two(first).map(|(volume, factor)| RenderLevel { volume, factor: factor.map(f64::from) });
+            let mut caches = LevelCaches::default();
+            render_levels(&levels, &camera, &transfer(), &options, bias, &mut caches).unwrap().image
+        };
         // As fine as can be; nothing of the fine level is there; the coarse one is wanted.
         host.add(&two(&whole), -8.0, &camera, &transfer(), &options);
         host.add(&two(&none), -8.0, &camera, &transfer(), &options);
         host.add(&two(&whole), 8.0, &camera, &transfer(), &options);
-        expected.extend([(mode, full, 0), (mode, coarse.clone(), 1), (mode, coarse, 2)]);
+        expected.extend([(mode, full, 0), (mode, coarse(&none, -8.0), 1), (mode, coarse(&whole, 8.0), 2)]);
     }
     for ((mode, expected, case), got) in expected.iter().zip(host.run()) {
-        let difference = difference(&expected.image, &got.image);
+        let difference = difference(expected, &got.image);
         println!("{mode:?}, case {case}: {difference}");
         assert!(difference.is_small(), "{mode:?}, case {case}: {difference}");
         let report = &got.report;
@@ -485,7 +490,8 @@ fn levels_mix_without_a_seam() {
     let clip = Some(ClipBox { low: [6.0; 3], high: [40.0; 3] });
     let mut expected = Vec::new();
     for mode in modes(95.0) {
-        let options = Options { width: 72, height: 64, mode, clip, ..Options::default() };
+        // Close together, so that how far apart samples are hardly shows.
+        let options = Options { width: 72, height: 64, mode, clip, step_voxels: 0.05, ..Options::default() };
         // The finest everywhere; the second in front and the third behind.
         for bias in [-8.0, 1.0] {
             let levels = [(&fine, [1; 3]), (&half, [2; 3]), (&third, [3; 3])];
@@ -639,5 +645,101 @@ fn what_is_told_to_be_lacked_is_all_that_has_to_come() {
             break;
         }
         assert!(round < 20);
+    }
+}
+
+/// Pictures of several levels, all there, with samples of coarse ones as much further apart, are those of the host.
+#[test]
+fn pictures_of_several_levels_are_those_of_the_host() {
+    let Some(mut host) = Host::new() else { return };
+    let mut expected = Vec::new();
+    let full = Extent::new(72, 56, 64);
+    let far = Camera::fit(full, [1.0; 3]).azimuth(50.0).elevation(-25.0);
+    let projection = vastgrid::render::Projection::Perspective { fov_degrees: 60.0 };
+    let near = Camera::look_at([40.0, -20.0, 30.0], [30.0, 30.0, 30.0], [0.0, 0.0, 1.0], projection);
+    let level = |factor: u64| {
+        let value = move |c: Coord| field(Coord::new(c.x * factor, c.y * factor, c.z * factor), 6);
+        let extent = full.to_array().map(|side| side / factor);
+        Tiles::<u16>::new(extent.into(), [8; 3], [2, 1, 1], |_| There::Resident, value)
+    };
+    let levels = [level(1), level(2), level(4)];
+    for (place, camera, biases) in [("far", far, [-8.0, 1.1]), ("near", near, [1.2, 1.9])] {
+        for mode in modes(95.0) {
+            for bias in biases {
+                let options = Options { width: 96, height: 88, mode, ..Options::default() };
+                let of = [(&levels[0], [1; 3]), (&levels[1], [2; 3]), (&levels[2], [4; 3])];
+                host.add(&of, bias, &camera, &transfer(), &options);
+                let of = of.map(|(volume, factor)| RenderLevel { volume, factor: factor.map(f64::from) });
+                let mut caches = LevelCaches::default();
+                let rendered = render_levels(&of, &camera, &transfer(), &options, bias, &mut caches).unwrap();
+                expected.push((place, mode, bias, rendered));
+            }
+        }
+    }
+    for ((place, mode, bias, expected), got) in expected.iter().zip(host.run()) {
+        let name = format!("{place}, {mode:?}, bias {bias}");
+        let difference = difference(&expected.image, &got.image);
+        println!("{name}: {difference}");
+        assert!(difference.is_small(), "{name}: {difference}");
+        let shown = |level| got.report.shown.samples(level, Some(level)) > 0;
+        assert!(
+            *place == "far" || (shown(0) || shown(2)) && shown(1),
+            "{name}: levels change along the rays"
+        );
+    }
+}
+/// However levels mix, with samples of coarse ones as much further apart, all samples of a ray together stand for all of it, each part once: what is the same everywhere is as opaque as it was.
+#[test]
+fn samples_of_mixed_levels_stand_for_all_of_a_ray() {
+    let Some(mut host) = Host::new() else { return };
+    let extents = [48, 24, 16].map(Extent::cube);
+    let camera = Camera::fit(extents[0], [1.0; 3]).azimuth(40.0).elevation(-35.0);
+    let clip = Some(ClipBox { low: [6.0; 3], high: [40.0; 3] });
+    let fog = TransferFunction::new(&[(0.0, 0.02), (300.0, 0.02)], &[(0.0, [1.0; 3])], 1.0).unwrap();
+    let steps = [0.5, 0.05];
+    // How many of sixteen tiles are missing, of the first level and of the second.
+    let cases = [[0, 0], [8, 0], [8, 4], [16, 0], [16, 8], [16, 16]];
+    for [first, second] in cases {
+        let tiles = |level: usize, missing: u64, page: [u64; 3]| {
+            let random = spotted(3 + level as u64, missing);
+            let there = move |t: TileCoord| match random(t) {
+                There::Resident if missing < 16 => There::Resident,
+                There::Uniform if missing == 0 => There::Resident,
+                _ => There::Missing,
+            };
+            Tiles::<f32>::new(extents[level], [8; 3], page, there, |_| 100.0)
+        };
+        let (fine, half) = (tiles(0, first, [2, 1, 1]), tiles(1, second, [1; 3]));
+        let third = Tiles::<f32>::new(extents[2], [4; 3], [1; 3], |_| There::Resident, |_| 100.0);
+        for step_voxels in steps {
+            let options = Options {
+                width: 72,
+                height: 64,
+                clip,
+                step_voxels,
+                skip_empty: false,
+                stop_at_alpha: 1.0,
+                background: [0.0; 4],
+                ..Options::default()
+            };
+            let levels = [(&fine, [1; 3]), (&half, [2; 3]), (&third, [3; 3])];
+            host.add(&levels, -8.0, &camera, &fog, &options);
+        }
+    }
+    let depth = |picture: &CastRendered| {
+        let through = picture.image.pixels().iter().map(|p| f64::from(1.0 - p[3]));
+        -through.map(f64::ln).sum::<f64>()
+    };
+    let steps_shown = |picture: &CastRendered| -> u64 {
+        (0..3).map(|level| picture.report.shown.samples(0, Some(level))).sum()
+    };
+    let pictures = host.run();
+    for (n, picture) in pictures.iter().enumerate() {
+        let fine = &pictures[n % steps.len()];
+        let ratio = depth(picture) / depth(fine);
+        println!("{:?} of 16 missing, step {}: {ratio:.4}", cases[n / steps.len()], steps[n % steps.len()]);
+        // The last sample of a ray may reach out of the volume by a half.
+        assert!((ratio - 1.0).abs() < 0.06 * steps[n % steps.len()], "{ratio}");
+        assert_eq!(steps_shown(picture), steps_shown(fine));
     }
 }

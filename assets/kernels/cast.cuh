@@ -29,6 +29,8 @@ struct vg_cast_level {
     vg_grid grid;
     vg_u32 factor[3];  // voxel i covers the finest level's voxels from i * factor on
     float begin;       // how far along a ray it is wanted, at the least
+    vg_u32 stride;     // how many samples of the finest level one of its samples stands for
+    vg_u32 shade;      // the first of its colours
     // Boxes of tiles: a word each, x fastest, zero at first (see vg_is_whole), or no address where there are none. Whole pages, of edges in voxels given as log2.
     vg_u64 small, large;
     // How to get from voxel to voxel (see vg_near::across): what `grid` says in other words, without loads of single bytes.
@@ -44,7 +46,7 @@ struct vg_cast {
     double eye[3], right[3], up[3], forward[3], half_height;
     double low[3], high[3], per_world[3];  // the box that is shown, in voxels of the finest level, whose first has its centre at 0
     double step;
-    vg_u64 colours;    // vg_colour[entries]: premultiplied
+    vg_u64 colours;    // vg_colour[entries] for each level, whose samples are so far apart: premultiplied
     vg_u64 seen;       // u32[entries + 1]: how many entries before each are not clear
     vg_u64 highlight;  // float[VG_HIGHLIGHTS + 1], over the cosine
     vg_u64 image;      // vg_colour[width * height]
@@ -61,10 +63,10 @@ struct vg_cast {
     vg_cast_level level[VG_CAST_LEVELS];
 };
 
-#define VG_CAST_BYTES 3432
-static_assert(sizeof(vg_cast_level) == 192, "vg_cast_level");
-static_assert(VG_OFFSET_OF(vg_cast_level, small) == 104, "small");
-static_assert(VG_OFFSET_OF(vg_cast_level, small_log2) == 180, "small_log2");
+#define VG_CAST_BYTES 3560
+static_assert(sizeof(vg_cast_level) == 200, "vg_cast_level");
+static_assert(VG_OFFSET_OF(vg_cast_level, small) == 112, "small");
+static_assert(VG_OFFSET_OF(vg_cast_level, small_log2) == 188, "small_log2");
 static_assert(sizeof(vg_cast) == VG_CAST_BYTES, "vg_cast");
 static_assert(VG_OFFSET_OF(vg_cast, colours) == 184, "colours");
 static_assert(VG_OFFSET_OF(vg_cast, table_low) == 248, "table_low");

@@ -12,14 +12,16 @@ template <class M, bool MANY> struct vg_course {
     vg_line line;
     vg_path path;             // in the voxels of `level`
     vg_u32 level;             // the level that `near` and `path` are at
+    vg_u32 shade;             // the first of its colours
     vg_u32 wanted;            // the level that is wanted
     vg_u32 change;            // from which sample on another one is
-    vg_u32 k;                 // the next sample
+    vg_u32 k;                 // the next sample, or the next one to look at; of the finest level, as all that is said of rays
+    vg_u32 index;             // the next sample of `path`, in a pyramid
     float origin[3];          // of a sample, counted from the voxel that the place's are
     float step[3];            // of `path`
 
     VG_HD vg_course(const vg_cast& cast, vg_u32 column, vg_u32 row, bool exists)
-        : c(cast), near(cast), line(vg_line_of(cast, column, row)), level(0), wanted(0), change(0), k(0) {
+        : c(cast), near(cast), line(vg_line_of(cast, column, row)), level(0), shade(0), wanted(0), change(0), k(0), index(0) {
         to_path(line.path);
         if (!exists) line.samples = 0;
     }
@@ -34,8 +36,11 @@ template <class M, bool MANY> struct vg_course {
 
     // Makes the place of sample k, at a level, the current one, and the samples' places in it known.
     VG_HD void to_place(vg_u32 l, vg_i64 p[3]) {
-        if (MANY) to_level(l);
-        path.at(k, p);
+        if (MANY) {
+            to_level(l);
+            index = nearest(k);
+        }
+        path.at(sample(), p);
         int below[3];
         VG_UNROLL
         for (int a = 0; a < 3; a++) below[a] = vg_between(p[a], near.extent(a)).voxel;
@@ -47,9 +52,32 @@ template <class M, bool MANY> struct vg_course {
         }
     }
 
+    VG_HD vg_u32 sample() const { return MANY ? index : k; }
+    VG_HD vg_u32 stride() const { return MANY ? c.level[level].stride : 1; }
+
+    // A sample of the present level stands for those of the finest around it: whichever level has its middle takes it.
+    VG_HD vg_u32 nearest(vg_u32 at) const {
+        const vg_u32 s = stride();
+        return s == 1 ? at : (at + s / 2) / s;
+    }
+
+    // Samples of the present level from the next one on up to one of the finest.
+    VG_HD vg_u32 before(vg_u32 until) const {
+        if (!MANY) return until - k;
+        const vg_u32 s = stride(), end = until == line.samples ? (until + s - 1) / s : nearest(until);
+        return end > index ? end - index : 0;
+    }
+
+    // Where the finest level's samples go on after n of those `most` that there are before `until`.
+    VG_HD vg_u32 after(vg_u32 n, vg_u32 most, vg_u32 until) const {
+        if (!MANY) return k + n;
+        return n == most ? until : (index + n) * stride();
+    }
+
     VG_HD void to_level(vg_u32 l) {
         if (level == l) return;
         level = l;
+        shade = c.level[l].shade;
         near.go(c.level[l]);
         to_path(l == 0 ? line.path : vg_path_at(line.path, c.level[l]));
     }
@@ -79,7 +107,7 @@ template <class M, bool MANY> struct vg_course {
 #endif
     }
 
-    // How many samples from k on it takes to go beyond what lies from `low` on and before `high` along an axis, if that is less than n.
+    // How many samples from the next one on it takes to go beyond what lies from `low` on and before `high` along an axis, if that is less than n.
     VG_HD float fewer(float n, int a, float low, float high) const {
         // Whole steps that stay before the upper end, or that reach the lower one and one more. Zero by infinity, which is no number, is no less than n.
         const float t = step[a] < 0 ? floorf(over(low - origin[a], step[a])) + 1.0f : ceilf(over(high - origin[a], step[a]));
@@ -91,15 +119,15 @@ template <class M, bool MANY> struct vg_course {
     VG_HD float first(int a) const { return (float)near.first[a]; }
     VG_HD float last(int a) const { return (float)near.last[a]; }
 
-    // The samples, from k on and before `until`, whose voxel below is in the place. One at least. Rounding may count one more, which lies next to the place's face: `low` and `top` see to it.
-    VG_HD vg_u32 run(vg_u32 until) const {
+    // How many samples from the next one on, of `most` that there are, have their voxel below in the place. One at least. Rounding may count one more, which lies next to the place's face: `low` and `top` see to it.
+    VG_HD vg_u32 run(vg_u32 most) const {
         float n = VG_INFINITY;
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
             // Past the array's faces the outermost voxels stand in: a voxel more.
             n = fewer(n, a, first(a) - (near.begins(a) ? 1.0f : 0.0f), last(a) + 1.0f);
         }
-        return whole(n, until - k);
+        return whole(n, most);
     }
 };
 

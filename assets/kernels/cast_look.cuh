@@ -13,13 +13,14 @@ VG_HD vg_u32 vg_entry(const vg_cast& c, float value) {
     return vg_below(x < c.table_last ? x : c.table_last).i;
 }
 
-VG_HD vg_colour vg_colour_of(const vg_cast& c, float value) {
+// A value's colour among those from `shade` on.
+VG_HD vg_colour vg_colour_of(const vg_cast& c, vg_u32 shade, float value) {
 #if defined(__CUDA_ARCH__)
-    const float4 found = __ldg((const float4*)c.colours + vg_entry(c, value));
+    const float4 found = __ldg((const float4*)c.colours + shade + vg_entry(c, value));
     const vg_colour colour = {found.x, found.y, found.z, found.w};
     return colour;
 #else
-    return ((const vg_colour*)c.colours)[vg_entry(c, value)];
+    return ((const vg_colour*)c.colours)[shade + vg_entry(c, value)];
 #endif
 }
 

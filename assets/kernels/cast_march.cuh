@@ -29,6 +29,11 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
     using course::wanted;
     using course::change;
     using course::k;
+    using course::index;
+    using course::shade;
+    using course::sample;
+    using course::before;
+    using course::after;
     using course::origin;
     using course::step;
     using course::along;
@@ -42,8 +47,8 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
     using course::run;
 
     vg_counts* counts;
-    vg_u32 left;              // samples from k on that need no test
-    vg_u32 i;                 // how many of those from `origin` on were taken: it is sample k - i
+    vg_u32 left;              // samples from the next one on that need no test
+    vg_u32 i;                 // how many of those from `origin` on were taken
     float low[3], top[3];     // from where up to where samples may be read without a test
     vg_colour colour;         // so far; of a surface, once it is met
     float most;               // the greatest value so far
@@ -77,7 +82,7 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
     // The pixel.
     VG_HD vg_colour finished() const {
         vg_colour all = colour;
-        if (MODE == VG_MIP && most != -VG_INFINITY) all = vg_colour_of(c, most);
+        if (MODE == VG_MIP && most != -VG_INFINITY) all = vg_colour_of(c, 0, most);
         if (bare && c.flags & VG_CAST_HINT) all = vg_over(all, c.hint);
         return vg_over(all, c.background);
     }
@@ -97,7 +102,7 @@ private:
     VG_HD void end() {
         samples -= left ? left - 1 : 0;
         left = 0;
-        const vg_u32 last = k + VG_BATCH;
+        const vg_u32 last = (sample() + VG_BATCH) * this->stride();
         line.samples = last < line.samples ? last : line.samples;
         k = line.samples;
     }
@@ -114,9 +119,16 @@ private:
         for (vg_u32 l = wanted; l < levels; l++) {
             vg_i64 p[3];
             to_place(l, p);
-            if (near.whole) return go_through(l, until);
+            const vg_u32 most_left = before(until);
+            // Less than a sample: one whose middle lies beside it stands for it, as others do for more than they are.
+            if (MANY && most_left == 0 && near.state != VG_MISSING) {
+                shown(l, until - k);
+                k = until;
+                return;
+            }
+            if (near.whole) return go_through(l, most_left, until);
             // Samples before the ray leaves the place.
-            const vg_u32 through = run(until);
+            const vg_u32 through = run(most_left);
             const bool inner = inside();
             vg_u32 n = through;
             if (c.flags & VG_CAST_SKIP_EMPTY) {
@@ -124,24 +136,23 @@ private:
                 const bool quiet = own.known && nothing_in(own);
                 const bool all = quiet && quiet_around(own);
                 if (all || (quiet && inner)) {
-                    n = all ? through : span(until);
+                    n = all ? through : span(most_left);
                     skipped += n;
-                    k += n;
+                    k = after(n, most_left, until);
                     return;
                 }
                 if (quiet) n = outside(through);
             }
             if (near.state == VG_MISSING) {
                 if (l == wanted) note(near.id());
-                until = k + through;
+                until = after(through, most_left, until);
                 continue;
             }
             const bool open = near.is_resident() && opened(n);
-            if (!open && !inner) return rim(l, p);
-            if (!open) n = span(until);
-            shown(l, n);
-            samples += n;
-            if (!near.is_resident()) return uniform(n);
+            if (!open && !inner) return rim(l, p, after(1, most_left, until));
+            if (!open) n = span(most_left);
+            begin(l, n, after(n, most_left, until));
+            if (!near.is_resident()) return uniform();
             if (!open) {
                 VG_UNROLL
                 for (int a = 0; a < 3; a++) {
@@ -149,8 +160,6 @@ private:
                     top[a] = vg_just_below(last(a));
                 }
             }
-            left = n;
-            i = 0;
             return;
         }
         // So that there soon is something, the coarsest one too.
@@ -162,7 +171,7 @@ private:
     }
 
     // All samples of a box whose supports are in it.
-    VG_HD void go_through(vg_u32 l, vg_u32 until) {
+    VG_HD void go_through(vg_u32 l, vg_u32 most_left, vg_u32 until) {
         float n = VG_INFINITY;
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
@@ -171,15 +180,24 @@ private:
             low[a] = 0;
             top[a] = vg_just_below(last(a));
         }
-        left = whole(n, until - k);
+        const vg_u32 through = whole(n, most_left);
+        begin(l, through, after(through, most_left, until));
+    }
+
+    // Has so many samples taken without a test, up to where the finest level's go on.
+    VG_HD void begin(vg_u32 l, vg_u32 n, vg_u32 next) {
+        left = n;
         i = 0;
-        samples += left;
-        shown(l, left);
+        samples += n;
+        if (MANY) {
+            shown(l, next - k);
+            k = next;
+        }
     }
 
     VG_HD bool is_inside(int a) const { return origin[a] >= first(a) && origin[a] < last(a); }
 
-    // Whether all of the support of sample k is in the place.
+    // Whether all of the support of the next sample is in the place.
     VG_HD bool inside() const {
         bool all = true;
         VG_UNROLL
@@ -187,12 +205,12 @@ private:
         return all;
     }
 
-    // The samples from k on, which is one, of which that is so.
-    VG_HD vg_u32 span(vg_u32 until) const {
+    // The samples from the next one on, which is one, of which that is so.
+    VG_HD vg_u32 span(vg_u32 most_left) const {
         float n = VG_INFINITY;
         VG_UNROLL
         for (int a = 0; a < 3; a++) n = fewer(n, a, first(a), last(a));
-        return whole(n, until - k);
+        return whole(n, most_left);
     }
 
     // How many of the samples of a run, the first of which is none, come before the first of which that is so.
@@ -231,12 +249,13 @@ private:
 
     // ---- what there is
 
-    // A sample on the rim of its place: from the finest level that has all of it.
-    VG_HD void rim(vg_u32 l, vg_i64 p[3]) {
+    // A sample on the rim of its place, up to where the finest level's go on: from the finest level that has all of it.
+    VG_HD void rim(vg_u32 l, vg_i64 p[3], vg_u32 next) {
         for (;;) {
             float value;
             if (near.sample(p, &value)) {
-                shown(l, 1);
+                shown(l, next - k);
+                if (MANY && before(next) == 0) break;
                 samples++;
                 if (take(value, false)) return end();
                 break;
@@ -245,29 +264,27 @@ private:
             l++;
             if (!MANY || l == c.levels) {
                 bare = true;
-                shown(VG_CAST_LEVELS, 1);
+                shown(VG_CAST_LEVELS, next - k);
                 samples++;
                 break;
             }
             to_place(l, p);
         }
-        k++;
+        k = next;
     }
 
-    // Samples in a tile of one value.
-    VG_HD void uniform(vg_u32 n) {
+    // The samples that were begun, in a tile of one value.
+    VG_HD void uniform() {
         const float held = near.value(), value = held - held == 0 ? held : held + (held - held);
-        const vg_u32 last = k + n;
-        for (i = 0; k < last; k++, i++) {
+        while (left > 0) {
             if (take(value, false)) return end();
-            if (MODE != VG_DVR) break;
+            advance(MODE == VG_DVR ? 1 : left);
         }
-        k = last;
     }
 
     // ---- what is made of it
 
-    // Takes the value of sample k, which is at(., i) in a resident place where it is `inner`. Whether the ray has ended.
+    // Takes the value of the next sample, which is at(., i) in a resident place where it is `inner`. Whether the ray has ended.
     VG_HD bool take(float value, bool inner) {
         if (MODE == VG_MIP) {
             if (value > most) most = value;
@@ -278,7 +295,7 @@ private:
             surface();
             return true;
         }
-        vg_colour own = vg_colour_of(c, value);
+        vg_colour own = vg_colour_of(c, shade, value);
         if (own.a == 0 || value != value) return false;
         if (LIT) {
             float slope[3];
@@ -287,7 +304,7 @@ private:
                 weigh(slope, level);
             } else {
                 vg_i64 p[3];
-                path.at(k, p);
+                path.at(sample(), p);
                 slope_at(p, slope);
             }
             float share, white;
@@ -308,7 +325,7 @@ private:
             // Those that are not clear, one by one: gradients are too long to have several at once.
             vg_u32 seen = 0, done = 0;
             VG_UNROLL
-            for (int j = 0; j < VG_BATCH; j++) seen |= (vg_colour_of(c, values[j]).a != 0 ? 1u : 0u) << j;
+            for (int j = 0; j < VG_BATCH; j++) seen |= (vg_colour_of(c, shade, values[j]).a != 0 ? 1u : 0u) << j;
             VG_NO_UNROLL
             for (seen &= (1u << n) - 1; seen; seen &= seen - 1) {
                 const vg_u32 j = (vg_u32)vg_lowest(seen);
@@ -321,7 +338,7 @@ private:
         if (MODE == VG_DVR) {
             vg_colour own[VG_BATCH];
             VG_UNROLL
-            for (int j = 0; j < VG_BATCH; j++) own[j] = vg_colour_of(c, values[j]);
+            for (int j = 0; j < VG_BATCH; j++) own[j] = vg_colour_of(c, shade, values[j]);
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) {
                 // What is clear adds nothing; what is no number, or past the last, must not.
@@ -365,7 +382,10 @@ private:
     }
 
     VG_HD void advance(vg_u32 n) {
-        k += n;
+        if (MANY)
+            index += n;
+        else
+            k += n;
         left -= n;
         i += n;
     }
@@ -377,22 +397,22 @@ private:
         colour.a += rest * own.a;
     }
 
-    // Where between sample k - 1, which is below the surface, and sample k, which is not, it is crossed, and its colour there.
+    // Where between the sample before, which is below the surface, and the next one, which is not, it is crossed, and its colour there.
     VG_HD void surface() {
         vg_i64 place[3], p[3];
-        path.at(k, place);
-        if (k > 0) {
+        path.at(sample(), place);
+        if (sample() > 0) {
             int below = 0, above = 1 << VG_HALVINGS;
             bool all = true;
             while (all && above - below > 1) {
                 const int middle = (below + above) / 2;
                 float value;
-                path.between(k - 1, middle, VG_HALVINGS, p);
+                path.between(sample() - 1, middle, VG_HALVINGS, p);
                 all = near.sample(p, &value);
                 if (all && value >= c.iso) above = middle;
                 if (all && !(value >= c.iso)) below = middle;
             }
-            if (all) path.between(k - 1, above, VG_HALVINGS, place);
+            if (all) path.between(sample() - 1, above, VG_HALVINGS, place);
             if (!all) want(p, 0);
         }
         float slope[3], share, white;
@@ -442,15 +462,15 @@ private:
     // Notes what of a support is missing, at the level that is wanted alone.
     VG_HD void want(const vg_i64 p[3], int reach) {
         if (MANY && level != wanted) return;
-        const vg_noted now = vg_note_support(c, near.grid(), level, p[0], p[1], p[2], reach, k, counts, noted, lacking);
+        const vg_noted now = vg_note_support(c, near.grid(), level, p[0], p[1], p[2], reach, sample() * this->stride(), counts, noted, lacking);
         noted = now.key;
         lacking = now.lacking;
     }
 
     // A tile of the present level is missing.
     VG_HD void note(vg_u64 tile) {
-        const vg_noted before = {noted, lacking};
-        noted = vg_note(c, level, tile, k, counts, before).key;
+        const vg_noted last = {noted, lacking};
+        noted = vg_note(c, level, tile, k, counts, last).key;
         lacking = true;
     }
 };

@@ -19,6 +19,7 @@ template <class T> struct vg_walk : vg_course<vg_tile_near<T>, true> {
     using course::wanted;
     using course::change;
     using course::k;
+    using course::index;
 
     vg_counts* counts;
     bool bare;  // somewhere no level had anything
@@ -32,22 +33,23 @@ template <class T> struct vg_walk : vg_course<vg_tile_near<T>, true> {
         for (vg_u32 l = wanted; l < c.levels; l++) {
             vg_i64 p[3];
             this->to_place(l, p);
-            const vg_u32 through = this->run(until);
+            const vg_u32 most = this->before(until);
+            const vg_u32 through = this->run(most), next = this->after(through, most, until);
             if (is_quiet()) {
-                k += through;
+                k = next;
                 return;
             }
             if (near.state == VG_MISSING) {
                 tell(near.id(), VG_MISSING);
-                until = k + through;
+                until = next;
+                if (l + 1 == c.levels) bare = true;
                 continue;
             }
             tell(near.id(), near.state);
-            around(k, k + through - 1, l);
-            k += through;
+            around(next, l);
+            k = next;
             return;
         }
-        bare = true;
         k = until;
     }
 
@@ -73,13 +75,15 @@ private:
         if (state == VG_RESIDENT) vg_note_met(c, level, tile, level == wanted ? VG_MET_WANTED : VG_MET_BEYOND, counts);
     }
 
-    // Tells of the tiles that samples of a tile reach, and perhaps one or two more, of the finest level from l on that has them all.
-    VG_HD void around(vg_u32 begin, vg_u32 end, vg_u32 l) {
+    // Tells of the tiles that samples of a tile reach, from the next one on up to where the finest level's go on, and perhaps one or two more; of the finest level from l on that has them all.
+    VG_HD void around(vg_u32 next, vg_u32 l) {
         for (; l < c.levels; l++) {
             vg_i64 p[3], q[3];
             this->to_level(l);
-            path.at(begin, p);
-            path.at(end, q);
+            index = this->nearest(k);
+            const vg_u32 most = this->before(next);
+            path.at(index, p);
+            path.at(index + (most > 0 ? most - 1 : 0), q);
             if (reached(p, q)) return;
         }
         bare = true;

@@ -79,14 +79,14 @@ VG_HD vg_line vg_line_of(const vg_cast& c, vg_u32 column, vg_u32 row) {
 
 VG_RARE vg_i64 vg_divided(vg_i64 a, vg_u32 b) { return a / (vg_i64)b; }
 
-// The same samples in voxels of a coarser level: q = (p + 1/2) / factor - 1/2.
+// The samples of a coarser level, in its voxels, each in the middle of those of the finest that it stands for: q = (p + 1/2) / factor - 1/2. The same as `Path::coarser`.
 VG_HD vg_path vg_path_at(const vg_path& finest, const vg_cast_level& level) {
     vg_path path;
     const vg_i64 half = 1ll << 31;
     VG_UNROLL
     for (int a = 0; a < 3; a++) {
         const vg_u32 f = level.factor[a];
-        const vg_i64 start = finest.start[a] + half, step = finest.step[a];
+        const vg_i64 start = finest.start[a] + half + (finest.step[a] * (vg_i64)(level.stride - 1) >> 1), step = finest.step[a] * (vg_i64)level.stride;
         if ((f & (f - 1)) == 0) {
             // A power of two, as nearly always.
             const int shift = vg_lowest(f);

@@ -20,8 +20,6 @@ impl CudaCaster {
     /// Begins a picture of what is resident now of a volume of several levels, and returns at once: as [`render_levels`](super::super::render_levels), which says what the arguments are. The finest level comes first,
     /// and need not be level 0.
     ///
-    /// Samples are as far apart in every level as in the finest that is given. A level is wanted where its voxels are no larger than a pixel along the axes that it is coarser in.
-    ///
     /// # Errors
     /// As [`CudaCaster::render`]; [`RenderError::Level`] where a level's factors are no whole multiples of the finest one's, [`RenderError::Value`] for a bias beyond -16 to 16.
     pub fn render_levels<'p, T: Scalar>(

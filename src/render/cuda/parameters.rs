@@ -17,6 +17,10 @@ pub(super) struct LevelParameters {
     pub(super) factor: [u32; 3],
     /// How far along a ray it is wanted, at the least.
     pub(super) begin: f32,
+    /// How many samples of the finest level one of its samples stands for.
+    pub(super) stride: u32,
+    /// The first of its colours.
+    pub(super) shade: u32,
     pub(super) boxes: BoxParameters,
 }
 
@@ -113,9 +117,9 @@ pub(super) const LACKED_BEYOND: u32 = 8;
 pub(super) const WANT_LEVEL: u32 = 56;
 
 const _: () = {
-    assert!(size_of::<LevelParameters>() == 192);
-    assert!(offset_of!(LevelParameters, boxes) == 104 && offset_of!(BoxParameters, small_log2) == 76);
-    assert!(size_of::<CastParameters>() == 3432 && align_of::<CastParameters>() == 8);
+    assert!(size_of::<LevelParameters>() == 200);
+    assert!(offset_of!(LevelParameters, boxes) == 112 && offset_of!(BoxParameters, small_log2) == 76);
+    assert!(size_of::<CastParameters>() == 3560 && align_of::<CastParameters>() == 8);
     assert!(offset_of!(CastParameters, colours) == 184);
     assert!(offset_of!(CastParameters, table_low) == 248);
     assert!(offset_of!(CastParameters, width) == 336);

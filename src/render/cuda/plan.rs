@@ -2,7 +2,7 @@
 //! launches kernels of their own, or runs them elsewhere, can use it alone.
 //!
 //! ```text
-//! input    colours | clear entries before each | highlights
+//! input    colours of each level | clear entries before each | highlights
 //! output   pixels | counts | wanted tiles | met tiles | ends of rays | boxes of tiles     zero from the counts on, at first; ends and boxes are for the kernels alone
 //! ```
 
@@ -10,6 +10,7 @@ use std::mem::size_of_val;
 
 use super::super::camera::Camera;
 use super::super::error::RenderError;
+use super::super::levels::{begins, stride};
 use super::super::light::Light;
 use super::super::options::{Mode, Options};
 use super::super::prepare::{AnyMethod, Prepared};
@@ -105,18 +106,30 @@ impl CastPlan {
             }
         }
         let prepared = Prepared::new(extent, camera, transfer, options)?;
+        let factors: Vec<_> = levels.iter().map(|level| level.factor.map(f64::from)).collect();
+        let strides: Vec<_> = factors.iter().map(|&factor| stride(factor, options.spacing)).collect();
         let (table, light) = tables(&prepared.method, transfer);
         let kernel = kernel_name(&prepared.method, levels.len() > 1, T::TYPE);
-        let (colours, seen) = table.entries();
+        let (_, seen) = table.entries();
+        // What lies further apart is more opaque.
+        let shades: Vec<_> = strides
+            .iter()
+            .map(|&stride| {
+                let step = prepared.step() * f64::from(stride);
+                tables(&AnyMethod::new(transfer, options, step, options.spacing), transfer).0
+            })
+            .collect();
+        let colours: Vec<_> = shades.iter().flat_map(|table| table.entries().0).copied().collect();
         let highlight = light.map_or_else(|| vec![0.0; HIGHLIGHTS + 1], |light| light.highlight.clone());
-        let (colours_bytes, seen_bytes) = (size_of_val(colours), size_of_val(seen));
+        let (colours_bytes, seen_bytes) = (size_of_val(&colours[..]), size_of_val(seen));
         let input = [
-            bytemuck::cast_slice(colours),
+            bytemuck::cast_slice(&colours),
             bytemuck::cast_slice(seen),
             bytemuck::cast_slice::<f32, u8>(&highlight),
         ]
         .concat();
-        let parameters = parameters(&prepared, &table, light, levels, level_bias);
+        let begins = begins(&prepared, &factors, level_bias);
+        let parameters = parameters(&prepared, &table, light, levels, &begins, &strides);
         let layouts = levels.iter().map(|level| level.layout.clone()).collect();
         let boxes = levels.iter().map(|level| Boxes::of(level.layout)).collect();
         Ok(Self {
@@ -302,7 +315,8 @@ fn parameters(
     table: &Table,
     light: Option<&Light>,
     levels: &[PlanLevel<'_>],
-    level_bias: f64,
+    begins: &[f64],
+    strides: &[u32],
 ) -> CastParameters {
     let (axes, course, options) = (&prepared.axes, &prepared.course, &prepared.options);
     let ramp = table.ramp();
@@ -316,12 +330,20 @@ fn parameters(
         AnyMethod::Mip(_) => 1,
         AnyMethod::Iso(_) => 2,
     };
-    let begins = begins(prepared, levels, level_bias);
+    let shades = table.entries().0.len();
     let level = |i: usize| {
         // Places that are not used hold the finest level once more.
         let level = levels.get(i).unwrap_or(&levels[0]);
-        let begin = begins.get(i).copied().unwrap_or(f32::INFINITY);
-        LevelParameters { grid: level.view, factor: level.factor, begin, boxes: BoxParameters::default() }
+        #[expect(clippy::cast_possible_truncation, reason = "a distance need not be exact")]
+        let begin = begins.get(i).map_or(f32::INFINITY, |&begin| begin as f32);
+        LevelParameters {
+            grid: level.view,
+            factor: level.factor,
+            begin,
+            stride: strides.get(i).copied().unwrap_or(1),
+            shade: u32::try_from(i.min(levels.len() - 1) * shades).unwrap_or(0),
+            boxes: BoxParameters::default(),
+        }
     };
     CastParameters {
         eye: axes.eye.into(),
@@ -365,27 +387,6 @@ fn parameters(
         met_log2: 0,
         level: std::array::from_fn(level),
     }
-}
-
-/// How far along a ray each level is wanted, at the least: where its voxels, along the axes that it is coarser in, are no larger than a pixel there.
-#[expect(clippy::cast_possible_truncation, reason = "a distance need not be exact")]
-fn begins(prepared: &Prepared, levels: &[PlanLevel<'_>], level_bias: f64) -> Vec<f32> {
-    let options = &prepared.options;
-    // Of a pixel at distance 1, or at any where rays are parallel.
-    let pixel = prepared.axes.apart(1.0, options.height) * level_bias.exp2();
-    let mut last = 0.0f64;
-    let begin = |level: &PlanLevel<'_>| {
-        let coarser = (0..3).filter(|&a| level.factor[a] > 1);
-        let voxel = coarser.map(|a| f64::from(level.factor[a]) * options.spacing[a]).fold(0.0, f64::max);
-        let begin = match voxel <= pixel {
-            _ if !prepared.axes.parallel => voxel / pixel,
-            true => 0.0,
-            false => f64::INFINITY,
-        };
-        last = last.max(begin);
-        last as f32
-    };
-    levels.iter().map(begin).collect()
 }
 
 #[cfg(test)]
@@ -460,11 +461,16 @@ mod tests {
         let [none, half, quarter] = begins(0.0, false);
         let pixel = 2.0 * 15f32.to_radians().tan() / 512.0;
         assert_eq!(none, 0.0);
-        assert!((half * pixel - 2.0).abs() < 1e-4 && (quarter * pixel - 4.0).abs() < 1e-4);
+        // Along z the second level is as fine as the first.
+        assert!((half * pixel - 1.0).abs() < 1e-4 && (quarter * pixel - 4.0).abs() < 1e-4);
         assert!((begins(1.0, false)[2] * 2.0 - quarter).abs() < 1e-3 * quarter);
         // All pixels of parallel rays are alike: about a fifth of a voxel here.
         assert_eq!(begins(0.0, true), [0.0, f32::INFINITY, f32::INFINITY]);
         assert_eq!(begins(3.5, true), [0.0, 0.0, f32::INFINITY]);
+        let parameters = plan::<u16>(&levels, 0.0, false).unwrap().parameters(0, 0);
+        assert_eq!([0, 1, 2].map(|i| parameters.level[i].stride), [1, 1, 4]);
+        let shade = parameters.level[1].shade;
+        assert!(shade > 0 && parameters.level[2].shade == 2 * shade);
     }
 
     #[test]

@@ -150,13 +150,13 @@ pub fn render_levels_unless<T: Scalar, V: Volume<T>>(
 
 /// How many steps of the finest level one of a coarser level stands for: as many as its voxels are larger along the axis along which both together are finest.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at least 1; `as` saturates")]
-fn stride(factor: [f64; 3], spacing: [f64; 3]) -> u32 {
+pub(super) fn stride(factor: [f64; 3], spacing: [f64; 3]) -> u32 {
     let finest = |v: [f64; 3]| v.into_iter().fold(f64::INFINITY, f64::min);
     (finest(times(spacing, factor)) / finest(spacing)).round().max(1.0) as u32
 }
 
 /// From which distance on each level is wanted: where its voxels are no larger than pixels are apart, times 2^bias.
-fn begins(prepared: &Prepared, factors: &[[f64; 3]], bias: f64) -> Vec<f64> {
+pub(super) fn begins(prepared: &Prepared, factors: &[[f64; 3]], bias: f64) -> Vec<f64> {
     let spacing = prepared.options.spacing;
     let [apart, more] = prepared.pixels_apart().map(|v| v * bias.exp2());
     let begin = |(level, factor): (usize, &[f64; 3])| {
