@@ -1,4 +1,4 @@
-// Runs the ray caster's kernels on the host, pixel by pixel. Reads cases from a file that tests/kernels_cast.rs writes, and writes what the kernels do.
+// Runs the ray caster's kernels on the host, pixel by pixel. Reads cases from a file that tests/kernels_host/mod.rs writes, and writes what the kernels do.
 //
 //   case:  u64 { type, kernel + 4 * way, levels of a pyramid or 0, input bytes, output bytes, levels } | vg_cast | input | for each level: u64 { memory bytes, blocks } | memory | blocks
 //
