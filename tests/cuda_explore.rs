@@ -18,7 +18,7 @@ use vastgrid::render::{
 use vastgrid::source::{Instrumented, Instruments, Procedural};
 use vastgrid::{
     Coord, CudaBackend, Explorer, Extent, Fidelity, FidelityLimit, Pool, PoolConfig, Pyramid3D,
-    PyramidSource, Region, StreamOptions,
+    PyramidSource, Region, SparseArray3D, StreamOptions,
 };
 
 const FULL: Extent = Extent::new(500, 460, 420);
@@ -232,4 +232,31 @@ fn nothing_is_uncovered_while_one_moves() {
     let last = Camera { eye: [250.0, 254.0, 210.0], target: [250.0, 584.0, 210.0], ..camera() };
     let (image, fidelity, _) = settle(&mut explorer, &last, &options);
     compare(&Whole::new(&device).picture(&last, &options, fidelity.bias), &image, "at the end");
+}
+
+#[test]
+fn at_every_budget_the_exact_picture_is_that_of_the_host() {
+    let Some((device, _alone)) = device() else { return };
+    let geometry = LevelGeometry::new(FULL, [1.0; 3]);
+    let dense = common::expected_by(Region::whole(FULL), |c| hills(geometry.centre(c)));
+    let volume = DenseVolume::new(&dense, FULL).unwrap();
+    let caster = CudaCaster::new(&device).unwrap();
+    for mode in modes() {
+        let options = options(mode);
+        let expected = render(&volume, &camera(), &transfer(), &options).unwrap();
+        for quarters in [1, 2, 4, 16] {
+            // About what all of it takes.
+            let budget_bytes = 64 * PAGE * quarters / 4;
+            let pool = Pool::new(small_backend(device.clone()), budget_bytes).unwrap();
+            let source = Procedural::new(FULL, move |c: Coord| hills(geometry.centre(c)));
+            let builder = SparseArray3D::builder(&pool, source).tile([TILE; 3]).page_bytes(PAGE);
+            let array = builder.track_ranges().build().unwrap();
+            let mut turns = 0;
+            let image = caster
+                .render_exact(&pool, &array, &camera(), &transfer(), &options, &mut |_| turns += 1)
+                .unwrap();
+            println!("{turns} turns, {} loads", pool.stats().loads);
+            compare(&expected.image, &image, &format!("{mode:?}, {quarters}/4"));
+        }
+    }
 }

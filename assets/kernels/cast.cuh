@@ -54,6 +54,8 @@ struct vg_cast {
     vg_u64 wants;      // vg_want[1 << wants_log2], zero at first
     vg_u64 ends;       // u32[width * height]: up to which sample each ray was followed; or no address
     vg_u64 met;        // vg_met[1 << met_log2], zero at first
+    vg_u64 rays;       // vg_turn[width * height]: rays wait where they lack something, and this is where they are; or no address
+    vg_u64 before;     // the same as it was after the turn before; or no address
     float table_low, per_value, table_last, table_top;
     float background[4], hint[4];  // straight
     float colour[3], iso;
@@ -63,15 +65,15 @@ struct vg_cast {
     vg_cast_level level[VG_CAST_LEVELS];
 };
 
-#define VG_CAST_BYTES 3560
+#define VG_CAST_BYTES 3576
 static_assert(sizeof(vg_cast_level) == 200, "vg_cast_level");
 static_assert(VG_OFFSET_OF(vg_cast_level, small) == 112, "small");
 static_assert(VG_OFFSET_OF(vg_cast_level, small_log2) == 188, "small_log2");
 static_assert(sizeof(vg_cast) == VG_CAST_BYTES, "vg_cast");
 static_assert(VG_OFFSET_OF(vg_cast, colours) == 184, "colours");
-static_assert(VG_OFFSET_OF(vg_cast, table_low) == 248, "table_low");
-static_assert(VG_OFFSET_OF(vg_cast, width) == 336, "width");
-static_assert(VG_OFFSET_OF(vg_cast, level) == 360, "level");
+static_assert(VG_OFFSET_OF(vg_cast, table_low) == 264, "table_low");
+static_assert(VG_OFFSET_OF(vg_cast, width) == 352, "width");
+static_assert(VG_OFFSET_OF(vg_cast, level) == 376, "level");
 
 #define VG_CAST_PARALLEL 1    // all rays go forward
 #define VG_CAST_SKIP_EMPTY 2  // what cannot matter is leapt over
@@ -83,6 +85,13 @@ static_assert(VG_OFFSET_OF(vg_cast, level) == 360, "level");
 
 struct alignas(16) vg_colour {
     float r, g, b, a;
+};
+
+// A ray between two turns: what it has seen, and at which sample it waits, if it does.
+struct alignas(16) vg_turn {
+    vg_colour colour;
+    float most;
+    vg_u32 k, waits, pad;
 };
 
 // What happened. `shown`: samples by the level that was wanted and the one that was shown, the last column where none was there.

@@ -55,10 +55,18 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
     vg_u32 samples, skipped;
     vg_u64 noted;             // what was noted last as missing
     bool lacking, bare;       // something was missing; and nothing stood in for it
+    bool waits;               // for what is missing, at sample k
 
     VG_HD vg_march(const vg_cast& cast, vg_counts* into, vg_u32 column, vg_u32 row, bool exists)
-        : course(cast, column, row, exists), counts(into), left(0), i(0), most(-VG_INFINITY), samples(0), skipped(0), noted(0), lacking(false), bare(false) {
+        : course(cast, column, row, exists), counts(into), left(0), i(0), most(-VG_INFINITY), samples(0), skipped(0), noted(0), lacking(false), bare(false), waits(false) {
         colour.r = colour.g = colour.b = colour.a = 0;
+        if (!MANY || !c.before || !exists) return;
+        // Where it was after the turn before.
+        const vg_turn& was = vg_global<const vg_turn>(c.before)[(vg_u64)row * c.width + column];
+        colour = was.colour;
+        most = was.most;
+        k = was.k;
+        if (!was.waits) line.samples = 0;
     }
 
     // Looks for samples that need no test, and deals with all that come before.
@@ -100,11 +108,23 @@ private:
 
     // The sample taken last was the ray's last one: it is followed no further than the others that were fetched with it.
     VG_HD void end() {
+        if (MANY && waits) return halt(sample() * this->stride());
         samples -= left ? left - 1 : 0;
         left = 0;
         const vg_u32 last = (sample() + VG_BATCH) * this->stride();
         line.samples = last < line.samples ? last : line.samples;
         k = line.samples;
+    }
+
+    // Whether rays wait for what is missing.
+    VG_HD bool may_wait() const { return MANY && c.rays; }
+
+    // Waits at a sample, which was not taken.
+    VG_HD void halt(vg_u32 at) {
+        waits = true;
+        samples -= left;
+        left = 0;
+        k = line.samples = at;
     }
 
     // ---- from place to place
@@ -145,6 +165,7 @@ private:
             }
             if (near.state == VG_MISSING) {
                 if (l == wanted) note(near.id());
+                if (may_wait()) return halt(k);
                 until = after(through, most_left, until);
                 continue;
             }
@@ -261,6 +282,7 @@ private:
                 break;
             }
             want(p, 0);
+            if (may_wait()) return halt(k);
             l++;
             if (!MANY || l == c.levels) {
                 bare = true;
@@ -305,7 +327,8 @@ private:
             } else {
                 vg_i64 p[3];
                 path.at(sample(), p);
-                slope_at(p, slope);
+                waits = !slope_at(p, slope) && may_wait();
+                if (waits) return true;
             }
             float share, white;
             vg_light(c, line.direction, slope, &share, &white);
@@ -414,9 +437,11 @@ private:
             }
             if (all) path.between(sample() - 1, above, VG_HALVINGS, place);
             if (!all) want(p, 0);
+            waits = !all && may_wait();
         }
         float slope[3], share, white;
-        slope_at(place, slope);
+        waits = waits || (!slope_at(place, slope) && may_wait());
+        if (waits) return;
         vg_light(c, line.direction, slope, &share, &white);
         colour.r = c.colour[0] * share + white;
         colour.g = c.colour[1] * share + white;
@@ -424,8 +449,8 @@ private:
         colour.a = 1;
     }
 
-    // The gradient at a place of the present level, weighed: from the finest level that has all of its support, or none.
-    VG_HD void slope_at(const vg_i64 p[3], float slope[3]) {
+    // The gradient at a place of the present level, weighed: from the finest level that has all of its support, or none. Whether any had.
+    VG_HD bool slope_at(const vg_i64 p[3], float slope[3]) {
         if (near.slope(p, slope)) return weigh(slope, level);
         want(p, 1);
         if (MANY) {
@@ -443,14 +468,16 @@ private:
         }
         bare = true;
         slope[0] = slope[1] = slope[2] = 0;
+        return false;
     }
 
-    VG_HD void weigh(float slope[3], vg_u32 l) const {
+    VG_HD bool weigh(float slope[3], vg_u32 l) const {
         VG_UNROLL
         for (int a = 0; a < 3; a++) {
             slope[a] *= c.weights[a];
             if (MANY) slope[a] /= (float)c.level[l].factor[a];
         }
+        return true;
     }
 
     // ---- what is told
@@ -488,6 +515,10 @@ template <class M, int MODE, bool LIT, bool MANY> VG_HD void vg_cast_pixel(const
     }
     if (!exists) return;
     vg_global<vg_colour>(c.image)[(vg_u64)row * c.width + column] = ray.finished();
+    if (MANY && c.rays) {
+        const vg_turn is = {ray.colour, ray.most, ray.k, ray.waits, 0};
+        vg_global<vg_turn>(c.rays)[(vg_u64)row * c.width + column] = is;
+    }
     if (c.ends) vg_global<vg_u32>(c.ends)[(vg_u64)row * c.width + column] = ray.line.samples;
     if (ray.line.samples == 0) return;
     vg_add(&counts->rays, 1);

@@ -80,7 +80,7 @@ pub fn render_exact<T: Scalar, B: HostAddressable>(
 }
 
 /// The tiles of as many groups as fit into `bytes` of pages; at least those of the first.
-fn fitting(groups: &[TileGroup], layout: &Layout, bytes: u64) -> Vec<TileCoord> {
+pub(super) fn fitting(groups: &[TileGroup], layout: &Layout, bytes: u64) -> Vec<TileCoord> {
     let room = bytes / layout.page_bytes();
     let (mut tiles, mut pages) = (HashSet::new(), HashSet::new());
     for group in groups {

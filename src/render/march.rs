@@ -164,7 +164,7 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
         let (held, scene) = (self.held, self.scene);
         let found = held.gradient(scene.volume, &scene.grid, p);
         if found.is_none() && scene.clamps {
-            self.tally.clamp(needed(scene, Reach { voxels: 1, samples: 0 }, self.path, k));
+            self.tally.clamp(needed(&scene.grid, Reach { voxels: 1, samples: 0 }, self.path, k));
             return Ok(held.gradient(scene.volume, &scene.grid, held.inside(p, 1)).unwrap_or_default());
         }
         found.map_or_else(|| self.lack(p, 1, k).map(|()| [0.0; 3]), Ok)
@@ -175,7 +175,7 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
         let (held, scene) = (self.held, self.scene);
         let found = held.sample(scene.volume, &scene.grid, p);
         if found.is_none() && scene.clamps {
-            self.tally.clamp(needed(scene, Reach { voxels: 0, samples: 1 }, self.path, k));
+            self.tally.clamp(needed(&scene.grid, Reach { voxels: 0, samples: 1 }, self.path, k));
             return Ok(held.sample(scene.volume, &scene.grid, held.inside(p, 0)));
         }
         found.map_or_else(|| self.lack(p, 0, k).map(|()| None), |v| Ok(Some(v)))
@@ -219,7 +219,7 @@ pub(crate) fn march<'a, T: Scalar, V: Volume<T>, M: Method>(
         let mut visit = Visit { scene, method, held, path, stride: &stride, tally };
         if let Some(halt) = visit.brick(k, leave, state) {
             if halt == Halt::Waits {
-                tally.wait(needed(scene, method.reach(), path, *k));
+                tally.wait(needed(grid, method.reach(), path, *k));
             }
             return halt;
         }
@@ -356,7 +356,7 @@ impl<T: Scalar, V: Volume<T>, M: Method> Visit<'_, '_, T, V, M> {
                 Some(found) => *value = found,
                 None if self.scene.clamps => {
                     let (scene, reach) = (self.scene, Reach { voxels: 0, samples: 0 });
-                    self.tally.clamp(needed(scene, reach, self.path, begin + lane));
+                    self.tally.clamp(needed(&scene.grid, reach, self.path, begin + lane));
                     let inside = self.held.sample(scene.volume, &scene.grid, self.held.inside(at, 0));
                     *value = inside.unwrap_or(f32::NAN);
                 }
@@ -449,12 +449,10 @@ fn want_support<T: Scalar, V: Volume<T>>(
 }
 
 /// All tiles that sample `k` may need at once.
-fn needed<T, V>(scene: &Scene<'_, T, V>, reach: Reach, path: &Path, k: u32) -> BrickBox {
-    let (a, b) = (
-        scene.grid.voxel_below(path.at(k.saturating_sub(reach.samples))),
-        scene.grid.voxel_below(path.at(k)),
-    );
+pub(crate) fn needed(grid: &Grid, reach: Reach, path: &Path, k: u32) -> BrickBox {
+    let a = grid.voxel_below(path.at(k.saturating_sub(reach.samples)));
+    let b = grid.voxel_below(path.at(k));
     let low = std::array::from_fn(|i| a[i].min(b[i]) - reach.voxels);
     let high = std::array::from_fn(|i| a[i].max(b[i]) + 1 + reach.voxels);
-    scene.grid.bricks_between(low, high)
+    grid.bricks_between(low, high)
 }

@@ -127,6 +127,8 @@ int main(int, char** arguments) {
         c.wants += to;
         if (c.ends) c.ends += to;
         c.met += to;
+        if (c.rays) c.rays += to;
+        if (c.before) c.before += from;
         for (vg_u32 l = 0; l < c.levels; l++) {
             if (c.level[l].small) c.level[l].small += to;
             if (c.level[l].large) c.level[l].large += to;

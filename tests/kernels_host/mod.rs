@@ -1,4 +1,5 @@
 //! The ray caster's kernels compiled for the host, and volumes for them, some tiles of which are there.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -199,6 +200,11 @@ impl Host {
         let views: Vec<_> = levels.iter().map(|(tiles, factor)| tiles.level(*factor)).collect();
         let plan = CastPlan::new::<T>(&views, level_bias, camera, transfer, options).unwrap();
         let plan = if self.tells { plan.telling_met(1000) } else { plan };
+        let levels: Vec<_> = levels.iter().map(|&(tiles, _)| tiles).collect();
+        self.add_plan(way, &levels, plan);
+    }
+
+    pub(crate) fn add_plan<T: Scalar>(&mut self, way: usize, levels: &[&Tiles<T>], plan: CastPlan) {
         let types = [ScalarType::U8, ScalarType::U16, ScalarType::I16, ScalarType::F32];
         let kernels = ["_dvr_lit", "_dvr", "_mip", "_iso"];
         let kernel = kernels.iter().position(|name| plan.kernel().contains(name)).unwrap();
@@ -213,7 +219,7 @@ impl Host {
         self.cases.extend(head.iter().flat_map(|&n| (n as u64).to_le_bytes()));
         self.cases.extend_from_slice(bytemuck::bytes_of(&plan.parameters(0, 0)));
         self.cases.extend_from_slice(plan.input());
-        for (tiles, _) in levels {
+        for tiles in levels {
             let (memory, blocks) = (bytemuck::cast_slice::<T, u8>(&tiles.memory), tiles.blocks());
             self.cases.extend((memory.len() as u64).to_le_bytes());
             self.cases.extend(block::count(&tiles.layout).to_le_bytes());
@@ -230,6 +236,15 @@ impl Host {
 
     /// The same, each with the most resident tiles of one box.
     pub(crate) fn run_counting(self) -> Vec<(CastRendered, u64)> {
+        let finish = |(plan, one): (CastPlan, Vec<u8>)| {
+            let words = one[plan.result_bytes()..].as_chunks::<8>().0.iter().map(|w| u64::from_le_bytes(*w));
+            (plan.finish(&one).unwrap(), words.map(|word| word & 0xffff_ffff).max().unwrap_or(0))
+        };
+        self.run_raw().into_iter().map(finish).collect()
+    }
+
+    /// What the kernels wrote for each.
+    pub(crate) fn run_raw(self) -> Vec<(CastPlan, Vec<u8>)> {
         let scratch = tempfile::tempdir().unwrap();
         let (cases, out) = (scratch.path().join("cases"), scratch.path().join("out"));
         std::fs::File::create(&cases).unwrap().write_all(&self.cases).unwrap();
@@ -237,13 +252,12 @@ impl Host {
         assert!(ran.status.success(), "{ran:?}");
         let bytes = std::fs::read(&out).unwrap();
         let mut rest = &bytes[..];
-        let mut finish = |plan: &CastPlan| {
+        let mut part = |plan: CastPlan| {
             let (one, others) = rest.split_at(plan.output_bytes());
             rest = others;
-            let words = one[plan.result_bytes()..].as_chunks::<8>().0.iter().map(|w| u64::from_le_bytes(*w));
-            (plan.finish(one).unwrap(), words.map(|word| word & 0xffff_ffff).max().unwrap_or(0))
+            (plan, one.to_vec())
         };
-        self.plans.iter().map(&mut finish).collect()
+        self.plans.into_iter().map(&mut part).collect()
     }
 }
 

@@ -41,11 +41,13 @@ use crate::error::{BackendError, Error};
 use crate::voxel::Scalar;
 
 mod boxes;
+mod exact;
 mod levels;
 mod parameters;
 mod plan;
 mod report;
 
+pub use exact::CastTurns;
 pub use levels::LevelsPicture;
 pub use parameters::{CastParameters, MAX_LEVELS};
 pub use plan::{CastPlan, PlanLevel};

@@ -71,6 +71,8 @@ pub struct CastParameters {
     pub(super) wants: u64,
     pub(super) ends: u64,
     pub(super) met: u64,
+    pub(super) rays: u64,
+    pub(super) before: u64,
     pub(super) table_low: f32,
     pub(super) per_value: f32,
     pub(super) table_last: f32,
@@ -107,6 +109,8 @@ pub(super) const HIGHLIGHTS: usize = 1024;
 pub(super) const COUNTS_BYTES: usize = (7 + MAX_LEVELS * (MAX_LEVELS + 1)) * 8;
 /// Bytes of `vg_want`, and of `vg_met`.
 pub(super) const WANT_BYTES: usize = 16;
+/// Bytes of `vg_turn`.
+pub(super) const RAY_BYTES: usize = 32;
 /// log2 of the missing tiles that one picture can tell.
 pub(super) const WANTS_LOG2: u32 = 16;
 /// How a tile was met or lacked, in a `vg_met`: at the level that was wanted, or at a coarser one.
@@ -119,9 +123,9 @@ pub(super) const WANT_LEVEL: u32 = 56;
 const _: () = {
     assert!(size_of::<LevelParameters>() == 200);
     assert!(offset_of!(LevelParameters, boxes) == 112 && offset_of!(BoxParameters, small_log2) == 76);
-    assert!(size_of::<CastParameters>() == 3560 && align_of::<CastParameters>() == 8);
+    assert!(size_of::<CastParameters>() == 3576 && align_of::<CastParameters>() == 8);
     assert!(offset_of!(CastParameters, colours) == 184);
-    assert!(offset_of!(CastParameters, table_low) == 248);
-    assert!(offset_of!(CastParameters, width) == 336);
-    assert!(offset_of!(CastParameters, level) == 360);
+    assert!(offset_of!(CastParameters, table_low) == 264);
+    assert!(offset_of!(CastParameters, width) == 352);
+    assert!(offset_of!(CastParameters, level) == 376);
 };

@@ -2,8 +2,8 @@
 //! launches kernels of their own, or runs them elsewhere, can use it alone.
 //!
 //! ```text
-//! input    colours of each level | clear entries before each | highlights
-//! output   pixels | counts | wanted tiles | met tiles | ends of rays | boxes of tiles     zero from the counts on, at first; ends and boxes are for the kernels alone
+//! input    colours of each level | clear entries before each | highlights | rays as they were
+//! output   pixels | counts | wanted tiles | met tiles | rays | ends of rays | boxes of tiles     zero from the counts on, at first; ends and boxes are for the kernels alone
 //! ```
 
 use std::mem::size_of_val;
@@ -19,7 +19,7 @@ use super::super::transfer::TransferFunction;
 use super::boxes::Boxes;
 use super::parameters::{
     BoxParameters, COUNTS_BYTES, CastParameters, HIGHLIGHTS, HINT, LIT, LevelParameters, MAX_LEVELS, MODE,
-    PARALLEL, SKIP_EMPTY, WANT_BYTES, WANTS_LOG2,
+    PARALLEL, RAY_BYTES, SKIP_EMPTY, WANT_BYTES, WANTS_LOG2,
 };
 use super::report::{CastRendered, decoded};
 use crate::backend::cuda::kernels;
@@ -62,6 +62,8 @@ pub struct CastPlan {
     seen_bytes: usize,
     /// log2 of the tiles that rays met or lacked, of which there is room for; `None`: they are not asked for.
     met_log2: Option<u32>,
+    /// Where in the input rays are as they were after the turn before, if rays wait.
+    before: Option<usize>,
 }
 
 impl CastPlan {
@@ -142,6 +144,7 @@ impl CastPlan {
             colours_bytes,
             seen_bytes,
             met_log2: None,
+            before: None,
         })
     }
 
@@ -153,6 +156,24 @@ impl CastPlan {
     pub fn telling_met(self, tiles: u64) -> Self {
         let log2 = tiles.clamp(1 << 13, 1 << 19).next_power_of_two().trailing_zeros() + 1;
         Self { met_log2: Some(log2), ..self }
+    }
+
+    /// As one turn of several, in which rays wait where they lack something: they go on from `before`, which is what [`CastPlan::rays`] gave after the turn before, or empty at first. For one level.
+    pub(super) fn in_turns(mut self, before: &[u8]) -> Self {
+        // Only kernels of several levels know of turns.
+        if !self.kernel.contains("_levels_") {
+            let name = format!("_{}", self.scalar);
+            self.kernel = self.kernel.replace(&name, &format!("_levels{name}"));
+        }
+        self.input.resize(self.input.len().next_multiple_of(16), 0);
+        self.before = Some(self.input.len());
+        self.input.extend_from_slice(before);
+        self
+    }
+
+    /// The rays in what the kernel wrote, in turns.
+    pub(super) fn rays<'o>(&self, output: &'o [u8]) -> &'o [u8] {
+        output.get(self.rays_from()..self.result_bytes()).unwrap_or_default()
     }
 
     /// The kernel's name, such as `vg_cast_dvr_lit_u16`.
@@ -222,7 +243,15 @@ impl CastPlan {
     /// How much of that, from its beginning on, is looked at afterwards: see [`CastPlan::finish`].
     #[must_use]
     pub fn result_bytes(&self) -> usize {
-        self.met_from() + self.met_log2.map_or(0, |log2| WANT_BYTES << log2)
+        self.rays_from() + self.before.map_or(0, |_| self.pixels() * RAY_BYTES)
+    }
+
+    fn rays_from(&self) -> usize {
+        self.met_from() + self.met_bytes()
+    }
+
+    fn met_bytes(&self) -> usize {
+        self.met_log2.map_or(0, |log2| WANT_BYTES << log2)
     }
 
     fn met_from(&self) -> usize {
@@ -265,6 +294,8 @@ impl CastPlan {
             wants: counts + COUNTS_BYTES.next_multiple_of(16) as u64,
             ends: self.met_log2.map_or(0, |_| output + self.result_bytes() as u64),
             met: output + self.met_from() as u64,
+            rays: self.before.map_or(0, |_| output + self.rays_from() as u64),
+            before: self.before.filter(|&at| at < self.input.len()).map_or(0, |at| input + at as u64),
             met_log2: self.met_log2.unwrap_or(0),
             ..self.parameters
         }
@@ -276,7 +307,7 @@ impl CastPlan {
     /// [`RenderError::ImageSize`] where `output` is shorter than [`CastPlan::result_bytes`].
     pub fn finish(&self, output: &[u8]) -> Result<CastRendered, RenderError> {
         let (width, height) = (self.parameters.width, self.parameters.height);
-        decoded(output, width, height, self.zero_from(), &self.layouts)
+        decoded(output, width, height, self.zero_from(), self.met_bytes(), &self.layouts)
     }
 }
 
@@ -363,6 +394,8 @@ fn parameters(
         wants: 0,
         ends: 0,
         met: 0,
+        rays: 0,
+        before: 0,
         table_low: ramp.low,
         per_value: ramp.per_value,
         table_last: ramp.last,

@@ -99,12 +99,13 @@ fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes)
 }
 
-/// Reads what kernels wrote: pixels, then from `counts_at` on counts, wanted tiles, and tiles that were met where those were asked for.
+/// Reads what kernels wrote: pixels, then from `counts_at` on counts, wanted tiles, and so many bytes of tiles that were met.
 pub(super) fn decoded(
     output: &[u8],
     width: u32,
     height: u32,
     counts_at: usize,
+    met_bytes: usize,
     layouts: &[Layout],
 ) -> Result<CastRendered, RenderError> {
     let mut image = Image::new(width, height, [0.0; 4])?;
@@ -114,7 +115,7 @@ pub(super) fn decoded(
         output.get(..counts_at),
         output.get(counts_at..wants_at),
         output.get(wants_at..met_at),
-        output.get(met_at..),
+        output.get(met_at..met_at + met_bytes),
     ) else {
         return Err(RenderError::ImageSize { width, height, max: super::super::image::MAX_SIDE });
     };
