@@ -190,13 +190,13 @@ fn beside_streaming(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), F
 fn flight(extent: Extent) -> Vec<Camera> {
     let [x, y, z] = extent.to_array().map(|side| side as f64);
     let at = |i: u32| {
-        let t = f64::from(i) / 120.0;
+        let t = f64::from(i) / 60.0;
         let eye =
             [x * (0.5 + 0.2 * (3.0 * t).sin()), y * (-0.4 + 0.8 * t), z * (0.5 + 0.2 * (2.0 * t).cos())];
         let target = [eye[0] + x * 0.1 * (2.0 * t).cos(), eye[1] + y * 0.5, z * 0.5];
         Camera::look_at(eye, target, [0.0, 0.0, 1.0], Projection::Perspective { fov_degrees: 50.0 })
     };
-    (0..120).map(at).collect()
+    (0..60).map(at).collect()
 }
 
 fn flights(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Failure> {

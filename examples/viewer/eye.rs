@@ -183,7 +183,7 @@ impl<T: Scalar, B: Place<T>> Eye for ExplorersEye<T, B> {
     fn finishes(&self) -> bool {
         let most = self.stats().budget_bytes.saturating_mul(FINISHED_PART);
         let is_small = self.facts.whole_bytes.is_some_and(|bytes| bytes <= most);
-        B::FINISHES && is_small && self.may_finish && !self.explorer.is_frozen()
+        is_small && self.may_finish && !self.explorer.is_frozen()
     }
 
     fn finish(&mut self, view: &View, goes_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<Look>, Failure> {
@@ -191,7 +191,8 @@ impl<T: Scalar, B: Place<T>> Eye for ExplorersEye<T, B> {
             return Ok(None);
         }
         let Ok(array) = self.explorer.pyramid().level(0) else { return Ok(None) };
-        match B::finish(array, &self.facts, view, goes_on) {
+        let (renderer, pool) = (self.explorer.renderer(), self.explorer.pyramid().pool());
+        match B::finish(renderer, pool, array, &self.facts, view, goes_on) {
             Ok(look) => {
                 self.finished = look.is_some();
                 Ok(look)

@@ -1,31 +1,27 @@
-//! Owns [`finish`]: the whole picture of one level through a budget that does not hold what it needs, tile by tile.
+//! Owns [`finish`]: the whole picture of one level through a budget that does not hold what it needs, tile by tile. Knows nothing of what makes it.
 
 use std::time::Instant;
 
-use vastgrid::render::ExactRender;
-use vastgrid::{Scalar, SparseArray3D};
+use vastgrid::render::{Image, Progress};
+use vastgrid::{Backend, Scalar, SparseArray3D};
 
 use crate::Failure;
 use crate::eye::{Look, Quality};
-use crate::view::{Facts, View};
 
-/// Loads what rays wait for and lets them go on, until all have ended. Tells `goes_on` how many are left; `None` where that says no.
-pub(crate) fn finish<T: Scalar>(
-    array: &SparseArray3D<T>,
-    facts: &Facts,
-    view: &View,
+/// Loads what rays wait for and has them go on by `turn`, until all have ended and `image` has the picture. Tells `goes_on` how many are left; `None` where that says no.
+pub(crate) fn finish<T: Scalar, B: Backend, P>(
+    array: &SparseArray3D<T, B>,
+    mut picture: P,
+    mut turn: impl FnMut(&mut P) -> Result<Progress, Failure>,
+    image: impl FnOnce(P) -> Result<Image, Failure>,
     goes_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<Option<Look>, Failure> {
-    let (begun, options) = (Instant::now(), view.options(facts, 1));
-    let (camera, transfer) = (view.camera(facts), view.transfer(facts)?);
-    let mut exact = ExactRender::new(facts.extent, &camera, &transfer, &options)?;
+    let begun = Instant::now();
     loop {
-        let frame = array.frame();
-        let progress = exact.advance::<T, _>(&*frame)?;
-        drop(frame);
+        let progress = turn(&mut picture)?;
         if progress.done {
             let ms = begun.elapsed().as_secs_f64() * 1e3;
-            return Ok(Some(Look { image: exact.image()?, ms, quality: Quality::finished() }));
+            return Ok(Some(Look { image: image(picture)?, ms, quality: Quality::finished() }));
         }
         if !goes_on(progress.rays_left) {
             return Ok(None);

@@ -104,7 +104,7 @@ pub(crate) fn exact<T: Scalar>(volume: Volume<T>, args: &Args) -> Result<Made, F
     Ok(Made { image, stats: pool.stats(), peak_bytes, says: None })
 }
 
-/// The picture that is as fine as its pixels and the budget allow.
+/// The picture that is as fine as its pixels and the budget allow, or tile by tile where it can be made so.
 pub(crate) fn explored<T: Scalar>(scene: &Scene<T>, args: &Args) -> Result<Made, Failure> {
     let (view, mut eye) = (view(args)?, scene.eye()?);
     let (mut peak_bytes, mut bar) = (0, Bar::new("rendering"));
@@ -114,6 +114,9 @@ pub(crate) fn explored<T: Scalar>(scene: &Scene<T>, args: &Args) -> Result<Made,
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
         bar.show((look.quality.share * 1e3) as u64, 1000);
         if look.quality.converged {
+            let more = eye.finishes() && !look.quality.exact;
+            let finished = if more { eye.finish(&view, &mut |_| true)? } else { None };
+            let look = finished.unwrap_or(look);
             return Ok(Made {
                 image: look.image,
                 stats: eye.stats(),

@@ -1,6 +1,7 @@
 //! Owns where an eye's volume lies and what makes its pictures: [`Place`], for the host and for a CUDA device.
 
-use vastgrid::render::cuda::CudaCaster;
+use vastgrid::render::ExactRender;
+use vastgrid::render::cuda::{CastTurns, CudaCaster};
 use vastgrid::{
     Backend, Coord, CudaBackend, HostBackend, HostRenderer, LevelGeometry, LevelRenderer, Pool, Pyramid3D,
     Region, Scalar, SparseArray3D, TileCoord,
@@ -23,11 +24,10 @@ pub(crate) trait Place<T: Scalar>: Backend + Sized {
     /// The largest budget that there is memory for.
     fn most_budget(pool: &Pool<Self>) -> u64;
 
-    /// Whether pictures can be made tile by tile.
-    const FINISHES: bool;
-
-    /// Makes one so: see [`finish`](crate::eye::Eye::finish).
+    /// Makes a picture of level 0 tile by tile: see [`finish`](crate::eye::Eye::finish).
     fn finish(
+        renderer: &Self::Renderer,
+        pool: &Pool<Self>,
         array: &SparseArray3D<T, Self>,
         facts: &Facts,
         view: &View,
@@ -60,15 +60,18 @@ impl<T: Scalar> Place<T> for HostBackend {
         most_budget(stats.budget_bytes, None).saturating_add(stats.used_bytes)
     }
 
-    const FINISHES: bool = true;
-
     fn finish(
+        _: &Self::Renderer,
+        _: &Pool<Self>,
         array: &SparseArray3D<T, Self>,
         facts: &Facts,
         view: &View,
         goes_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Option<Look>, Failure> {
-        finish(array, facts, view, goes_on)
+        let (camera, transfer, options) = (view.camera(facts), view.transfer(facts)?, view.options(facts, 1));
+        let picture = ExactRender::new(facts.extent, &camera, &transfer, &options)?;
+        let turn = |picture: &mut ExactRender| Ok(picture.advance::<T, _>(&*array.frame())?);
+        finish(array, picture, turn, |picture| Ok(picture.image()?), goes_on)
     }
 }
 
@@ -106,14 +109,17 @@ impl<T: Scalar> Place<T> for CudaBackend {
         (free / 4 * 3).saturating_add(pool.stats().used_bytes)
     }
 
-    const FINISHES: bool = false;
-
     fn finish(
-        _: &SparseArray3D<T, Self>,
-        _: &Facts,
-        _: &View,
-        _: &mut dyn FnMut(u64) -> bool,
+        renderer: &Self::Renderer,
+        pool: &Pool<Self>,
+        array: &SparseArray3D<T, Self>,
+        facts: &Facts,
+        view: &View,
+        goes_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<Option<Look>, Failure> {
-        Ok(None)
+        let (camera, transfer, options) = (view.camera(facts), view.transfer(facts)?, view.options(facts, 1));
+        let picture = CastTurns::new::<T>(array.layout(), &camera, &transfer, &options)?;
+        let turn = |picture: &mut CastTurns| Ok(renderer.turn(pool, array, picture)?);
+        finish(array, picture, turn, |picture| Ok(picture.into_image()?), goes_on)
     }
 }

@@ -138,6 +138,12 @@ impl<T: Scalar, B: Backend, R> Explorer<T, B, R> {
         &self.pyramid
     }
 
+    /// What makes the pictures.
+    #[must_use]
+    pub fn renderer(&self) -> &R {
+        &self.renderer
+    }
+
     /// What loads in the background: for pausing, flushing and statistics. Wants of other tiles are dropped with the next picture.
     #[must_use]
     pub fn streamer(&self) -> &Streamer<B> {

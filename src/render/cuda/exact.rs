@@ -43,30 +43,41 @@ impl CudaCaster {
         options: &Options,
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<Image, RenderError> {
-        let layout = array.layout();
-        let mut turns = CastTurns::new::<T>(layout, camera, transfer, options)?;
+        let mut turns = CastTurns::new::<T>(array.layout(), camera, transfer, options)?;
         let mut pins = None;
         loop {
-            let frame = pool.device_frame();
-            let view = frame.view(array, self.launcher.stream()).map_err(Box::new)?;
-            let plan = turns.plan::<T>(PlanLevel { view, layout, factor: [1; 3] })?;
-            let picture = self.launch(plan)?;
-            frame.end().map_err(Box::new)?;
-            let turn = turns.take(&picture.plan, picture.flight.wait().map_err(super::refused)?, |tile| {
-                array.is_uniform(tile)
-            })?;
+            let turn = self.turn(pool, array, &mut turns)?;
             drop(pins.take());
             progress(&turn);
             if turn.done {
                 return turns.into_image();
             }
-            let tiles = fitting(&turn.wanted, layout, array.unpinned_budget());
+            let tiles = fitting(&turn.wanted, array.layout(), array.unpinned_budget());
             let held = array.pin(&tiles).map_err(Box::new)?;
             if let Some(failed) = held.report().failed.first() {
                 return Err(Box::new(Error::Tile { tile: failed.tile, error: failed.error.clone() }).into());
             }
             pins = Some(held);
         }
+    }
+
+    /// Lets every ray of a picture go as far as what is resident now allows, and waits for that. What it waits for then is to be loaded, as many of the first groups as fit, before the next turn.
+    ///
+    /// # Errors
+    /// As [`CudaCaster::render`]; [`RenderError::OtherVolume`] for an array of another extent than the one that the picture was begun for.
+    pub fn turn<T: Scalar>(
+        &self,
+        pool: &Pool<CudaBackend>,
+        array: &SparseArray3D<T, CudaBackend>,
+        turns: &mut CastTurns,
+    ) -> Result<Progress, RenderError> {
+        let frame = pool.device_frame();
+        let view = frame.view(array, self.launcher.stream()).map_err(Box::new)?;
+        let plan = turns.plan::<T>(PlanLevel { view, layout: array.layout(), factor: [1; 3] })?;
+        let picture = self.launch(plan)?;
+        frame.end().map_err(Box::new)?;
+        let output = picture.flight.wait().map_err(super::refused)?;
+        turns.take(&picture.plan, output, |tile| array.is_uniform(tile))
     }
 }
 
