@@ -43,7 +43,7 @@ pub struct CudaConfig {
     /// instead of ending in an error. Where more would be left, the oldest are unmapped. Dropping an array or shrinking the budget takes some 25 to 50 us for each of them. 0: none, and eviction
     /// is least recently used throughout. Default 131 072, which is 256 GiB of 2 MiB pages or 1 TiB of the default ones.
     pub kept_mappings: usize,
-    /// Whether a thread that waits for a copy sleeps (and wakes up some 20 us late), or else spins. Default `false`.
+    /// Whether a thread that waits for a copy, or for staging memory, sleeps (and wakes up some 20 us late), or else spins; for staging memory, half a millisecond at most. Default `false`.
     pub waits_asleep: bool,
 }
 
@@ -325,7 +325,7 @@ impl Backend for CudaBackend {
         access: Access,
     ) -> Result<(), BackendError> {
         self.check_owner("set_access", reservation)?;
-        let _mapping = self.shared.copies.mapping();
+        let _giving = self.shared.copies.giving_access();
         self.shared.unless_busy(&reservation.inner, || reservation.inner.set_access(&range, access))
     }
 

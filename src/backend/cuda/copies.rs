@@ -9,7 +9,7 @@
 //! Copies go together, in one call of the driver with one event, because each by itself leaves the bus idle for some microseconds: on an H200, tiles of 1 MiB are copied at 48 GB/s
 //! one by one and at 54 together, tiles of 64 KiB at 15 and 32.
 //!
-//! While a thread gives access to newly mapped memory, a flight takes off only when the one before it has landed, and is shorter: see [`Copies::mapping`].
+//! While a thread gives access to newly mapped memory, a flight takes off only when the one before it has landed, and is shorter: see [`Copies::giving_access`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -127,7 +127,7 @@ pub(super) struct Copies {
     departing: Mutex<()>,
     last_number: AtomicU64,
     /// Threads that are giving access to newly mapped memory.
-    mapping: AtomicUsize,
+    giving: AtomicUsize,
     events: Arc<Events>,
 }
 
@@ -170,7 +170,7 @@ impl Copies {
             open: Mutex::default(),
             departing: Mutex::default(),
             last_number: AtomicU64::new(0),
-            mapping: AtomicUsize::new(0),
+            giving: AtomicUsize::new(0),
             events: Arc::new(Events { device: device.clone(), sleep, free: Mutex::default() }),
         })
     }
@@ -198,7 +198,7 @@ impl Copies {
         let mut held = lock(&flight.held);
         held.bytes += writing.bytes();
         held.copies.push((writing, source));
-        let most = if self.mapping.load(Ordering::Relaxed) > 0 { SHORT_FLIGHT_BYTES } else { FLIGHT_BYTES };
+        let most = if self.giving.load(Ordering::Relaxed) > 0 { SHORT_FLIGHT_BYTES } else { FLIGHT_BYTES };
         let full = held.bytes >= most || held.copies.len() >= FLIGHT_COPIES;
         drop(held);
         if full {
@@ -223,19 +223,19 @@ impl Copies {
     }
 
     /// Notes that the driver is being told to give access, for as long as what this returns lives.
-    pub(super) fn mapping(&self) -> Mapping<'_> {
-        self.mapping.fetch_add(1, Ordering::AcqRel);
-        Mapping { of: &self.mapping }
+    pub(super) fn giving_access(&self) -> GivingAccess<'_> {
+        self.giving.fetch_add(1, Ordering::AcqRel);
+        GivingAccess { of: &self.giving }
     }
 
-    /// Lets a thread that gives access pass. The driver does a part of that on the engine that copies, which has its turn once nothing is left to copy, or else after a millisecond:
+    /// Lets threads that give access pass. The driver does a part of that on the engine that copies, which has its turn once nothing is left to copy, or else after a millisecond:
     /// measured on an H200, 36 us beside an idle bus and 1020 us beside one that is kept busy, however little is copied at a time and by however many streams.
-    fn let_mapping_pass(&self) {
+    fn let_access_pass(&self) {
         let in_the_air = |lane: &Lane| {
             let last = lock(&lane.queue).back().cloned();
             last.is_some_and(|f| f.event.as_ref().is_some_and(|event| matches!(event.is_done(), Ok(false))))
         };
-        while self.mapping.load(Ordering::Acquire) > 0 && self.lanes.iter().any(in_the_air) {
+        while self.giving.load(Ordering::Acquire) > 0 && self.lanes.iter().any(in_the_air) {
             std::hint::spin_loop();
         }
     }
@@ -258,7 +258,7 @@ impl Copies {
     /// Tells the driver of a flight's copies. If that fails, so do they.
     fn take_off(&self, flight: &Arc<Flight>) {
         let lane = &self.lanes[flight.lane];
-        self.let_mapping_pass();
+        self.let_access_pass();
         // The order in the queue is the order on the stream.
         let mut queue = lock(&lane.queue);
         let Err(error) = self.begin(lane, flight) else {
@@ -433,11 +433,11 @@ impl Copies {
 
 /// A thread that gives access.
 #[derive(Debug)]
-pub(super) struct Mapping<'a> {
+pub(super) struct GivingAccess<'a> {
     of: &'a AtomicUsize,
 }
 
-impl Drop for Mapping<'_> {
+impl Drop for GivingAccess<'_> {
     fn drop(&mut self) {
         self.of.fetch_sub(1, Ordering::AcqRel);
     }
