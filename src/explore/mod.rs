@@ -25,6 +25,21 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! In a device's memory the same, with pictures made there:
+//!
+//! ```no_run
+//! use vastgrid::render::cuda::CudaCaster;
+//! use vastgrid::{CudaBackend, Explorer, Pool, Pyramid3D, PyramidSource, StreamOptions};
+//!
+//! # fn f(source: PyramidSource<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = Pool::new(CudaBackend::open(0)?, 8 << 30)?;
+//! let caster = CudaCaster::new(pool.backend().device())?;
+//! let pyramid = Pyramid3D::builder(&pool, source).build()?;
+//! let mut explorer = Explorer::with_renderer(pyramid, caster, StreamOptions::default())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! | file | owns |
 //! | --- | --- |
 //! | `explorer` | [`Explorer`]: one picture, and what is wanted after it |
