@@ -42,7 +42,7 @@ pub(crate) enum Glance {
     Unclear,
 }
 
-/// A first look at a brick, some fifty times cheaper than [`look_up`].
+/// A first look at a brick: at one range, and at no other brick but the first of its group.
 #[cold]
 pub(crate) fn glance<T: Scalar, V: Volume<T>>(scene: &Scene<'_, T, V>, tile: [i64; 3]) -> Glance {
     let (volume, grid) = (scene.volume, &scene.grid);
