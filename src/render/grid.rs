@@ -122,6 +122,17 @@ impl Grid {
         [[lower(0), lower(1), lower(2)], std::array::from_fn(|a| end(a, bricks.high[a] + 1))]
     }
 
+    /// Where a ray in a direction leaves a brick: of [`Grid::ends`] those on its way.
+    #[inline(always)]
+    pub(crate) fn ends_of(&self, brick: [i64; 3], direction: [i64; 3]) -> [i64; 3] {
+        let along = |a: usize| {
+            let upwards = i64::from(direction[a] > 0);
+            let end = (brick[a] + upwards) << self.fixed_shift[a];
+            if brick[a] + upwards == 0 { -(1 << FAR) } else { end }
+        };
+        [along(0), along(1), along(2)]
+    }
+
     /// The last voxel inside the volume of a box that begins with a voxel and has such sides, from its first.
     pub(crate) fn last_of(&self, origin: [i64; 3], sides: [i64; 3]) -> [i32; 3] {
         let last = |a: usize| sides[a].min(self.extent[a] - origin[a]) - 1;

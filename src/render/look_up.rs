@@ -15,7 +15,7 @@ use super::grid::tile_coord;
 use super::held::{Content, Held};
 use super::march::{Method, Scene};
 use super::met::Groups;
-use super::volume::Volume;
+use super::volume::{Brick, Volume};
 use crate::voxel::Scalar;
 
 /// What a ray visits when it comes to a brick: its group, or the brick alone.
@@ -29,6 +29,32 @@ pub(crate) fn look_up<'a, T: Scalar, V: Volume<T>, M: Method>(
     let place = scene.grid.group_of(tile);
     let group = groups.get(place, || group(scene, method, place).map(Arc::new));
     group.as_ref().map_or_else(|| Arc::new(brick(scene, method, tile)), Arc::clone)
+}
+
+/// What is known of a brick at first sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Glance {
+    /// It is missing, and all of its cells' importance is infinite: to look it up would show no more.
+    Unknown,
+    /// It has memory, or one value.
+    There,
+    /// Only [`look_up`] can tell.
+    Unclear,
+}
+
+/// A first look at a brick: at one range, and at no other brick but the first of its group.
+#[cold]
+pub(crate) fn glance<T: Scalar, V: Volume<T>>(scene: &Scene<'_, T, V>, tile: [i64; 3]) -> Glance {
+    let (volume, grid) = (scene.volume, &scene.grid);
+    match volume.brick(tile_coord(tile)) {
+        Brick::Resident(voxels) if voxels.len() < grid.brick_voxels => return Glance::Unclear,
+        Brick::Resident(_) | Brick::Uniform(_) => return Glance::There,
+        Brick::Missing => {}
+    }
+    // The first brick of a group is looked at for all of them, and met thereby.
+    let first = grid.group(grid.group_of(tile)).low;
+    let meets = scene.met.is_some() && matches!(volume.brick(tile_coord(first)), Brick::Resident(_));
+    if meets || volume.cell_range(tile_coord(tile), 0).is_some() { Glance::Unclear } else { Glance::Unknown }
 }
 
 /// A brick by itself.
@@ -89,10 +115,9 @@ fn group<'a, T: Scalar, V: Volume<T>, M: Method>(
 mod tests {
     use super::super::dvr::Dvr;
     use super::super::grid::Grid;
-    use super::super::met::Table;
+    use super::super::met::{Met, Table};
     use super::super::occupancy::SkipCache;
     use super::super::transfer::TransferFunction;
-    use super::super::volume::Brick;
     use super::*;
     use crate::geometry::Extent;
     use crate::layout::TileCoord;
@@ -161,5 +186,85 @@ mod tests {
         assert_eq!(visited(far, [3, 1, 2], false), (false, [24, 8, 16], [7; 3]), "no kernels");
         assert!(!visited(far, [6, 4, 4], true).0, "one of it is missing");
         assert!(!visited([4, 4, 4], [0, 0, 0], true).0, "one beside it is missing");
+    }
+
+    /// 8^3 bricks of 8^3 voxels in no order: missing ones, ranges of some of which are known, ones of one value, ones too short, and whole ones.
+    struct Mixed(Vec<u8>);
+
+    impl Mixed {
+        fn kind(tile: TileCoord) -> u64 {
+            (tile.x / 2 * 5 + tile.y * 11 + tile.z * 3) % 7
+        }
+    }
+
+    impl Volume<u8> for Mixed {
+        fn extent(&self) -> Extent {
+            Extent::cube(64)
+        }
+        fn brick_shape(&self) -> Extent {
+            Extent::cube(8)
+        }
+        fn brick(&self, tile: TileCoord) -> Brick<'_, u8> {
+            match Self::kind(tile) {
+                0 => Brick::Resident(&self.0),
+                1 => Brick::Uniform(7),
+                2 => Brick::Resident(&self.0[1..]),
+                _ => Brick::Missing,
+            }
+        }
+        fn cell_shape(&self) -> Extent {
+            Extent::cube(4)
+        }
+        fn cell_range(&self, tile: TileCoord, cell: usize) -> Option<(f32, f32)> {
+            // Of some no range is known but the first one's, of others all but that.
+            match Self::kind(tile) {
+                3 => Some((0.0, 1.0)),
+                4 if cell == 0 => Some((0.0, 1.0)),
+                5 if cell != 0 => Some((0.0, 1.0)),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn a_glance_shows_no_more_than_a_look_would() {
+        let volume = Mixed(vec![200; 512]);
+        let grid = Grid::new(&volume).unwrap();
+        let transfer = TransferFunction::grey_ramp(100.0, 200.0).unwrap();
+        let table = super::super::table::Table::new(&transfer, None);
+        let method = Dvr { table, light: None, stop_at_alpha: 0.99 };
+        let mut seen = [0; 3];
+        for tile in grid.bricks_between([0; 3], [63; 3]).tiles() {
+            let mut cache = SkipCache::new();
+            cache.begin(&volume, &grid, method.weigh(), method.lasting_threshold());
+            let met = Met::default();
+            let scene = Scene {
+                volume: &volume,
+                grid,
+                cache: &cache,
+                skip_empty: true,
+                waits: true,
+                kernels: Kernels::select(true),
+                clamps: true,
+                met: Some(&met),
+            };
+            let tile = [tile.x, tile.y, tile.z].map(u64::cast_signed);
+            let shown = glance(&scene, tile);
+            let held = look_up(&scene, &method, tile, &mut Table::new().groups);
+            let is_missing = matches!(held.content, Content::Missing);
+            match shown {
+                Glance::Unknown => {
+                    assert!(is_missing && held.most == f32::INFINITY, "{tile:?}");
+                    assert_eq!(met.into_tiles(), [], "{tile:?}");
+                    seen[0] += 1;
+                }
+                Glance::There => {
+                    assert!(!is_missing, "{tile:?}");
+                    seen[1] += 1;
+                }
+                Glance::Unclear => seen[2] += 1,
+            }
+        }
+        assert!(seen.into_iter().all(|n| n > 50), "{seen:?}");
     }
 }

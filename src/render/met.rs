@@ -60,7 +60,7 @@ impl<F, const EDGE: i64> Latest<F, EDGE> {
 
     /// What is known of the place, or found now.
     #[inline(always)]
-    pub(crate) fn get(&mut self, place: [i64; 3], find: impl FnOnce() -> F) -> &F {
+    pub(crate) fn get(&mut self, place: [i64; 3], find: impl FnOnce() -> F) -> &mut F {
         let [x, y, z] = place.map(|p| p & (EDGE - 1));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than EDGE cubed")]
         let (of, slot) = &mut self.slots[(x + EDGE * (y + EDGE * z)) as usize];

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::fine::{Fine, Question, range_of};
+use super::fine::{Fine, Question, WORD, range_of};
 use super::grid::{Grid, tile_coord};
 use super::held::Held;
 use super::table::Table;
@@ -34,13 +34,33 @@ pub(crate) enum Weigh<'a> {
 impl Weigh<'_> {
     #[inline]
     pub(crate) fn importance(self, (low, high): (f32, f32)) -> f32 {
-        // Interpolation may leave the hull by its rounding, but for values that are all the same.
-        let slack = if low < high { 1e-6 * low.abs().max(high.abs()) + f32::MIN_POSITIVE } else { 0.0 };
+        let slack = slack(low, high);
         match self {
             Self::Seen(table) => f32::from(u8::from(table.sees(low - slack, high + slack))),
             Self::Greatest => high + slack,
         }
     }
+
+    /// Which of some ranges are more important than a threshold, a bit for each: what [`Weigh::importance`] says of them one by one. In loops that vector instructions can be made of.
+    pub(crate) fn more_important(self, low: &[f32; WORD], high: &[f32; WORD], threshold: f32) -> u32 {
+        let wider = |i: usize| {
+            let slack = slack(low[i], high[i]);
+            (low[i] - slack, high[i] + slack)
+        };
+        match self {
+            // The importance is 0 or 1.
+            Self::Seen(_) if threshold >= 1.0 => 0,
+            Self::Seen(_) if threshold < 0.0 => u32::MAX,
+            Self::Seen(table) => table.sees_each(std::array::from_fn(wider)),
+            Self::Greatest => (0..WORD).fold(0, |bits, i| bits | u32::from(wider(i).1 > threshold) << i),
+        }
+    }
+}
+
+/// How much interpolation may leave the hull by its rounding; not at all for values that are all the same.
+#[inline]
+fn slack(low: f32, high: f32) -> f32 {
+    if low < high { 1e-6 * low.abs().max(high.abs()) + f32::MIN_POSITIVE } else { 0.0 }
 }
 
 /// How important the cells of a brick are.
@@ -371,6 +391,33 @@ mod tests {
         let cells = cache.cells(&dense, &grid, Weigh::Greatest, [0; 3]);
         assert_eq!((cells.importance[0], cells.importance[3]), (0.0, 0.0));
         assert!((200.0..200.1).contains(&cells.importance[1]));
+    }
+
+    #[test]
+    fn ranges_together_are_weighed_as_one_by_one() {
+        let opacity = [(90.0, 0.0), (100.0, 0.5), (101.0, 0.0), (150.0, 0.0), (150.0, 1.0), (160.0, 0.0)];
+        let table = Table::new(&TransferFunction::new(&opacity, &[(0.0, [1.0; 3])], 1.0).unwrap(), None);
+        let mut state = 5u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            [80.0 + (state >> 40) as f32 * 1e-5, 90.0, 100.5, 150.0, 0.0, -0.0, f32::INFINITY, -1e38]
+                [(state >> 37 & 7) as usize]
+        };
+        for _ in 0..2000 {
+            let ranges: [(f32, f32); WORD] = std::array::from_fn(|i| match (i, random(), random()) {
+                (3, ..) => NOTHING,
+                (4, ..) => (f32::NEG_INFINITY, f32::INFINITY),
+                (_, a, b) => (a.min(b), a.max(b)),
+            });
+            let (low, high) = (ranges.map(|range| range.0), ranges.map(|range| range.1));
+            for weigh in [Weigh::Seen(&table), Weigh::Greatest] {
+                for threshold in [0.0, 1.0, -1.0, 0.5, 120.0] {
+                    let one_by_one = (0..WORD)
+                        .fold(0, |bits, i| bits | u32::from(weigh.importance(ranges[i]) > threshold) << i);
+                    assert_eq!(weigh.more_important(&low, &high, threshold), one_by_one, "{ranges:?}");
+                }
+            }
+        }
     }
 
     struct Unknown;

@@ -10,6 +10,8 @@ pub(crate) struct Table {
     alphas: Vec<f32>,
     /// How many entries before each are not clear.
     seen_before: Vec<u32>,
+    /// The first entry from each on that is not clear; one after the last where there is none.
+    next_seen: Vec<u32>,
     low: f32,
     per_value: f32,
     last: f32,
@@ -52,7 +54,18 @@ impl Table {
             seen += u32::from(*alpha != 0.0);
             seen_before.push(seen);
         }
-        Self { colours, alphas, seen_before, low, per_value: 1.0 / each, last: f32::from(entries - 1) }
+        let mut next = u32::from(entries);
+        let mut next_seen: Vec<u32> = (0..u32::from(entries))
+            .rev()
+            .zip(alphas.iter().rev())
+            .map(|(i, alpha)| {
+                next = if *alpha == 0.0 { next } else { i };
+                next
+            })
+            .collect();
+        next_seen.reverse();
+        let last = f32::from(entries - 1);
+        Self { colours, alphas, seen_before, next_seen, low, per_value: 1.0 / each, last }
     }
 
     /// The opacities.
@@ -72,6 +85,21 @@ impl Table {
         let ramp = self.ramp();
         let before = |i: usize| self.seen_before.get(i).copied().unwrap_or(0);
         low <= high && before(ramp.index(high) + 1) > before(ramp.index(low))
+    }
+
+    /// Of some ranges whether any value in them is not clear, a bit for each: as [`Table::sees`], but worked out side by side.
+    pub(crate) fn sees_each(&self, ranges: [(f32, f32); 32]) -> u32 {
+        let ramp = self.ramp();
+        let (mut first, mut last) = ([0; 32], [0; 32]);
+        for ((first, last), (low, high)) in first.iter_mut().zip(&mut last).zip(&ranges) {
+            (*first, *last) = (ramp.index_32(*low), ramp.index_32(*high));
+        }
+        let mut bits = 0;
+        for (i, ((first, last), (low, high))) in first.iter().zip(&last).zip(&ranges).enumerate() {
+            let next = self.next_seen.get(*first as usize).copied().unwrap_or(u32::MAX);
+            bits |= u32::from(low <= high && next <= *last) << i;
+        }
+        bits
     }
 
     /// The entries, and how many before each (and before the end) are not clear.

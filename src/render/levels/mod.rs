@@ -9,6 +9,7 @@
 //! ```
 
 mod follow;
+mod missing;
 mod report;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +22,7 @@ use super::grid::Grid;
 use super::image::Image;
 use super::interactive::BAND_ROWS;
 use super::march::{Method, Scene};
-use super::met::{Latest, Met, Tables};
+use super::met::{Met, Tables};
 use super::occupancy::SkipCache;
 use super::options::Options;
 use super::prepare::{AnyMethod, Prepared};
@@ -33,7 +34,7 @@ use crate::layout::TileCoord;
 use crate::view::kernels::{Kernels, compiled_for_machine};
 use crate::voxel::Scalar;
 
-use follow::Band;
+use follow::{Band, Leg};
 use report::Counts;
 pub use report::{LackedTile, LevelsReport, MetTile, RenderedLevels};
 
@@ -246,9 +247,17 @@ impl<V> Job<'_, V> {
                 }
                 let mut tables: Vec<_> = tables.iter().map(Tables::take).collect();
                 let tables: Vec<_> = tables.iter_mut().map(|table| &mut table.table).collect();
-                let noted = scenes.iter().map(|_| Latest::new()).collect();
-                let counts = Counts::new(levels.len());
-                let mut band = Band { job: self, scenes: &scenes, methods, tables, noted, counts };
+                let mut band = Band {
+                    job: self,
+                    scenes: &scenes,
+                    methods,
+                    tables,
+                    missing: scenes.iter().map(|_| None).collect(),
+                    passed: Vec::new(),
+                    paths: [None; MAX_LEVELS],
+                    legs: std::array::from_fn(|_| Leg::default()),
+                    counts: Counts::new(levels.len()),
+                };
                 compiled_for_machine(
                     options.simd,
                     #[inline(always)]

@@ -114,10 +114,20 @@ impl Blocks {
 
     /// Sets the blocks that are within `reach` voxels of one whose bit is set, in rows of so many words, slices of so many rows.
     fn take_voxels(&mut self, voxels: &[u32], [words, rows]: [usize; 2], reach: usize) {
-        for (i, row) in near(voxels, [words, rows], reach).chunks_exact(words).enumerate() {
-            for (x, word) in row.iter().enumerate().filter(|(_, word)| **word != 0) {
-                for part in (0..32 / SIDE).filter(|part| word >> (part * SIDE) & ((1 << SIDE) - 1) != 0) {
-                    self.set([x * 32 / SIDE + part, i % rows / SIDE, i / rows / SIDE]);
+        let near = near(voxels, [words, rows], reach);
+        for (z, slices) in near.chunks(SIDE * words * rows).enumerate() {
+            for y in 0..rows.div_ceil(SIDE) {
+                for x in 0..words {
+                    // Of the rows of these blocks all together.
+                    let slices = slices.chunks_exact(words * rows);
+                    let of_slice = |slice: &[u32]| {
+                        let rows = slice.chunks_exact(words).skip(y * SIDE).take(SIDE);
+                        rows.fold(0, |all, row| all | row[x])
+                    };
+                    let word = slices.fold(0, |all, slice| all | of_slice(slice));
+                    for part in (0..32 / SIDE).filter(|part| word >> (part * SIDE) & ((1 << SIDE) - 1) != 0) {
+                        self.set([x * 32 / SIDE + part, y, z]);
+                    }
                 }
             }
         }
@@ -184,17 +194,18 @@ fn padded(voxels: &[u32], [nx, ny, nz]: [usize; 3]) -> (Vec<u32>, [usize; 2]) {
     (padded, [wide, rows])
 }
 
-/// Which bits have any that is set up to `reach` away, along each axis: rows of `words` words, slices of `rows` rows.
+/// Which bits have any that is set up to `reach` away, from 1 to 16, along each axis: rows of `words` words, slices of `rows` rows.
 fn near(bits: &[u32], [words, rows]: [usize; 2], reach: usize) -> Vec<u32> {
     let mut along_x = vec![0; bits.len()];
     for (row, out) in bits.chunks_exact(words).zip(along_x.chunks_exact_mut(words)) {
         for (i, word) in out.iter_mut().enumerate() {
-            // Three words as one number, of which the middle one is wanted.
-            let get = |i: usize| u128::from(row.get(i).copied().unwrap_or(0));
-            let wide = if i > 0 { get(i - 1) } else { 0 } | get(i) << 32 | get(i + 1) << 64;
+            // Three words as one number, of which the middle one is wanted, and no more of the others than reaches it.
+            let get = |i: usize| u64::from(row.get(i).copied().unwrap_or(0));
+            let before = if i > 0 { get(i - 1) } else { 0 };
+            let wide = before >> (32 - reach) | get(i) << reach | get(i + 1) << (32 + reach);
             let spread = (1..=reach).fold(wide, |all, by| all | wide << by | wide >> by);
             #[expect(clippy::cast_possible_truncation, reason = "the middle word")]
-            (*word = (spread >> 32) as u32);
+            (*word = (spread >> reach) as u32);
         }
     }
     let along_y = spread(&along_x, words, words * rows, reach);

@@ -74,9 +74,21 @@ impl Ramp<'_> {
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the table first")]
     pub(crate) fn index(&self, value: f32) -> usize {
+        self.place(value) as usize
+    }
+
+    /// The same in 32 bits, of which vector instructions make more at once.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to the table first")]
+    pub(crate) fn index_32(&self, value: f32) -> u32 {
+        (self.place(value) as i32).cast_unsigned()
+    }
+
+    #[inline(always)]
+    fn place(&self, value: f32) -> f32 {
         let x = (value - self.low) * self.per_value;
         let x = if x > 0.0 { x } else { 0.0 };
-        (if x < self.last { x } else { self.last }) as usize
+        if x < self.last { x } else { self.last }
     }
 }
 
