@@ -206,7 +206,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.layout().tile_id(tile).is_some_and(|id| planes.is_resident(id) || planes.is_uniform(id))
     }
 
-    /// Whether the tile is known to hold one value, and so has no memory.
+    /// Whether the tile is known to hold one value, and so has no memory. `false` for one outside.
     #[must_use]
     pub fn is_uniform(&self, tile: TileCoord) -> bool {
         self.layout().tile_id(tile).is_some_and(|id| self.shared().planes.is_uniform(id))

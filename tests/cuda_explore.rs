@@ -255,7 +255,9 @@ fn at_every_budget_the_exact_picture_is_that_of_the_host() {
             let image = caster
                 .render_exact(&pool, &array, &camera(), &transfer(), &options, &mut |_| turns += 1)
                 .unwrap();
-            println!("{turns} turns, {} loads", pool.stats().loads);
+            let stats = pool.stats();
+            println!("{turns} turns, {} loads", stats.loads);
+            assert!(stats.used_bytes <= budget_bytes && (quarters > 2 || turns > 2 && stats.evictions > 0));
             compare(&expected.image, &image, &format!("{mode:?}, {quarters}/4"));
         }
     }

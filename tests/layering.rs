@@ -120,6 +120,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "array",
             "pool",
             "device",
+            "backend::Backend",
             "backend::HostAddressable",
             "backend::CudaBackend",
             "backend::cuda",

@@ -114,7 +114,10 @@ template <class M, bool MANY> struct vg_course {
         return t < n ? t : n;
     }
 
-    VG_HD static vg_u32 whole(float n, vg_u32 most) { return n < (float)most ? n > 1 ? (vg_u32)n : 1 : most; }
+    VG_HD static vg_u32 whole(float n, vg_u32 most) {
+        if (MANY && most == 0) return 0;
+        return n < (float)most ? n > 1 ? (vg_u32)n : 1 : most;
+    }
 
     VG_HD float first(int a) const { return (float)near.first[a]; }
     VG_HD float last(int a) const { return (float)near.last[a]; }

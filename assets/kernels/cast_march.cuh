@@ -121,7 +121,7 @@ private:
 
     // Waits at a sample, which was not taken.
     VG_HD void halt(vg_u32 at) {
-        waits = true;
+        waits = bare = true;
         samples -= left;
         left = 0;
         k = line.samples = at;

@@ -1,4 +1,5 @@
-// Where the samples of a ray lie: in fixed point, 2^32 to the voxel, the first voxel's centre being 0. The same numbers as `Path` and `Axes` in src/render/.
+// Where the samples of a ray lie: in fixed point, 2^32 to the voxel, the first voxel's centre being 0. The same numbers as `Path` and `Axes` in src/render/, bit for bit: sums of products are
+// rounded twice, as there.
 #ifndef VASTGRID_CAST_PATH_CUH
 #define VASTGRID_CAST_PATH_CUH
 
@@ -6,6 +7,22 @@
 
 #define VG_ONE 4294967296.0
 #define VG_MOST_SAMPLES 268435456.0
+
+VG_HD double vg_times(double a, double b) {
+#if defined(__CUDA_ARCH__)
+    return __dmul_rn(a, b);
+#else
+    return a * b;
+#endif
+}
+
+VG_HD double vg_plus(double a, double b) {
+#if defined(__CUDA_ARCH__)
+    return __dadd_rn(a, b);
+#else
+    return a + b;
+#endif
+}
 
 struct vg_path {
     vg_i64 start[3], step[3];
@@ -36,41 +53,41 @@ VG_HD vg_line vg_line_of(const vg_cast& c, vg_u32 column, vg_u32 row) {
     line.samples = 0;
     line.first = 0;
     const double w = c.width, h = c.height;
-    const double x = (2.0 * (column + 0.5) - w) / h * c.half_height, y = (h - 2.0 * (row + 0.5)) / h * c.half_height;
+    const double x = vg_times((2.0 * (column + 0.5) - w) / h, c.half_height), y = vg_times((h - 2.0 * (row + 0.5)) / h, c.half_height);
     double from[3], to[3];
     const bool parallel = c.flags & VG_CAST_PARALLEL;
     VG_UNROLL
     for (int a = 0; a < 3; a++) {
-        const double aside = c.right[a] * x + c.up[a] * y;
-        from[a] = parallel ? c.eye[a] + aside : c.eye[a];
-        to[a] = parallel ? c.forward[a] : c.forward[a] + aside;
+        const double aside = vg_plus(vg_times(c.right[a], x), vg_times(c.up[a], y));
+        from[a] = parallel ? vg_plus(c.eye[a], aside) : c.eye[a];
+        to[a] = parallel ? c.forward[a] : vg_plus(c.forward[a], aside);
     }
-    const double inverse_length = parallel ? 1.0 : 1.0 / sqrt(to[0] * to[0] + to[1] * to[1] + to[2] * to[2]);
+    const double inverse_length = parallel ? 1.0 : 1.0 / sqrt(vg_plus(vg_plus(vg_times(to[0], to[0]), vg_times(to[1], to[1])), vg_times(to[2], to[2])));
     double enter = 0, leave = 1e300, origin[3], direction[3];
     bool misses = false;
     VG_UNROLL
     for (int a = 0; a < 3; a++) {
-        to[a] *= inverse_length;
+        to[a] = vg_times(to[a], inverse_length);
         line.direction[a] = (float)to[a];
-        origin[a] = from[a] * c.per_world[a] - 0.5;
-        direction[a] = to[a] * c.per_world[a];
+        origin[a] = vg_plus(vg_times(from[a], c.per_world[a]), -0.5);
+        direction[a] = vg_times(to[a], c.per_world[a]);
         if (fabs(to[a]) < 1e-12) {
             misses = misses || !(origin[a] >= c.low[a] && origin[a] <= c.high[a]);
             continue;
         }
         const double inverse = 1.0 / direction[a];
-        const double t0 = (c.low[a] - origin[a]) * inverse, t1 = (c.high[a] - origin[a]) * inverse;
+        const double t0 = vg_times(c.low[a] - origin[a], inverse), t1 = vg_times(c.high[a] - origin[a], inverse);
         const double near = inverse > 0 ? t0 : t1, far = inverse > 0 ? t1 : t0;
         enter = near > enter ? near : enter;
         leave = far < leave ? far : leave;
     }
-    const double samples = (leave - enter) / c.step + 0.5;
+    const double samples = vg_plus((leave - enter) / c.step, 0.5);
     if (misses || !(samples >= 1 && samples < 1e300)) return line;
-    const double first = enter + 0.5 * c.step;
+    const double first = vg_plus(enter, vg_times(0.5, c.step));
     VG_UNROLL
     for (int a = 0; a < 3; a++) {
-        line.path.start[a] = (vg_i64)((origin[a] + first * direction[a]) * VG_ONE);
-        line.path.step[a] = (vg_i64)(c.step * direction[a] * VG_ONE);
+        line.path.start[a] = (vg_i64)vg_times(vg_plus(origin[a], vg_times(first, direction[a])), VG_ONE);
+        line.path.step[a] = (vg_i64)vg_times(vg_times(c.step, direction[a]), VG_ONE);
     }
     line.samples = (vg_u32)(samples < VG_MOST_SAMPLES ? samples : VG_MOST_SAMPLES);
     line.first = (float)first;

@@ -96,6 +96,9 @@ impl<T: Scalar> Place<T> for CudaBackend {
                     here = Some((level, tile, region, voxels));
                 }
                 let (.., region, voxels) = here.as_ref()?;
+                if !region.contains(voxel) {
+                    return None;
+                }
                 let (s, e) = (region.start, region.extent);
                 let at = (voxel.x - s.x) + e.x * ((voxel.y - s.y) + e.y * (voxel.z - s.z));
                 voxels.get(usize::try_from(at).ok()?).copied()
@@ -120,6 +123,6 @@ impl<T: Scalar> Place<T> for CudaBackend {
         let (camera, transfer, options) = (view.camera(facts), view.transfer(facts)?, view.options(facts, 1));
         let picture = CastTurns::new::<T>(array.layout(), &camera, &transfer, &options)?;
         let turn = |picture: &mut CastTurns| Ok(renderer.turn(pool, array, picture)?);
-        finish(array, picture, turn, |picture| Ok(picture.into_image()?), goes_on)
+        finish(array, picture, turn, |picture| Ok(picture.into_image()), goes_on)
     }
 }

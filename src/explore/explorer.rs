@@ -99,7 +99,7 @@ impl<T: Scalar, B: HostAddressable> Explorer<T, B> {
 }
 
 impl<T: Scalar, B: Backend, R> Explorer<T, B, R> {
-    /// The same with pictures made by `renderer`, such as a [`CudaCaster`](crate::render::cuda::CudaCaster).
+    /// The same with pictures made by `renderer`, such as a [`CudaCaster`](crate::render::cuda::CudaCaster), which takes voxels and levels as said at [`LevelRenderer`]'s implementation for it.
     ///
     /// # Errors
     /// As [`Explorer::new`].

@@ -22,7 +22,7 @@ pub struct LevelScene<'a> {
     pub transfer: &'a TransferFunction,
     /// How; `spacing` is that of level-0 voxels.
     pub options: &'a Options,
-    /// How much coarser than its pixels, in levels.
+    /// How much coarser than its pixels, in levels, from -16 to 16.
     pub bias: f64,
 }
 
@@ -31,7 +31,8 @@ pub type LevelOf<'a, T, B> = (&'a SparseArray3D<T, B>, [f64; 3]);
 
 /// Makes pictures of what is resident of a pyramid's levels.
 pub trait LevelRenderer<T: Scalar, B: Backend> {
-    /// A picture of what there is now, in a frame of its own, and its report. `None` where `stop` was set before it was done; who cannot stop makes it all the same.
+    /// A picture of what there is now, in a frame of its own, and its report, of which all is looked at but the counts of samples. `None` only where `stop` was set before it was done; who cannot stop makes
+    /// it all the same.
     ///
     /// # Errors
     /// As [`render_levels`](crate::render::render_levels).
@@ -68,7 +69,9 @@ impl<T: Scalar, B: HostAddressable> LevelRenderer<T, B> for HostRenderer {
     }
 }
 
-/// Renders on the device, and waits for it. Milliseconds, so it does not stop.
+/// Renders on the device, and waits for it: milliseconds, but seconds the first time for a voxel type, when kernels are loaded. It does not stop.
+///
+/// Kernels take u8, u16, i16 and f32, and levels whose factors are whole multiples of those of the finest one that can be read; pictures of others are refused.
 impl<T: Scalar> LevelRenderer<T, CudaBackend> for CudaCaster {
     fn picture(
         &mut self,

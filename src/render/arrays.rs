@@ -6,7 +6,7 @@ use super::{
     Brick, Camera, ExactRender, Image, Options, Progress, RenderError, TileGroup, TransferFunction, Volume,
 };
 use crate::array::SparseArray3D;
-use crate::backend::HostAddressable;
+use crate::backend::{Backend, HostAddressable};
 use crate::error::Error;
 use crate::geometry::Extent;
 use crate::layout::{Layout, TileCoord};
@@ -62,14 +62,29 @@ pub fn render_exact<T: Scalar, B: HostAddressable>(
     progress: &mut dyn FnMut(&Progress),
 ) -> Result<Image, RenderError> {
     let mut picture = ExactRender::new(array.extent(), camera, transfer, options)?;
-    let mut pins = None;
+    until_done(array, progress, || picture.advance::<T, View<'_, T>>(&array.frame()))?;
+    picture.image()
+}
+
+/// Has rays go on by `turn` and loads what they wait for, until none does.
+pub(super) fn until_done<T: Scalar, B: Backend>(
+    array: &SparseArray3D<T, B>,
+    progress: &mut dyn FnMut(&Progress),
+    mut turn: impl FnMut() -> Result<Progress, RenderError>,
+) -> Result<(), RenderError> {
+    let (mut pins, mut before) = (None, None);
     loop {
-        let turn = picture.advance::<T, View<'_, T>>(&array.frame())?;
+        let turn = turn()?;
         drop(pins.take());
         progress(&turn);
         if turn.done {
-            return picture.image();
+            return Ok(());
         }
+        let first = turn.wanted.first().cloned();
+        if turn.samples == 0 && first.is_some() && first == before {
+            return Err(RenderError::Stuck { rays: turn.rays_left });
+        }
+        before = first;
         let tiles = fitting(&turn.wanted, array.layout(), array.unpinned_budget());
         let held = array.pin(&tiles).map_err(Box::new)?;
         if let Some(failed) = held.report().failed.first() {
@@ -80,7 +95,7 @@ pub fn render_exact<T: Scalar, B: HostAddressable>(
 }
 
 /// The tiles of as many groups as fit into `bytes` of pages; at least those of the first.
-pub(super) fn fitting(groups: &[TileGroup], layout: &Layout, bytes: u64) -> Vec<TileCoord> {
+fn fitting(groups: &[TileGroup], layout: &Layout, bytes: u64) -> Vec<TileCoord> {
     let room = bytes / layout.page_bytes();
     let (mut tiles, mut pages) = (HashSet::new(), HashSet::new());
     for group in groups {

@@ -115,6 +115,28 @@ pub enum RenderError {
         /// The extent of the volume given now.
         given: Extent,
     },
+    /// An exact picture was begun for another division of the volume.
+    #[error("the picture was begun for tiles of {begun}, and goes on with tiles of {given}")]
+    OtherTiles {
+        /// The tiles that it was begun for.
+        begun: Extent,
+        /// The tiles of the volume given now.
+        given: Extent,
+    },
+    /// What a kernel wrote is not what its plan makes it write.
+    #[error("{bytes} bytes of a kernel's output given: its plan makes {expected}")]
+    Output {
+        /// How much was given.
+        bytes: usize,
+        /// How much it should be at the least.
+        expected: usize,
+    },
+    /// Rays wait for tiles that are there.
+    #[error("{rays} rays wait for tiles that were loaded: the picture gets no further")]
+    Stuck {
+        /// How many.
+        rays: u64,
+    },
 }
 
 /// `value`, if it is finite and `ok`.

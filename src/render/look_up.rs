@@ -34,7 +34,7 @@ pub(crate) fn look_up<'a, T: Scalar, V: Volume<T>, M: Method>(
 /// What is known of a brick at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Glance {
-    /// It is missing, and all of its cells' importance is infinite: to look it up would show no more.
+    /// It is missing, and nothing is known of its first cell: of an array's tile that is missing, nothing of any then.
     Unknown,
     /// It has memory, or one value.
     There,

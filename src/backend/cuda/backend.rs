@@ -43,7 +43,7 @@ pub struct CudaConfig {
     /// instead of ending in an error. Where more would be left, the oldest are unmapped. Dropping an array or shrinking the budget takes some 25 to 50 us for each of them. 0: none, and eviction
     /// is least recently used throughout. Default 131 072, which is 256 GiB of 2 MiB pages or 1 TiB of the default ones.
     pub kept_mappings: usize,
-    /// Whether a thread that waits for a copy, or for staging memory, sleeps (and wakes up some 20 us late), or else spins; for staging memory, half a millisecond at most. Default `false`.
+    /// Whether a thread that waits for a copy, or for staging memory, sleeps (and wakes up some 20 us late), or else spins; for staging memory, half a millisecond at most. Who sends copies while access is given to memory spins in any case, for one copy's time at most. Default `false`.
     pub waits_asleep: bool,
 }
 

@@ -130,7 +130,9 @@ impl DeviceBuffer {
     /// As [`DeviceBuffer::fill`]; [`BackendError::OutOfRange`] for a range that is not in it.
     pub fn fill_at(&self, stream: &Stream, bytes: Range<u64>, value: u8) -> Result<(), BackendError> {
         let count = bytes.end.saturating_sub(bytes.start);
-        self.check("fill", stream, bytes.start, count)?;
+        // One that ends before it begins is in no buffer.
+        let first = if bytes.end < bytes.start { u64::MAX } else { bytes.start };
+        self.check("fill", stream, first, count)?;
         if count == 0 {
             return Ok(());
         }

@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::super::arrays::fitting;
+use super::super::arrays::until_done;
 use super::super::camera::Camera;
 use super::super::error::RenderError;
 use super::super::exact::{Progress, TileGroup};
 use super::super::grid::Grid;
 use super::super::image::Image;
-use super::super::march::{Method, needed};
+use super::super::march::{Method, Reach, needed};
 use super::super::options::Options;
 use super::super::prepare::{AnyMethod, Prepared};
 use super::super::tally::Tally;
@@ -19,21 +19,21 @@ use super::parameters::RAY_BYTES;
 use super::plan::{CastPlan, PlanLevel};
 use crate::array::SparseArray3D;
 use crate::backend::CudaBackend;
-use crate::error::Error;
 use crate::geometry::Extent;
 use crate::layout::{Layout, TileCoord};
 use crate::pool::Pool;
 use crate::voxel::Scalar;
 
 impl CudaCaster {
-    /// The picture that unlimited memory would give, under any budget that holds the pages of one sample's support, as [`render_exact`](super::super::render_exact) makes it on the host. Waits for it.
+    /// The picture that unlimited memory would give, but for rounding, under any budget that holds the pages of one sample's support and of a voxel around it; as
+    /// [`render_exact`](super::super::render_exact) makes it on the host. Waits for it.
     ///
     /// `progress` is called after each turn.
     ///
-    /// **Cost**: a launch for each turn, with 32 bytes a pixel that go there and back; a tile is loaded once per turn that needs it and finds it evicted.
+    /// **Cost**: a launch for each turn, for which 32 bytes a pixel go to the device and 48, and a mebibyte, come back; a tile is loaded once per turn that needs it and finds it evicted.
     ///
     /// # Errors
-    /// As [`CudaCaster::render`]; [`RenderError::Array`]: a tile that fails to load, a budget below one sample's support, or too much of it pinned.
+    /// As [`CudaCaster::render`]; [`RenderError::Array`]: a tile that fails to load, a budget below one sample's support, or too much of it pinned. [`RenderError::Stuck`].
     pub fn render_exact<T: Scalar>(
         &self,
         pool: &Pool<CudaBackend>,
@@ -44,27 +44,16 @@ impl CudaCaster {
         progress: &mut dyn FnMut(&Progress),
     ) -> Result<Image, RenderError> {
         let mut turns = CastTurns::new::<T>(array.layout(), camera, transfer, options)?;
-        let mut pins = None;
-        loop {
-            let turn = self.turn(pool, array, &mut turns)?;
-            drop(pins.take());
-            progress(&turn);
-            if turn.done {
-                return turns.into_image();
-            }
-            let tiles = fitting(&turn.wanted, array.layout(), array.unpinned_budget());
-            let held = array.pin(&tiles).map_err(Box::new)?;
-            if let Some(failed) = held.report().failed.first() {
-                return Err(Box::new(Error::Tile { tile: failed.tile, error: failed.error.clone() }).into());
-            }
-            pins = Some(held);
-        }
+        until_done(array, progress, || self.turn(pool, array, &mut turns))?;
+        Ok(turns.into_image())
     }
 
     /// Lets every ray of a picture go as far as what is resident now allows, and waits for that. What it waits for then is to be loaded, as many of the first groups as fit, before the next turn.
     ///
+    /// **Cost**: as said at [`CudaCaster::render_exact`], of one turn.
+    ///
     /// # Errors
-    /// As [`CudaCaster::render`]; [`RenderError::OtherVolume`] for an array of another extent than the one that the picture was begun for.
+    /// As [`CudaCaster::render`]; [`RenderError::OtherVolume`] and [`RenderError::OtherTiles`] for an array that is not what the picture was begun for.
     pub fn turn<T: Scalar>(
         &self,
         pool: &Pool<CudaBackend>,
@@ -89,9 +78,10 @@ pub struct CastTurns {
     options: Options,
     prepared: Prepared,
     grid: Grid,
+    tile: Extent,
     /// As kernels keep them; empty before the first turn.
     rays: Vec<u8>,
-    image: Option<Image>,
+    image: Image,
 }
 
 /// A volume of which nothing is known but how it is cut.
@@ -132,18 +122,24 @@ impl CastTurns {
     ) -> Result<Self, RenderError> {
         let prepared = Prepared::new(layout.extent(), camera, transfer, options)?;
         let grid = Grid::new::<T, _>(&Cut(layout))?;
+        let image = Image::new(options.width, options.height, [0.0; 4])?;
         let (camera, transfer, options) = (*camera, transfer.clone(), options.clone());
-        Ok(Self { camera, transfer, options, prepared, grid, rays: Vec::new(), image: None })
+        let tile = layout.tile_shape();
+        Ok(Self { camera, transfer, options, prepared, grid, tile, rays: Vec::new(), image })
     }
 
     /// The next turn, with what there is of the array now.
     ///
     /// # Errors
-    /// As [`CastPlan::new`]; [`RenderError::OtherVolume`] for an array of another extent than the one that the picture was begun for.
+    /// As [`CastPlan::new`]; [`RenderError::OtherVolume`] and [`RenderError::OtherTiles`] for an array that is not what the picture was begun for.
     pub fn plan<T: Scalar>(&self, level: PlanLevel<'_>) -> Result<CastPlan, RenderError> {
         let (begun, given) = (self.grid.extent(), level.layout.extent());
         if begun != given {
             return Err(RenderError::OtherVolume { begun, given });
+        }
+        let (begun, given) = (self.tile, level.layout.tile_shape());
+        if begun != given {
+            return Err(RenderError::OtherTiles { begun, given });
         }
         let plan = CastPlan::new::<T>(&[level], 0.0, &self.camera, &self.transfer, &self.options)?;
         Ok(plan.in_turns(&self.rays))
@@ -152,23 +148,29 @@ impl CastTurns {
     /// Takes what the kernel wrote for a plan, and says what rays wait for. `uniform`: tiles that take no memory.
     ///
     /// # Errors
-    /// [`RenderError::ImageSize`] where `output` is shorter than [`CastPlan::result_bytes`].
+    /// [`RenderError::Output`] where `output` is shorter than [`CastPlan::result_bytes`], or `plan` not from [`CastTurns::plan`].
     pub fn take(
         &mut self,
         plan: &CastPlan,
         output: &[u8],
         uniform: impl Fn(TileCoord) -> bool,
     ) -> Result<Progress, RenderError> {
+        let pixels = self.options.width as usize * self.options.height as usize;
+        let (rays, expected) = (plan.rays(output), plan.result_bytes());
+        if rays.len() != pixels * RAY_BYTES {
+            return Err(RenderError::Output { bytes: output.len(), expected });
+        }
         let rendered = plan.finish(output)?;
         self.rays.clear();
-        self.rays.extend_from_slice(plan.rays(output));
-        self.image = Some(rendered.image);
+        self.rays.extend_from_slice(rays);
+        self.image = rendered.image;
         let tally = match &self.prepared.method {
             AnyMethod::Dvr(method) => self.waiting(method),
             AnyMethod::Mip(method) => self.waiting(method),
             AnyMethod::Iso(method) => self.waiting(method),
         };
         let waiting = tally.waiting();
+        // One whose path is none on the host, whatever rounding did on the device, has nothing to wait for.
         let rays_left: u64 = waiting.iter().map(|(_, rays)| u64::from(*rays)).sum();
         let group = |(tiles, rays): (super::super::grid::BrickBox, u32)| TileGroup {
             tiles: tiles.tiles().filter(|&tile| !uniform(tile)).collect(),
@@ -182,10 +184,12 @@ impl CastTurns {
         })
     }
 
-    /// What rays wait for: all tiles that the sample may need which each waits at.
+    /// What rays wait for: all tiles that the sample may need which each waits at, and those of a voxel around, should the device have rounded a place otherwise.
     fn waiting<M: Method + Sync>(&self, method: &M) -> Tally {
         let width = self.options.width.max(1);
         let (rows, _) = self.rays.as_chunks::<RAY_BYTES>();
+        let Reach { voxels, samples } = method.reach();
+        let reach = Reach { voxels: voxels + 1, samples };
         rows.par_chunks(width as usize)
             .zip(0u32..self.options.height)
             .map(|(rays, y)| {
@@ -195,7 +199,7 @@ impl CastTurns {
                         |at: usize| ray[at..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
                     let (k, waits) = (word(20), word(24) != 0);
                     if waits && let Some(path) = self.prepared.path(x, y) {
-                        tally.wait(needed(&self.grid, method.reach(), &path, k));
+                        tally.wait(needed(&self.grid, reach, &path, k));
                     }
                 }
                 tally
@@ -204,11 +208,8 @@ impl CastTurns {
     }
 
     /// The picture, once nothing is left to wait for; before that, as far as it is.
-    ///
-    /// # Errors
-    /// [`RenderError::ImageSize`] before the first turn.
-    pub fn into_image(self) -> Result<Image, RenderError> {
-        let Options { width, height, .. } = self.options;
-        self.image.ok_or(RenderError::ImageSize { width, height, max: super::super::image::MAX_SIDE })
+    #[must_use]
+    pub fn into_image(self) -> Image {
+        self.image
     }
 }

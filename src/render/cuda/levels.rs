@@ -1,5 +1,8 @@
 //! Owns pictures of several resolutions as an explorer takes them, made by a CUDA device: [`CudaCaster::render_levels`], and the report of one. Knows nothing of kernels.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::super::camera::Axes;
 use super::super::error::{RenderError, checked};
 use super::super::levels::{LackedTile, LevelsReport, MetTile, RenderedLevels};
@@ -13,12 +16,17 @@ use crate::layout::TileCoord;
 use crate::render::{Camera, Options, TransferFunction};
 use crate::voxel::Scalar;
 
-/// Room for tiles that a picture lacks, besides those that are there.
-const LACKED: u64 = 1 << 14;
+/// Room for tiles that a picture lacks, besides those that are there, at first and at most.
+pub(super) const ROOM: u64 = 1 << 14;
+const MOST_ROOM: u64 = 1 << 19;
 
 impl CudaCaster {
     /// Begins a picture of what is resident now of a volume of several levels, and returns at once: as [`render_levels`](super::super::render_levels), which says what the arguments are. The finest level comes first,
     /// and need not be level 0.
+    ///
+    /// Space is leapt over where ranges are known: see [`PyramidBuilder::track_ranges`](crate::PyramidBuilder::track_ranges).
+    ///
+    /// **Cost**: as [`CudaCaster::render`], another walk along each ray without its samples, and 16 bytes for each of some twice as many tiles as are resident, which come back.
     ///
     /// # Errors
     /// As [`CudaCaster::render`]; [`RenderError::Level`] where a level's factors are no whole multiples of the finest one's, [`RenderError::Value`] for a bias beyond -16 to 16.
@@ -51,9 +59,11 @@ impl CudaCaster {
         }
         let options = Options { spacing, ..options.clone() };
         let plan = CastPlan::new::<T>(&plans, bias, camera, transfer, &options)?;
-        let resident = first.engine().stats().resident_tiles;
-        let picture = self.launch(plan.telling_met(resident + LACKED))?;
-        Ok(LevelsPicture { picture, axes: camera.frame()?, shapes })
+        // Of the whole pool, but no more than these levels have.
+        let slots = levels.iter().map(|(array, _)| array.layout().tile_slots()).sum();
+        let resident = first.engine().stats().resident_tiles.min(slots);
+        let picture = self.launch(plan.telling_met(resident + self.room.load(Ordering::Relaxed)))?;
+        Ok(LevelsPicture { picture, axes: camera.frame()?, shapes, room: Arc::clone(&self.room) })
     }
 }
 
@@ -73,6 +83,8 @@ pub struct LevelsPicture {
     axes: Axes,
     /// Edges of each level's tiles in the world.
     shapes: Vec<[f64; 3]>,
+    /// The caster's.
+    room: Arc<AtomicU64>,
 }
 
 impl LevelsPicture {
@@ -84,13 +96,17 @@ impl LevelsPicture {
         self.picture.is_done()
     }
 
-    /// The picture, once it is there. What it lacks is as of when it was begun: [`LevelsReport::came`] is 0.
+    /// The picture, once it is there. What it lacks is as of when it was begun. Where it met and lacked more tiles than there was room to tell of, [`LevelsReport::came`] says how often, and the next
+    /// picture has more room, up to half a million.
     ///
     /// # Errors
     /// [`RenderError::Array`]: the device is lost.
     pub fn wait(self) -> Result<RenderedLevels, RenderError> {
-        let Self { picture, axes, shapes } = self;
+        let Self { picture, axes, shapes, room } = self;
         let rendered = picture.wait()?;
+        if rendered.report.met_beyond > 0 {
+            room.store((room.load(Ordering::Relaxed) * 4).min(MOST_ROOM), Ordering::Relaxed);
+        }
         Ok(RenderedLevels { image: rendered.image, report: report_of(&rendered.report, &axes, &shapes) })
     }
 }
@@ -125,7 +141,7 @@ fn report_of(cast: &CastReport, axes: &Axes, shapes: &[[f64; 3]]) -> LevelsRepor
     let shown = |wanted| levels.clone().map(|shown| cast.shown.samples(wanted, Some(shown))).collect();
     LevelsReport {
         lacked,
-        came: 0,
+        came: cast.met_beyond,
         met: shapes.iter().enumerate().map(met).collect(),
         shown: levels.clone().map(shown).collect(),
         uncovered: levels.clone().map(|wanted| cast.shown.samples(wanted, None)).sum(),

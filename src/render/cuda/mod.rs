@@ -29,6 +29,9 @@
 //!
 //! In a pyramid a sample wants the coarsest level whose voxels are no larger than a pixel is there; what is shown is the finest that is there, at or beyond the wanted one.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use super::camera::Camera;
 use super::error::RenderError;
 use super::options::Options;
@@ -41,6 +44,7 @@ use crate::error::{BackendError, Error};
 use crate::voxel::Scalar;
 
 mod boxes;
+mod describe;
 mod exact;
 mod levels;
 mod parameters;
@@ -85,6 +89,8 @@ impl<'p, T: Scalar> CastVolume<'p, T> {
 #[derive(Debug)]
 pub struct CudaCaster {
     launcher: Launcher,
+    /// Tiles besides those that are resident that pictures of several levels have room to tell of: more after one that had too little.
+    room: Arc<AtomicU64>,
 }
 
 impl CudaCaster {
@@ -96,7 +102,8 @@ impl CudaCaster {
     /// # Errors
     /// [`RenderError::Array`]: the driver's refusal.
     pub fn new(device: &Device) -> Result<Self, RenderError> {
-        Ok(Self { launcher: Launcher::new(device).map_err(refused)? })
+        let room = Arc::new(AtomicU64::new(levels::ROOM));
+        Ok(Self { launcher: Launcher::new(device).map_err(refused)?, room })
     }
 
     /// Begins a picture of what is resident now, and returns at once.

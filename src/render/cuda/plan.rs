@@ -11,17 +11,15 @@ use std::mem::size_of_val;
 use super::super::camera::Camera;
 use super::super::error::RenderError;
 use super::super::levels::{begins, stride};
-use super::super::light::Light;
-use super::super::options::{Mode, Options};
+use super::super::options::Options;
 use super::super::prepare::{AnyMethod, Prepared};
-use super::super::table::Table;
 use super::super::transfer::TransferFunction;
 use super::boxes::Boxes;
+use super::describe::{parameters, tables};
 use super::parameters::{
-    BoxParameters, COUNTS_BYTES, CastParameters, HIGHLIGHTS, HINT, LIT, LevelParameters, MAX_LEVELS, MODE,
-    PARALLEL, RAY_BYTES, SKIP_EMPTY, WANT_BYTES, WANTS_LOG2,
+    COUNTS_BYTES, CastParameters, HIGHLIGHTS, MAX_LEVELS, RAY_BYTES, WANT_BYTES, WANTS_LOG2,
 };
-use super::report::{CastRendered, decoded};
+use super::report::{CastRendered, ShownLevels, decoded};
 use crate::backend::cuda::kernels;
 use crate::device::GridView;
 use crate::layout::Layout;
@@ -32,6 +30,8 @@ const BLOCK: u32 = 8;
 /// Positions in a page are floats, and steps in it are added up in 32 bits.
 const MOST_PAGE_SIDE: u64 = 1 << 20;
 const MOST_PAGE_VOXELS: u64 = (1 << 30) - 1;
+/// The most samples of the finest level that one of another stands for: they are counted in 32 bits.
+const MOST_STRIDE: u32 = 1 << 20;
 /// Threads of a block that counts tiles. Its warps look at a group of 64 each, or at more where there are many.
 const COUNTING: u32 = 256;
 const COUNTING_WARPS: u64 = COUNTING as u64 / 32;
@@ -109,7 +109,8 @@ impl CastPlan {
         }
         let prepared = Prepared::new(extent, camera, transfer, options)?;
         let factors: Vec<_> = levels.iter().map(|level| level.factor.map(f64::from)).collect();
-        let strides: Vec<_> = factors.iter().map(|&factor| stride(factor, options.spacing)).collect();
+        let strides: Vec<_> =
+            factors.iter().map(|&factor| stride(factor, options.spacing).min(MOST_STRIDE)).collect();
         let (table, light) = tables(&prepared.method, transfer);
         let kernel = kernel_name(&prepared.method, levels.len() > 1, T::TYPE);
         let (_, seen) = table.entries();
@@ -153,18 +154,28 @@ impl CastPlan {
     ///
     /// **Cost**: 16 bytes for each come back, and another walk along every ray, without its samples.
     #[must_use]
-    pub fn telling_met(self, tiles: u64) -> Self {
-        let log2 = tiles.clamp(1 << 13, 1 << 19).next_power_of_two().trailing_zeros() + 1;
-        Self { met_log2: Some(log2), ..self }
+    pub fn telling_met(mut self, tiles: u64) -> Self {
+        self.met_log2 = Some(tiles.clamp(1 << 13, 1 << 19).next_power_of_two().trailing_zeros() + 1);
+        // Only these kernels count what was shown by level, which is none for what is missing.
+        self.take_kernel_of_levels();
+        self
+    }
+
+    fn take_kernel_of_levels(&mut self) {
+        if !self.counts_levels() {
+            let name = format!("_{}", self.scalar);
+            self.kernel = self.kernel.replace(&name, &format!("_levels{name}"));
+        }
+    }
+
+    fn counts_levels(&self) -> bool {
+        self.kernel.contains("_levels_")
     }
 
     /// As one turn of several, in which rays wait where they lack something: they go on from `before`, which is what [`CastPlan::rays`] gave after the turn before, or empty at first. For one level.
     pub(super) fn in_turns(mut self, before: &[u8]) -> Self {
-        // Only kernels of several levels know of turns.
-        if !self.kernel.contains("_levels_") {
-            let name = format!("_{}", self.scalar);
-            self.kernel = self.kernel.replace(&name, &format!("_levels{name}"));
-        }
+        // Only these kernels know of turns.
+        self.take_kernel_of_levels();
         self.input.resize(self.input.len().next_multiple_of(16), 0);
         self.before = Some(self.input.len());
         self.input.extend_from_slice(before);
@@ -304,10 +315,14 @@ impl CastPlan {
     /// The picture in what the kernel wrote.
     ///
     /// # Errors
-    /// [`RenderError::ImageSize`] where `output` is shorter than [`CastPlan::result_bytes`].
+    /// [`RenderError::Output`] where `output` is shorter than [`CastPlan::result_bytes`].
     pub fn finish(&self, output: &[u8]) -> Result<CastRendered, RenderError> {
         let (width, height) = (self.parameters.width, self.parameters.height);
-        decoded(output, width, height, self.zero_from(), self.met_bytes(), &self.layouts)
+        let mut rendered = decoded(output, width, height, self.zero_from(), self.met_bytes(), &self.layouts)?;
+        if !self.counts_levels() {
+            rendered.report.shown = ShownLevels::all_of_one(rendered.report.samples);
+        }
+        Ok(rendered)
     }
 }
 
@@ -321,15 +336,6 @@ fn ptx_for(scalar: ScalarType) -> Result<&'static str, RenderError> {
     }
 }
 
-fn tables<'m>(method: &'m AnyMethod, transfer: &TransferFunction) -> (Table, Option<&'m Light>) {
-    match method {
-        AnyMethod::Dvr(m) => (m.table.clone(), m.light.as_ref()),
-        AnyMethod::Mip(m) => (m.table.clone(), None),
-        // Not looked at.
-        AnyMethod::Iso(m) => (Table::new(transfer, None), Some(&m.light)),
-    }
-}
-
 fn kernel_name(method: &AnyMethod, pyramid: bool, scalar: ScalarType) -> String {
     let mode = match method {
         AnyMethod::Dvr(m) if m.light.is_some() => "dvr_lit",
@@ -338,88 +344,6 @@ fn kernel_name(method: &AnyMethod, pyramid: bool, scalar: ScalarType) -> String 
         AnyMethod::Iso(_) => "iso",
     };
     format!("vg_cast_{mode}{}_{scalar}", if pyramid { "_levels" } else { "" })
-}
-
-/// All but the addresses.
-fn parameters(
-    prepared: &Prepared,
-    table: &Table,
-    light: Option<&Light>,
-    levels: &[PlanLevel<'_>],
-    begins: &[f64],
-    strides: &[u32],
-) -> CastParameters {
-    let (axes, course, options) = (&prepared.axes, &prepared.course, &prepared.options);
-    let ramp = table.ramp();
-    let flag = |on: bool, bit: u32| if on { bit } else { 0 };
-    let (colour, iso) = match options.mode {
-        Mode::Iso { value, colour, .. } => (colour, value),
-        _ => ([0.0; 3], 0.0),
-    };
-    let mode = match prepared.method {
-        AnyMethod::Dvr(_) => 0,
-        AnyMethod::Mip(_) => 1,
-        AnyMethod::Iso(_) => 2,
-    };
-    let shades = table.entries().0.len();
-    let level = |i: usize| {
-        // Places that are not used hold the finest level once more.
-        let level = levels.get(i).unwrap_or(&levels[0]);
-        #[expect(clippy::cast_possible_truncation, reason = "a distance need not be exact")]
-        let begin = begins.get(i).map_or(f32::INFINITY, |&begin| begin as f32);
-        LevelParameters {
-            grid: level.view,
-            factor: level.factor,
-            begin,
-            stride: strides.get(i).copied().unwrap_or(1),
-            shade: u32::try_from(i.min(levels.len() - 1) * shades).unwrap_or(0),
-            boxes: BoxParameters::default(),
-        }
-    };
-    CastParameters {
-        eye: axes.eye.into(),
-        right: axes.right.into(),
-        up: axes.up.into(),
-        forward: axes.forward.into(),
-        half_height: axes.half_height,
-        low: course.low,
-        high: course.high,
-        per_world: course.per_world,
-        step: course.step,
-        colours: 0,
-        seen: 0,
-        highlight: 0,
-        image: 0,
-        counts: 0,
-        wants: 0,
-        ends: 0,
-        met: 0,
-        rays: 0,
-        before: 0,
-        table_low: ramp.low,
-        per_value: ramp.per_value,
-        table_last: ramp.last,
-        table_top: table.top(),
-        background: options.background,
-        hint: options.missing_colour.unwrap_or_default(),
-        colour,
-        iso,
-        weights: light.map_or([1.0; 3], |light| light.per_voxel),
-        stop_at_alpha: options.stop_at_alpha,
-        ambient: light.map_or(1.0, |light| light.shading.ambient),
-        diffuse: light.map_or(0.0, |light| light.shading.diffuse),
-        width: options.width,
-        height: options.height,
-        levels: u32::try_from(levels.len()).unwrap_or(1),
-        flags: flag(axes.parallel, PARALLEL)
-            | flag(options.skip_empty, SKIP_EMPTY)
-            | flag(options.missing_colour.is_some(), HINT)
-            | flag(light.is_some(), LIT)
-            | mode << MODE,
-        wants_log2: WANTS_LOG2,
-        met_log2: 0,
-        level: std::array::from_fn(level),
-    }
 }
 
 #[cfg(test)]

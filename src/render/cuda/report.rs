@@ -40,7 +40,7 @@ pub struct CastReport {
     pub met: Vec<MetOfLevel>,
     /// How often a ray met or lacked a tile that this list had no room for.
     pub met_beyond: u64,
-    /// Likewise: rays of which a part was shown from no level.
+    /// Likewise: rays of which a part was shown from no level, at most.
     pub rays_uncovered: u64,
 }
 
@@ -77,6 +77,13 @@ pub struct WantedOfLevel {
 pub struct ShownLevels([[u64; MAX_LEVELS + 1]; MAX_LEVELS]);
 
 impl ShownLevels {
+    /// Of one level, which is all that was wanted.
+    pub(super) fn all_of_one(samples: u64) -> Self {
+        let mut all = [[0; MAX_LEVELS + 1]; MAX_LEVELS];
+        all[0][0] = samples;
+        Self(all)
+    }
+
     /// How many samples for which level `wanted` was wanted showed level `shown`, or nothing.
     #[must_use]
     pub fn samples(&self, wanted: usize, shown: Option<usize>) -> u64 {
@@ -117,7 +124,7 @@ pub(super) fn decoded(
         output.get(wants_at..met_at),
         output.get(met_at..met_at + met_bytes),
     ) else {
-        return Err(RenderError::ImageSize { width, height, max: super::super::image::MAX_SIDE });
+        return Err(RenderError::Output { bytes: output.len(), expected: met_at + met_bytes });
     };
     for (pixel, bytes) in image.pixels_mut().iter_mut().zip(pixels.as_chunks::<16>().0) {
         *pixel = bytemuck::pod_read_unaligned(bytes);
@@ -126,11 +133,7 @@ pub(super) fn decoded(
     let mut next = || counts.next().unwrap_or(0);
     let [rays, rays_incomplete, samples, skipped, wanted_beyond, rays_uncovered, met_beyond] =
         std::array::from_fn(|_| next());
-    let mut shown = ShownLevels(std::array::from_fn(|_| std::array::from_fn(|_| next())));
-    if layouts.len() == 1 {
-        // Kernels of one level do not count by level.
-        shown.0[0][0] = samples;
-    }
+    let shown = ShownLevels(std::array::from_fn(|_| std::array::from_fn(|_| next())));
     let entries = |bytes: &[u8]| bytes.as_chunks::<WANT_BYTES>().0.iter().map(entry).collect::<Vec<_>>();
     let mut wanted: Vec<_> =
         entries(wants).into_iter().filter_map(|want| wanted_tile(want, layouts)).collect();

@@ -19,7 +19,7 @@ pub struct RenderedLevels {
 pub struct LevelsReport {
     /// Tiles that rays lacked: of the level that was wanted, and of those that would have stood in. Coarse levels first, then those that most rays lacked.
     pub lacked: Vec<LackedTile>,
-    /// How often rays lacked tiles all of which came while the picture was made: the next one has more to show.
+    /// How often rays lacked tiles that are not among `lacked`: because all of them came while the picture was made, or there was no room to tell of them. The next one has more to show, or to tell.
     pub came: u64,
     /// Tiles with memory that rays met, level by level, and that may have mattered to them: the others need not stay.
     pub met: Vec<Vec<MetTile>>,
