@@ -150,8 +150,8 @@ pub use engine::{Loaded, Report, TileFailure};
 pub use error::{BackendError, Error, LayoutError, PyramidError, ResidencyError, SourceError};
 #[cfg(feature = "render")]
 pub use explore::{
-    Explored, ExploredTile, Explorer, Fidelity, FidelityLimit, HostRenderer, LevelOf, LevelRenderer,
-    LevelScene, TileState,
+    Explored, ExploredTile, Explorer, Fidelity, FidelityLimit, HostRenderer, LevelRenderer, LevelScene,
+    TileState,
 };
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};

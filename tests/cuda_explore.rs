@@ -13,7 +13,7 @@ use vastgrid::cuda::Device;
 use vastgrid::pyramid::LevelGeometry;
 use vastgrid::render::cuda::CudaCaster;
 use vastgrid::render::{
-    Camera, DenseVolume, Image, Mode, Options, Projection, Shading, TransferFunction, render,
+    Camera, DenseVolume, Image, Mode, Options, Projection, RenderLevel, Shading, TransferFunction, render,
 };
 use vastgrid::source::{Instrumented, Instruments, Procedural};
 use vastgrid::{
@@ -135,8 +135,11 @@ impl Whole {
     /// What unlimited memory gives at this bias.
     fn picture(&self, camera: &Camera, options: &Options, bias: f64) -> Image {
         let pyramid = &self.pyramid;
-        let levels: Vec<_> =
-            FACTORS.iter().enumerate().map(|(i, &f)| (pyramid.level(i).unwrap(), [f; 3])).collect();
+        let levels: Vec<_> = FACTORS
+            .iter()
+            .enumerate()
+            .map(|(i, &f)| RenderLevel { volume: pyramid.level(i).unwrap(), factor: [f; 3] })
+            .collect();
         let frame = pyramid.pool().device_frame();
         let picture = self.caster.render_levels(&frame, &levels, camera, &transfer(), options, bias).unwrap();
         frame.end().unwrap();

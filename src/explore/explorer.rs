@@ -16,7 +16,7 @@ use super::scene::scene_of;
 use crate::backend::{Backend, HostAddressable};
 use crate::error::Error;
 use crate::pyramid::Pyramid3D;
-use crate::render::{Camera, Image, LevelsReport, Options, RenderError, TransferFunction};
+use crate::render::{Camera, Image, LevelsReport, Options, RenderError, RenderLevel, TransferFunction};
 use crate::stream::{
     Became, Change, Changes, Enrolled, StreamFailure, StreamLimit, StreamOptions, StreamStatus, Streamer,
     Want,
@@ -201,7 +201,7 @@ impl<T: Scalar, B: Backend, R> Explorer<T, B, R> {
         for level in 0..self.pyramid.levels() {
             // One that is unavailable is passed over: the next coarser one stands in.
             if let (Ok(array), Some(factor)) = (self.pyramid.level(level), self.pyramid.factor(level)) {
-                levels.push((array, factor));
+                levels.push(RenderLevel { volume: array, factor });
                 numbers.push(level);
             }
         }

@@ -67,5 +67,5 @@ mod tiles;
 
 pub use explorer::{Explored, Explorer};
 pub use fidelity::{Fidelity, FidelityLimit};
-pub use renderer::{HostRenderer, LevelOf, LevelRenderer, LevelScene};
+pub use renderer::{HostRenderer, LevelRenderer, LevelScene};
 pub use tiles::{ExploredTile, TileState};

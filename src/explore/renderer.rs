@@ -26,9 +26,6 @@ pub struct LevelScene<'a> {
     pub bias: f64,
 }
 
-/// A level, and how many level-0 voxels one of its voxels covers along x, y and z.
-pub type LevelOf<'a, T, B> = (&'a SparseArray3D<T, B>, [f64; 3]);
-
 /// Makes pictures of what is resident of a pyramid's levels.
 pub trait LevelRenderer<T: Scalar, B: Backend> {
     /// A picture of what there is now, in a frame of its own, and its report, of which all is looked at but the counts of samples. `None` only where `stop` was set before it was done; who cannot stop makes
@@ -39,7 +36,7 @@ pub trait LevelRenderer<T: Scalar, B: Backend> {
     fn picture(
         &mut self,
         pool: &Pool<B>,
-        levels: &[LevelOf<'_, T, B>],
+        levels: &[RenderLevel<'_, SparseArray3D<T, B>>],
         scene: LevelScene<'_>,
         stop: &AtomicBool,
     ) -> Result<Option<RenderedLevels>, RenderError>;
@@ -55,12 +52,13 @@ impl<T: Scalar, B: HostAddressable> LevelRenderer<T, B> for HostRenderer {
     fn picture(
         &mut self,
         pool: &Pool<B>,
-        levels: &[LevelOf<'_, T, B>],
+        levels: &[RenderLevel<'_, SparseArray3D<T, B>>],
         scene: LevelScene<'_>,
         stop: &AtomicBool,
     ) -> Result<Option<RenderedLevels>, RenderError> {
         let frame = pool.frame();
-        let views = levels.iter().map(|&(array, factor)| Ok((frame.view(array).map_err(Box::new)?, factor)));
+        let views =
+            levels.iter().map(|level| Ok((frame.view(level.volume).map_err(Box::new)?, level.factor)));
         let views: Vec<(View<'_, T>, _)> = views.collect::<Result<_, RenderError>>()?;
         let levels: Vec<_> =
             views.iter().map(|(view, factor)| RenderLevel { volume: view, factor: *factor }).collect();
@@ -76,7 +74,7 @@ impl<T: Scalar> LevelRenderer<T, CudaBackend> for CudaCaster {
     fn picture(
         &mut self,
         pool: &Pool<CudaBackend>,
-        levels: &[LevelOf<'_, T, CudaBackend>],
+        levels: &[RenderLevel<'_, SparseArray3D<T, CudaBackend>>],
         scene: LevelScene<'_>,
         _stop: &AtomicBool,
     ) -> Result<Option<RenderedLevels>, RenderError> {

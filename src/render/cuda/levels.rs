@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::camera::Axes;
 use super::super::error::{RenderError, checked};
-use super::super::levels::{LackedTile, LevelsReport, MetTile, RenderedLevels};
+use super::super::levels::{LackedTile, LevelsReport, MetTile, RenderLevel, RenderedLevels};
 use super::plan::{CastPlan, PlanLevel};
 use super::report::{CastReport, MetOfLevel};
 use super::{CastPicture, CudaCaster};
@@ -33,20 +33,20 @@ impl CudaCaster {
     pub fn render_levels<'p, T: Scalar>(
         &'p self,
         frame: &DeviceFrame<'p>,
-        levels: &[(&'p SparseArray3D<T, CudaBackend>, [f64; 3])],
+        levels: &[RenderLevel<'p, SparseArray3D<T, CudaBackend>>],
         camera: &Camera,
         transfer: &TransferFunction,
         options: &Options,
         bias: f64,
     ) -> Result<LevelsPicture, RenderError> {
         checked("the level bias", bias, "from -16 to 16", |b| b.abs() <= 16.0)?;
-        let Some(&(first, base)) = levels.first() else {
+        let Some(&RenderLevel { volume: first, factor: base }) = levels.first() else {
             return Err(RenderError::Levels { levels: 0, max: super::MAX_LEVELS });
         };
         let spacing: [f64; 3] = std::array::from_fn(|a| options.spacing[a] * base[a]);
         let mut plans = Vec::with_capacity(levels.len());
         let mut shapes = Vec::with_capacity(levels.len());
-        for (level, &(array, factor)) in levels.iter().enumerate() {
+        for (level, &RenderLevel { volume: array, factor }) in levels.iter().enumerate() {
             let factor = whole(factor, base).ok_or(RenderError::Level {
                 level,
                 levels: levels.len(),
@@ -60,7 +60,7 @@ impl CudaCaster {
         let options = Options { spacing, ..options.clone() };
         let plan = CastPlan::new::<T>(&plans, bias, camera, transfer, &options)?;
         // Of the whole pool, but no more than these levels have.
-        let slots = levels.iter().map(|(array, _)| array.layout().tile_slots()).sum();
+        let slots = levels.iter().map(|level| level.volume.layout().tile_slots()).sum();
         let resident = first.engine().stats().resident_tiles.min(slots);
         let picture = self.launch(plan.telling_met(resident + self.room.load(Ordering::Relaxed)))?;
         Ok(LevelsPicture { picture, axes: camera.frame()?, shapes, room: Arc::clone(&self.room) })
