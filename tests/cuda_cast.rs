@@ -9,11 +9,11 @@ use std::sync::RwLockWriteGuard;
 
 use common::Random;
 use common::cuda::{alone, device_or_skip, small_backend};
-use common::pictures::{Bricks, Difference, difference};
+use common::pictures::{Bricks, Difference, difference, modes};
 use vastgrid::cuda::Device;
 use vastgrid::render::cuda::{CastRendered, CastVolume, CudaCaster};
 use vastgrid::render::{
-    Camera, ClipBox, DenseVolume, Mode, Options, RenderError, Rendered, Shading, TransferFunction, render,
+    Camera, ClipBox, DenseVolume, Mode, Options, RenderError, Rendered, TransferFunction, render,
 };
 use vastgrid::source::Procedural;
 use vastgrid::{Coord, CudaBackend, Extent, PageId, Pool, Region, Scalar, SparseArray3D, TileCoord, TileId};
@@ -50,16 +50,6 @@ fn array<T: Scalar>(pool: &Pool<CudaBackend>) -> SparseArray3D<T, CudaBackend> {
 fn transfer() -> TransferFunction {
     let colours = [(0.0, [0.2, 0.3, 1.0]), (90.0, [1.0, 0.8, 0.1]), (200.0, [1.0, 0.1, 0.1])];
     TransferFunction::new(&[(60.0, 0.0), (80.0, 0.03), (130.0, 0.005), (180.0, 0.2)], &colours, 1.0).unwrap()
-}
-
-fn modes() -> [Mode; 4] {
-    let shading = Shading::default();
-    [
-        Mode::Dvr { shading: None },
-        Mode::Dvr { shading: Some(shading) },
-        Mode::Mip,
-        Mode::Iso { value: 95.0, colour: [0.9, 0.8, 0.7], shading },
-    ]
 }
 
 fn camera(turn: f64) -> Camera {
@@ -106,7 +96,7 @@ fn all_resident<T: Scalar>(device: &Device) {
     let dense = common::expected_by(whole, value::<T>);
     let volume = DenseVolume::new(&dense, EXTENT).unwrap();
     let clip = ClipBox { low: [20.3, 0.0, 11.0], high: [170.0, 130.5, 140.0] };
-    for mode in modes() {
+    for mode in modes(95.0) {
         for clip in [None, Some(clip)] {
             let (camera, options) = (camera(0.0), Options { clip, ..options(mode) });
             let frame = pool.device_frame();
@@ -161,7 +151,7 @@ fn some_missing<T: Scalar>(device: &Device, pages: u64) {
     let mut random = Random::new(pages);
     // Pages that happen to hold nothing of a surface show nothing of it, but not all of them.
     let mut all = Difference::default();
-    for (turn, mode) in modes().into_iter().enumerate() {
+    for (turn, mode) in modes(95.0).into_iter().enumerate() {
         for tiles in some_pages(&array, pages, &mut random) {
             let _ = array.request(&tiles).unwrap().complete().unwrap();
         }
@@ -272,7 +262,7 @@ fn a_coarser_level_stands_in() {
     let coarser = SparseArray3D::builder(&pool, source).tile(TILE).page_bytes(PAGE).build().unwrap();
     let _ = coarser.request(&common::all_tiles(&coarser)).unwrap().complete().unwrap();
     let dense = common::expected_by(Region::whole(half), coarse);
-    for mode in modes() {
+    for mode in modes(95.0) {
         let options = options(mode);
         let volume = CastVolume::of(&fine).with_level(&coarser, [2; 3]).with_level_bias(-4.0);
         let frame = pool.device_frame();
@@ -299,7 +289,7 @@ fn casters_and_pictures_leave_nothing_behind() {
         let array = array::<u8>(&pool);
         let _ = array.request(&common::all_tiles(&array)[..4]).unwrap().complete().unwrap();
         let frame = pool.device_frame();
-        let mut under_way: Vec<_> = modes()
+        let mut under_way: Vec<_> = modes(95.0)
             .map(|mode| {
                 caster.render(&frame, &CastVolume::of(&array), &camera(0.0), &transfer(), &options(mode))
             })

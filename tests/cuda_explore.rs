@@ -8,7 +8,7 @@ use std::sync::RwLockWriteGuard;
 use std::time::Duration;
 
 use common::cuda::{alone, device_or_skip, small_backend};
-use common::pictures::difference;
+use common::pictures::{difference, modes};
 use vastgrid::cuda::Device;
 use vastgrid::pyramid::LevelGeometry;
 use vastgrid::render::cuda::CudaCaster;
@@ -73,16 +73,6 @@ fn transfer() -> TransferFunction {
         1.0,
     )
     .unwrap()
-}
-
-fn modes() -> [Mode; 4] {
-    let shading = Shading::default();
-    [
-        Mode::Dvr { shading: None },
-        Mode::Dvr { shading: Some(shading) },
-        Mode::Mip,
-        Mode::Iso { value: 150.0, colour: [0.9, 0.8, 0.7], shading },
-    ]
 }
 
 fn options(mode: Mode) -> Options {
@@ -153,7 +143,7 @@ impl Whole {
 fn at_every_budget_pictures_end_as_unlimited_memory_would_have_them_at_that_bias() {
     let Some((device, _alone)) = device() else { return };
     let whole = Whole::new(&device);
-    for mode in modes() {
+    for mode in modes(150.0) {
         let options = options(mode);
         let (mut roomy, _) = explorer(&device, 400);
         let (_, fidelity, _) = settle(&mut roomy, &camera(), &options);
@@ -186,7 +176,7 @@ fn where_only_the_finest_level_is_wanted_the_picture_is_that_of_the_host() {
     let geometry = LevelGeometry::new(FULL, [1.0; 3]);
     let dense = common::expected_by(Region::whole(FULL), |c| hills(geometry.centre(c)));
     let volume = DenseVolume::new(&dense, FULL).unwrap();
-    for mode in modes() {
+    for mode in modes(150.0) {
         let options = options(mode);
         let camera = Camera { projection: Projection::Orthographic { height: 300.0 }, ..camera() };
         let (mut explorer, _) = explorer(&device, 400);
@@ -244,7 +234,7 @@ fn at_every_budget_the_exact_picture_is_that_of_the_host() {
     let dense = common::expected_by(Region::whole(FULL), |c| hills(geometry.centre(c)));
     let volume = DenseVolume::new(&dense, FULL).unwrap();
     let caster = CudaCaster::new(&device).unwrap();
-    for mode in modes() {
+    for mode in modes(150.0) {
         let options = options(mode);
         let expected = render(&volume, &camera(), &transfer(), &options).unwrap();
         for quarters in [1, 2, 4, 16] {

@@ -5,10 +5,11 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::pictures::modes;
 use vastgrid::backend::HostBackend;
 use vastgrid::pyramid::LevelGeometry;
 use vastgrid::render::{
-    Camera, DenseVolume, Image, LevelCaches, Mode, Options, RenderLevel, Shading, TransferFunction, render,
+    Camera, DenseVolume, Image, LevelCaches, Mode, Options, RenderLevel, TransferFunction, render,
     render_levels,
 };
 use vastgrid::source::{Instrumented, Instruments, Procedural};
@@ -107,16 +108,6 @@ fn transfer() -> TransferFunction {
     .unwrap()
 }
 
-fn modes() -> [Mode; 4] {
-    let shading = Shading::default();
-    [
-        Mode::Dvr { shading: None },
-        Mode::Dvr { shading: Some(shading) },
-        Mode::Mip,
-        Mode::Iso { value: 150.0, colour: [0.9, 0.8, 0.7], shading },
-    ]
-}
-
 fn options(mode: Mode) -> Options {
     Options { width: 96, height: 80, mode, background: [0.0, 0.0, 0.0, 1.0], ..Options::default() }
 }
@@ -169,7 +160,7 @@ fn working_set(options: &Options) -> u64 {
 #[test]
 fn at_every_budget_pictures_end_as_unlimited_memory_would_have_them_at_that_bias() {
     let dense = Dense::new();
-    for mode in modes() {
+    for mode in modes(150.0) {
         let options = options(mode);
         let needed = working_set(&options);
         assert!(needed > 60, "{needed} pages is no working set");
@@ -199,7 +190,7 @@ fn where_only_the_finest_level_is_wanted_the_picture_is_that_of_the_plain_caster
     let dense = Dense::new();
     let (voxels, extent) = &dense.0[0];
     let volume = DenseVolume::new(voxels, *extent).unwrap();
-    for mode in modes() {
+    for mode in modes(150.0) {
         let options = options(mode);
         let camera =
             Camera { projection: vastgrid::render::Projection::Orthographic { height: 90.0 }, ..camera() };

@@ -8,8 +8,8 @@ mod kernels_host;
 
 use std::collections::HashSet;
 
-use common::pictures::{Difference, difference};
-use kernels_host::{Host, There, Tiles, field, modes, spotted, transfer};
+use common::pictures::{Difference, difference, modes};
+use kernels_host::{Host, There, Tiles, field, spotted, transfer};
 use vastgrid::render::cuda::CastRendered;
 use vastgrid::render::{Camera, ClipBox, Mode, Options, Preset, Rendered, Shading, TransferFunction, render};
 use vastgrid::source::Nrrd;

@@ -8,8 +8,8 @@ mod kernels_host;
 
 use std::collections::HashSet;
 
-use common::pictures::difference;
-use kernels_host::{Host, There, Tiles, field, modes, spotted, transfer, voxels};
+use common::pictures::{difference, modes};
+use kernels_host::{Host, There, Tiles, field, spotted, transfer, voxels};
 use vastgrid::render::cuda::{CastRendered, MetOfLevel};
 use vastgrid::render::{
     Camera, ClipBox, LevelCaches, Mode, Options, RenderLevel, TransferFunction, render, render_levels,

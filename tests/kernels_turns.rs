@@ -7,8 +7,8 @@ mod kernels_host;
 
 use std::collections::HashSet;
 
-use common::pictures::difference;
-use kernels_host::{Host, There, Tiles, field, modes, transfer};
+use common::pictures::{difference, modes};
+use kernels_host::{Host, There, Tiles, field, transfer};
 use vastgrid::render::cuda::CastTurns;
 use vastgrid::render::{Camera, ClipBox, Options, Progress, Projection, render};
 use vastgrid::{Extent, TileCoord, TileId};

@@ -70,28 +70,32 @@ VG_HD vg_noted vg_note(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 k, vg
     return now;
 }
 
-// Notes which tiles of the support of a sample, or of a gradient (reach 1), are missing.
-VG_RARE vg_noted vg_note_support(const vg_cast& c, const vg_grid& g, vg_u32 level, vg_i64 px, vg_i64 py, vg_i64 pz, int reach, vg_u32 k, vg_counts* counts, vg_u64 noted, bool lacking) {
-    const vg_i64 p[3] = {px, py, pz};
-    vg_noted last = {noted, lacking};
+// Goes through the tiles of the box of voxels that the supports of two samples span, and of so many voxels around.
+template <class F> VG_HD void vg_each_tile(const vg_grid& g, const vg_i64 p[3], const vg_i64 q[3], int reach, const F& visit) {
     vg_u32 from[3], to[3];
     VG_UNROLL
     for (int a = 0; a < 3; a++) {
-        const int below = vg_between(p[a], g.extent[a]).voxel;
-        from[a] = vg_clamp(below - reach, g.extent[a]) >> g.axis[a].tile_shift;
-        to[a] = vg_clamp(below + 1 + reach, g.extent[a]) >> g.axis[a].tile_shift;
+        const int v = vg_between(p[a], g.extent[a]).voxel, w = vg_between(q[a], g.extent[a]).voxel;
+        from[a] = vg_clamp((v < w ? v : w) - reach, g.extent[a]) >> g.axis[a].tile_shift;
+        to[a] = vg_clamp((v < w ? w : v) + 1 + reach, g.extent[a]) >> g.axis[a].tile_shift;
     }
     VG_NO_UNROLL
     for (vg_u32 z = from[2]; z <= to[2]; z++) {
         VG_NO_UNROLL
         for (vg_u32 y = from[1]; y <= to[1]; y++) {
             VG_NO_UNROLL
-            for (vg_u32 x = from[0]; x <= to[0]; x++) {
-                const vg_u64 tile = vg_tile_id_at(g, x, y, z);
-                if (vg_tile_state(g, tile) == VG_MISSING) last = vg_note(c, level, tile, k, counts, last);
-            }
+            for (vg_u32 x = from[0]; x <= to[0]; x++) visit(vg_tile_id_at(g, x, y, z));
         }
     }
+}
+
+// Notes which tiles of the support of a sample, or of a gradient (reach 1), are missing.
+VG_RARE vg_noted vg_note_support(const vg_cast& c, const vg_grid& g, vg_u32 level, vg_i64 px, vg_i64 py, vg_i64 pz, int reach, vg_u32 k, vg_counts* counts, vg_u64 noted, bool lacking) {
+    const vg_i64 p[3] = {px, py, pz};
+    vg_noted last = {noted, lacking};
+    vg_each_tile(g, p, p, reach, [&](vg_u64 tile) {
+        if (vg_tile_state(g, tile) == VG_MISSING) last = vg_note(c, level, tile, k, counts, last);
+    });
     return last;
 }
 

@@ -92,28 +92,12 @@ private:
     // Tells of all tiles of the box of voxels that the supports of two samples span, so also those that only samples between them reach, and says whether none is missing.
     VG_HD bool reached(const vg_i64 p[3], const vg_i64 q[3]) {
         const vg_grid& g = near.grid();
-        const int reach = c.flags & VG_CAST_LIT ? 1 : 0;
-        vg_u32 from[3], to[3];
-        VG_UNROLL
-        for (int a = 0; a < 3; a++) {
-            const int v = vg_between(p[a], g.extent[a]).voxel, w = vg_between(q[a], g.extent[a]).voxel;
-            from[a] = vg_clamp((v < w ? v : w) - reach, g.extent[a]) >> g.axis[a].tile_shift;
-            to[a] = vg_clamp((v < w ? w : v) + 1 + reach, g.extent[a]) >> g.axis[a].tile_shift;
-        }
         bool all = true;
-        VG_NO_UNROLL
-        for (vg_u32 z = from[2]; z <= to[2]; z++) {
-            VG_NO_UNROLL
-            for (vg_u32 y = from[1]; y <= to[1]; y++) {
-                VG_NO_UNROLL
-                for (vg_u32 x = from[0]; x <= to[0]; x++) {
-                    const vg_u64 tile = vg_tile_id_at(g, x, y, z);
-                    const vg_state state = vg_tile_state(g, tile);
-                    tell(tile, state);
-                    all = all && state != VG_MISSING;
-                }
-            }
-        }
+        vg_each_tile(g, p, q, c.flags & VG_CAST_LIT ? 1 : 0, [&](vg_u64 tile) {
+            const vg_state state = vg_tile_state(g, tile);
+            tell(tile, state);
+            all = all && state != VG_MISSING;
+        });
         return all;
     }
 };

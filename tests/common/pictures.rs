@@ -1,10 +1,21 @@
-//! How far two pictures differ; and tiles as the host's ray caster takes them.
+//! The modes of pictures, how far two of them differ; and tiles as the host's ray caster takes them.
 
 use std::collections::HashMap;
 use std::fmt;
 
-use vastgrid::render::{Brick, Image, Volume};
+use vastgrid::render::{Brick, Image, Mode, Shading, Volume};
 use vastgrid::{Coord, Extent, Layout, Region, Scalar, TileCoord};
+
+/// Every mode, the isosurface at a value.
+pub(crate) fn modes(iso: f32) -> [Mode; 4] {
+    let shading = Shading::default();
+    [
+        Mode::Dvr { shading: None },
+        Mode::Dvr { shading: Some(shading) },
+        Mode::Mip,
+        Mode::Iso { value: iso, colour: [0.9, 0.8, 0.7], shading },
+    ]
+}
 
 /// Differences of the channels of two pictures.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use vastgrid::device::{GridView, block};
 use vastgrid::render::cuda::{CastPlan, CastRendered, PlanLevel};
-use vastgrid::render::{Brick, Camera, Mode, Options, Shading, TransferFunction, Volume};
+use vastgrid::render::{Brick, Camera, Options, TransferFunction, Volume};
 use vastgrid::{Coord, Extent, Layout, LayoutSpec, Region, Scalar, ScalarType, TileCoord};
 
 use crate::common::Random;
@@ -259,16 +259,6 @@ impl Host {
         };
         self.plans.into_iter().map(&mut part).collect()
     }
-}
-
-pub(crate) fn modes(iso: f32) -> [Mode; 4] {
-    let shading = Shading::default();
-    [
-        Mode::Dvr { shading: None },
-        Mode::Dvr { shading: Some(shading) },
-        Mode::Mip,
-        Mode::Iso { value: iso, colour: [0.9, 0.8, 0.7], shading },
-    ]
 }
 
 /// A field with empty parts, from 0 to 200, and some noise.

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use super::copies::{Copies, Ready, Source};
+use super::copies::Copies;
 use super::device::Device;
+use super::flight::{Ready, Source};
 use super::kept::{Kept, Memory};
 use super::memory::{Granularity, Physical, Reserved};
 use super::reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket, Inner};

@@ -1,4 +1,4 @@
-//! Owns copies on their way to the device: [`Copies`]. What a copy reads and where it writes stays untouched until it is done, whoever forgets about it. Knows nothing of
+//! Owns copies on their way to the device: [`Copies`], which go in flights (`flight.rs`). What a copy reads and where it writes stays untouched until it is done, whoever forgets about it. Knows nothing of
 //! who asked for it.
 //!
 //! ```text
@@ -12,102 +12,23 @@
 //! While a thread gives access to newly mapped memory, a flight takes off only when the one before it has landed, and is shorter: see [`Copies::giving_access`].
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::device::Device;
 use super::driver::About;
+use super::flight::{Events, Flight, Source, lock};
 use super::reservation::Writing;
-use super::staging::Piece;
-use super::stream::{Copy, Event, Stream};
+use super::stream::Stream;
 use crate::error::BackendError;
 use crate::prepared::Prepared;
 
-/// No outcome yet. Any other value is the driver's code.
-const PENDING: i32 = -1;
-/// Events that are kept to be used again.
-const KEPT_EVENTS: usize = 4096;
 /// A flight takes off with so many bytes: a fifth of a millisecond of the bus.
 const FLIGHT_BYTES: u64 = 8 << 20;
 /// Or with so many while a thread gives access to memory, which waits for it to end.
 const SHORT_FLIGHT_BYTES: u64 = 4 << 20;
 /// Or with so many copies.
 const FLIGHT_COPIES: usize = 128;
-
-/// Where a copy comes from.
-#[derive(Debug)]
-pub(super) enum Source {
-    /// A piece of the ring.
-    Ring(Piece),
-    /// Ordinary memory.
-    Heap(Box<[u8]>),
-    /// Bytes that somebody had ready.
-    Ready(Ready),
-}
-
-/// Bytes that somebody had ready, asked for once: whoever owns them is not called again, least of all under a lock.
-#[derive(Debug)]
-pub(super) struct Ready {
-    owner: Arc<dyn Prepared>,
-    start: usize,
-    length: usize,
-}
-
-impl Ready {
-    pub(super) fn new(owner: Arc<dyn Prepared>) -> Self {
-        let bytes = owner.bytes();
-        let (start, length) = (bytes.as_ptr().expose_provenance(), bytes.len());
-        Self { owner, start, length }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: `Prepared::bytes` lent these for as long as its value is borrowed, which it may be for as long as it is held here.
-        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(self.start), self.length) }
-    }
-}
-
-impl Source {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Ring(piece) => piece.bytes(),
-            Self::Heap(bytes) => bytes,
-            Self::Ready(ready) => ready.bytes(),
-        }
-    }
-
-    /// Fills a buffer that was made for it; prepared bytes are ready as they are.
-    pub(super) fn copy_from(&mut self, from: &[u8]) {
-        match self {
-            Self::Ring(piece) => piece.bytes_mut().copy_from_slice(from),
-            Self::Heap(bytes) => bytes.copy_from_slice(from),
-            Self::Ready(_) => {}
-        }
-    }
-}
-
-/// Copies that go together.
-#[derive(Debug)]
-pub(super) struct Flight {
-    lane: usize,
-    number: u64,
-    /// Whether the driver has been told.
-    begun: AtomicBool,
-    /// One of those who have a ticket will never ask how it ended.
-    forgotten: AtomicBool,
-    /// `None` only while this is dropped.
-    event: Option<Event>,
-    events: Arc<Events>,
-    outcome: AtomicI32,
-    held: Mutex<Held>,
-}
-
-/// What must stay as it is until the copies are done. Its lock is held while that goes, so that whoever finds it gone finds the outcome told.
-#[derive(Debug, Default)]
-struct Held {
-    copies: Vec<(Writing, Source)>,
-    bytes: u64,
-    finished: bool,
-}
 
 /// A stream, and what is on its way there.
 #[derive(Debug)]
@@ -131,34 +52,6 @@ pub(super) struct Copies {
     events: Arc<Events>,
 }
 
-/// Events that nobody uses: making one costs more than a copy's call.
-#[derive(Debug)]
-struct Events {
-    device: Device,
-    sleep: bool,
-    free: Mutex<Vec<Event>>,
-}
-
-/// Nothing panics under these locks, and what they guard is true after every step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Events {
-    fn take(&self) -> Result<Event, BackendError> {
-        // The lock is not held while one is made.
-        let free = lock(&self.free).pop();
-        free.map_or_else(|| Event::untimed(&self.device, self.sleep), Ok)
-    }
-
-    fn give_back(&self, event: Event) {
-        let mut free = lock(&self.free);
-        if free.len() < KEPT_EVENTS {
-            free.push(event);
-        }
-    }
-}
-
 impl Copies {
     /// On `streams` streams of their own. Who waits for a copy sleeps if `sleep`, or else spins.
     pub(super) fn new(device: &Device, streams: usize, sleep: bool) -> Result<Self, BackendError> {
@@ -171,7 +64,7 @@ impl Copies {
             departing: Mutex::default(),
             last_number: AtomicU64::new(0),
             giving: AtomicUsize::new(0),
-            events: Arc::new(Events { device: device.clone(), sleep, free: Mutex::default() }),
+            events: Arc::new(Events::new(device, sleep)),
         })
     }
 
@@ -195,13 +88,9 @@ impl Copies {
             Some(flight) => flight.clone(),
             None => open.insert(self.new_flight()?).clone(),
         };
-        let mut held = lock(&flight.held);
-        held.bytes += writing.bytes();
-        held.copies.push((writing, source));
+        let (bytes, copies) = flight.put(writing, source);
         let most = if self.giving.load(Ordering::Relaxed) > 0 { SHORT_FLIGHT_BYTES } else { FLIGHT_BYTES };
-        let full = held.bytes >= most || held.copies.len() >= FLIGHT_COPIES;
-        drop(held);
-        if full {
+        if bytes >= most || copies >= FLIGHT_COPIES {
             *open = None;
             let departing = lock(&self.departing);
             // Meanwhile others gather the next one.
@@ -235,7 +124,7 @@ impl Copies {
     fn let_access_pass(&self) {
         let in_the_air = |lane: &Lane| {
             let last = lock(&lane.queue).back().cloned();
-            last.is_some_and(|f| f.event.as_ref().is_some_and(|event| matches!(event.is_done(), Ok(false))))
+            last.is_some_and(|flight| matches!(flight.has_landed(), Ok(false)))
         };
         while self.giving.load(Ordering::Acquire) > 0 && self.lanes.iter().any(in_the_air) {
             std::hint::spin_loop();
@@ -245,26 +134,17 @@ impl Copies {
     fn new_flight(&self) -> Result<Arc<Flight>, BackendError> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed);
         let lanes = self.lanes.len() as u64;
-        Ok(Arc::new(Flight {
-            lane: usize::try_from(number % lanes).unwrap_or(0),
-            number,
-            begun: AtomicBool::new(false),
-            forgotten: AtomicBool::new(false),
-            event: Some(self.events.take()?),
-            events: Arc::clone(&self.events),
-            outcome: AtomicI32::new(PENDING),
-            held: Mutex::default(),
-        }))
+        Flight::new(usize::try_from(number % lanes).unwrap_or(0), number, &self.events).map(Arc::new)
     }
 
     /// Tells the driver of a flight's copies. If that fails, so do they, and what is not ours of them is for the caller to drop, which may do anything.
     fn take_off(&self, flight: &Arc<Flight>) -> Vec<Arc<dyn Prepared>> {
-        let lane = &self.lanes[flight.lane];
+        let lane = &self.lanes[flight.lane()];
         self.let_access_pass();
         // The order in the queue is the order on the stream.
         let mut queue = lock(&lane.queue);
-        let Err(error) = self.begin(lane, flight) else {
-            flight.begun.store(true, Ordering::Release);
+        let begun = self.device.enter().and_then(|_current| flight.begin_on(&lane.stream));
+        let Err(error) = begun else {
             queue.push_back(Arc::clone(flight));
             return Vec::new();
         };
@@ -275,29 +155,9 @@ impl Copies {
             && !worse.is_fatal()
         {
             tracing::warn!(%worse, "copies could not be waited for, and keep their memory");
-            std::mem::forget(std::mem::take(&mut lock(&flight.held).copies));
+            flight.hold_for_good();
         }
         flight.end(code_of(&error))
-    }
-
-    fn begin(&self, lane: &Lane, flight: &Flight) -> Result<(), BackendError> {
-        let _current = self.device.enter()?;
-        let held = lock(&flight.held);
-        let copy = |(writing, source): &(Writing, Source)| {
-            let from = source.bytes();
-            Copy {
-                to: writing.address(),
-                from: from.as_ptr(),
-                bytes: from.len(),
-                offset_bytes: writing.range().start,
-            }
-        };
-        let copies: Vec<_> = held.copies.iter().map(copy).collect();
-        // SAFETY: the bytes belong to the sources, which the flight holds until the event is done (or, where this fails, until the stream is); nobody has them to write
-        // meanwhile.
-        unsafe { lane.stream.begin_copies_in(&copies) }?;
-        let Some(event) = &flight.event else { return Ok(()) };
-        lane.stream.record_in(event)
     }
 
     /// Whether a copy is done.
@@ -305,7 +165,7 @@ impl Copies {
         if let Some(outcome) = self.outcome(flight) {
             return outcome.map(|()| true);
         }
-        if !flight.begun.load(Ordering::Acquire) {
+        if !flight.has_begun() {
             self.flush();
         }
         // Taking off may have been its end.
@@ -314,7 +174,7 @@ impl Copies {
         }
         let done = self.look(flight)?;
         if done {
-            self.reap(flight.lane)?;
+            self.reap(flight.lane())?;
         }
         Ok(done)
     }
@@ -324,19 +184,19 @@ impl Copies {
         if let Some(outcome) = self.outcome(flight) {
             return outcome;
         }
-        if !flight.begun.load(Ordering::Acquire) {
+        if !flight.has_begun() {
             self.flush();
         }
         if let Some(outcome) = self.outcome(flight) {
             return outcome;
         }
-        match flight.event.as_ref().map_or(Ok(()), Event::wait) {
+        match flight.wait() {
             Ok(()) => flight.finish(0),
             Err(BackendError::DeviceLost { code, .. }) => flight.finish(code),
             Err(error) => return Err(error),
         }
         // Others that are done by now. If the device was lost, that is this copy's outcome too.
-        let _ = self.reap(flight.lane);
+        let _ = self.reap(flight.lane());
         self.outcome(flight).unwrap_or(Ok(()))
     }
 
@@ -353,9 +213,9 @@ impl Copies {
 
     /// Waits for the oldest copy that holds a piece of the ring, and says whether there was one.
     pub(super) fn wait_for_piece(&self) -> Result<bool, BackendError> {
-        let pending = |f: &&Arc<Flight>| f.outcome.load(Ordering::Acquire) == PENDING && f.holds_pieces();
+        let pending = |f: &&Arc<Flight>| f.code().is_none() && f.holds_pieces();
         let oldest = |lane: &Lane| lock(&lane.queue).iter().find(pending).cloned();
-        let oldest = || self.lanes.iter().filter_map(oldest).min_by_key(|flight| flight.number);
+        let oldest = || self.lanes.iter().filter_map(oldest).min_by_key(|flight| flight.number());
         // What is still gathered goes only where nothing else would come back: large flights are faster.
         let flight = oldest().or_else(|| {
             self.flush();
@@ -371,8 +231,7 @@ impl Copies {
     pub(super) fn settle(&self, reservation: u64, all: bool) {
         self.flush();
         for (index, lane) in self.lanes.iter().enumerate() {
-            let of_it =
-                |f: &&Arc<Flight>| (all || f.forgotten.load(Ordering::Acquire)) && f.writes_to(reservation);
+            let of_it = |f: &&Arc<Flight>| (all || f.is_forgotten()) && f.writes_to(reservation);
             let last = lock(&lane.queue).iter().rfind(of_it).cloned();
             // Those before it are done when it is, but somebody has to see to them.
             if let Some(flight) = last
@@ -391,7 +250,7 @@ impl Copies {
         loop {
             let oldest = lock(&lane.queue).front().cloned();
             let Some(flight) = oldest else { return lost };
-            if flight.outcome.load(Ordering::Acquire) == PENDING {
+            if flight.code().is_none() {
                 match self.look(&flight) {
                     Ok(true) => {}
                     Ok(false) => return lost,
@@ -410,7 +269,7 @@ impl Copies {
 
     /// Asks the driver whether a copy is done, and finishes it if so, or if it never will be.
     fn look(&self, flight: &Flight) -> Result<bool, BackendError> {
-        match flight.event.as_ref().map_or(Ok(true), Event::is_done) {
+        match flight.has_landed() {
             Ok(false) => Ok(false),
             Ok(true) => {
                 flight.finish(0);
@@ -427,10 +286,8 @@ impl Copies {
 
     /// How a copy ended, if it did.
     fn outcome(&self, flight: &Flight) -> Option<Result<(), BackendError>> {
-        match flight.outcome.load(Ordering::Acquire) {
-            PENDING => None,
-            code => Some(self.device.driver().check("copy to the device", code, About::NOTHING)),
-        }
+        let check = |code| self.device.driver().check("copy to the device", code, About::NOTHING);
+        flight.code().map(check)
     }
 }
 
@@ -443,54 +300,6 @@ pub(super) struct GivingAccess<'a> {
 impl Drop for GivingAccess<'_> {
     fn drop(&mut self) {
         self.of.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Flight {
-    /// Somebody who could ask how it ended never will.
-    pub(super) fn forget(&self) {
-        self.forgotten.store(true, Ordering::Release);
-    }
-
-    /// The copy is done, or never will be: lets go of what it held, and tells. Doing so again does nothing.
-    fn finish(&self, code: i32) {
-        drop(self.end(code));
-    }
-
-    /// The same, but what is not ours is for the caller to drop.
-    fn end(&self, code: i32) -> Vec<Arc<dyn Prepared>> {
-        let mut held = lock(&self.held);
-        if std::mem::replace(&mut held.finished, true) {
-            return Vec::new();
-        }
-        // Who finds the copies done may read the ranges, and finds the pieces in the ring.
-        let mut not_ours = Vec::new();
-        for (writing, source) in held.copies.drain(..) {
-            drop(writing);
-            if let Source::Ready(ready) = source {
-                not_ours.push(ready.owner);
-            }
-        }
-        self.outcome.store(code, Ordering::Release);
-        drop(held);
-        not_ours
-    }
-
-    /// Whether pieces of the ring come free when it is done.
-    fn holds_pieces(&self) -> bool {
-        lock(&self.held).copies.iter().any(|(_, source)| matches!(source, Source::Ring(_)))
-    }
-
-    fn writes_to(&self, reservation: u64) -> bool {
-        lock(&self.held).copies.iter().any(|(writing, _)| writing.reservation() == reservation)
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            self.events.give_back(event);
-        }
     }
 }
 

@@ -13,7 +13,7 @@
 //! | `ptx`, `nvrtc` | the kernels that ship with the crate; the run-time compiler, where there is one |
 //! | `backend` | [`CudaBackend`] |
 //! | `reservation` | what that hands out, and who writes or reads what |
-//! | `staging`, `copies` | page-locked memory for tiles on their way; copies, and when they are done |
+//! | `staging`, `flight`, `copies` | page-locked memory for tiles on their way; copies that go together; all of them, and when they are done |
 //!
 //! Everything builds and starts without a driver; then [`Device::open`] says so.
 //!
@@ -40,12 +40,13 @@ mod block_table;
 mod buffers;
 #[expect(unsafe_code, reason = "calls the driver")]
 mod calls;
-#[expect(unsafe_code, reason = "copies from memory that it holds")]
 mod copies;
 #[expect(unsafe_code, reason = "takes handles of others")]
 mod device;
 #[expect(unsafe_code, reason = "loads the driver")]
 mod driver;
+#[expect(unsafe_code, reason = "copies from memory that it holds")]
+mod flight;
 mod kept;
 #[cfg(feature = "render")]
 #[expect(unsafe_code, reason = "launches kernels on memory that it owns")]

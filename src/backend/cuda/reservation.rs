@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::backend::Shared;
-use super::copies::{Flight, Source};
+use super::flight::{Flight, Source};
 use super::kept::{Kept, Left, Memory};
 use super::memory::{Mapping, Reserved};
 use crate::backend::books::Books;
