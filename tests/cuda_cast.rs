@@ -13,7 +13,8 @@ use common::pictures::{Bricks, Difference, difference, modes};
 use vastgrid::cuda::Device;
 use vastgrid::render::cuda::{CastRendered, CastVolume, CudaCaster};
 use vastgrid::render::{
-    Camera, ClipBox, DenseVolume, Mode, Options, RenderError, Rendered, TransferFunction, render,
+    Camera, ClipBox, DenseVolume, Image, LevelCaches, Mode, Options, RenderError, RenderLevel, Rendered,
+    TransferFunction, render, render_levels,
 };
 use vastgrid::source::Procedural;
 use vastgrid::{Coord, CudaBackend, Extent, PageId, Pool, Region, Scalar, SparseArray3D, TileCoord, TileId};
@@ -83,7 +84,11 @@ fn some_pages<T: Scalar>(
 }
 
 fn compare(name: &str, expected: &Rendered, got: &CastRendered) {
-    let difference = difference(&expected.image, &got.image);
+    compare_images(name, &expected.image, &got.image);
+}
+
+fn compare_images(name: &str, expected: &Image, got: &Image) {
+    let difference = difference(expected, got);
     println!("{name}: {difference}");
     assert!(difference.is_small(), "{name}: {difference}");
 }
@@ -261,7 +266,7 @@ fn a_coarser_level_stands_in() {
     let source = Procedural::new(half, coarse);
     let coarser = SparseArray3D::builder(&pool, source).tile(TILE).page_bytes(PAGE).build().unwrap();
     let _ = coarser.request(&common::all_tiles(&coarser)).unwrap().complete().unwrap();
-    let dense = common::expected_by(Region::whole(half), coarse);
+    let (missing, all) = (resident(&fine), Bricks::new(coarser.layout(), |_| true, coarse));
     for mode in modes(95.0) {
         let options = options(mode);
         let volume = CastVolume::of(&fine).with_level(&coarser, [2; 3]).with_level_bias(-4.0);
@@ -269,13 +274,11 @@ fn a_coarser_level_stands_in() {
         let picture = caster.render(&frame, &volume, &camera(0.0), &transfer(), &options).unwrap();
         let got = picture.wait().unwrap();
         frame.end().unwrap();
-        let at_half = Options { spacing: [2.0; 3], ..options };
-        let volume = DenseVolume::new(&dense, half).unwrap();
-        compare(
-            &format!("{mode:?} of the coarser level"),
-            &render(&volume, &camera(0.0), &transfer(), &at_half).unwrap(),
-            &got,
-        );
+        let levels = [(&missing, 1.0), (&all, 2.0)].map(|(volume, f)| RenderLevel { volume, factor: [f; 3] });
+        let mut caches = LevelCaches::default();
+        let expected =
+            render_levels(&levels, &camera(0.0), &transfer(), &options, -4.0, &mut caches).unwrap();
+        compare_images(&format!("{mode:?} of the coarser level"), &expected.image, &got.image);
         assert!(got.report.shown.samples(0, Some(1)) > 0 && got.report.shown.samples(0, None) == 0);
         assert!(got.report.wanted.iter().all(|wanted| wanted.level == 0) && !got.report.wanted.is_empty());
     }
