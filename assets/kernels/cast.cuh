@@ -201,6 +201,15 @@ VG_RARE void vg_note_met(const vg_cast& c, vg_u32 level, vg_u64 tile, vg_u32 how
 // Whether all are resident, and few are leapt over: then rays do best to go through it in one run.
 VG_HD bool vg_is_whole(vg_u64 mark, vg_u32 tiles) { return (vg_u32)mark == tiles && (mark >> VG_LEAPT_OVER) * 8 <= tiles; }
 
+// Whether all lanes that ask say so.
+VG_HD bool vg_all(bool yes) {
+#if defined(__CUDA_ARCH__)
+    return __all_sync(__activemask(), yes);
+#else
+    return yes;
+#endif
+}
+
 // How many lanes of the warp say so; all of them ask.
 VG_HD vg_u32 vg_lanes(bool yes) {
 #if defined(__CUDA_ARCH__)

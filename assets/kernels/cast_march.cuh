@@ -77,13 +77,8 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
     // Takes some of those.
     VG_HD void go() {
         if (left == 0) return;
-        // Past the last one that again, so that none is taken by itself.
         float values[VG_BATCH];
-        VG_UNROLL
-        for (int j = 0; j < VG_BATCH; j++) {
-            const vg_u32 n = i + ((vg_u32)j < left ? (vg_u32)j : left - 1);
-            values[j] = near.sample_inside(at(0, n), at(1, n), at(2, n));
-        }
+        fetch(values);
         take_all(values);
     }
 
@@ -104,6 +99,33 @@ private:
 #else
         return p < low[a] ? low[a] : p < top[a] ? p : top[a];
 #endif
+    }
+
+    // The values of the next samples. Where each lane of a warp needs one tile alone for its own, they are found as in flat memory.
+    VG_HD void fetch(float values[VG_BATCH]) const {
+        float p[VG_BATCH][3];
+        VG_UNROLL
+        for (int j = 0; j < VG_BATCH; j++) {
+            // Past the last one that again, so that none is taken by itself.
+            const vg_u32 n = i + ((vg_u32)j < left ? (vg_u32)j : left - 1);
+            VG_UNROLL
+            for (int a = 0; a < 3; a++) p[j][a] = at(a, n);
+        }
+        vg_u32 from[3], to[3];
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            const vg_u32 first = vg_below(p[0][a]).i, last = vg_below(p[VG_BATCH - 1][a]).i;
+            from[a] = first < last ? first : last;
+            to[a] = (first < last ? last : first) + 1;
+        }
+        vg_flat<typename M::voxel_type> flat;
+        if (vg_all(near.is_flat(from, to, &flat))) {
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) values[j] = flat.sample(p[j][0], p[j][1], p[j][2]);
+        } else {
+            VG_UNROLL
+            for (int j = 0; j < VG_BATCH; j++) values[j] = near.sample_inside(p[j][0], p[j][1], p[j][2]);
+        }
     }
 
     // The sample taken last was the ray's last one: it is followed no further than the others that were fetched with it.

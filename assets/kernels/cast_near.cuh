@@ -12,6 +12,7 @@
 //   id(), state, value()      of a tile
 //   open(most, low, top)      whether samples up to `most` may be read without a test, and from where up to where then
 //   sample_inside, slope_inside    so read; false where a gradient reaches further
+//   is_flat(low, high, flat)  whether voxels from one to another are flat memory
 //   sample, slope             anywhere, with all tests; false where part of the support is not there
 //   range(), hull(range)      the range of a tile's values, where that is known; with what samples may reach from here
 #ifndef VASTGRID_CAST_NEAR_CUH
@@ -53,6 +54,19 @@ template <class F> VG_HD void vg_differences(const F& at, float fx, float fy, fl
     out[1] = vg_lerp(dy[0], dy[1], fx);
     out[2] = vg_lerp(dz[0], dz[1], fx);
 }
+
+// A box of voxels as flat memory, rows along x: `from` is where the voxel would be that positions are counted from.
+template <class T> struct vg_flat {
+    const T* from;
+    vg_u32 row, plane;
+
+    VG_HD float sample(float px, float py, float pz) const {
+        const vg_below x(px), y(py), z(pz);
+        const T *v = from + (x.i + y.i * row + z.i * plane), *vy = v + row, *w = v + plane, *wy = vy + plane;
+        const float c[8] = {vg_float(v[0]), vg_float(v[1]), vg_float(vy[0]), vg_float(vy[1]), vg_float(w[0]), vg_float(w[1]), vg_float(wy[0]), vg_float(wy[1])};
+        return vg_trilerp(c, x.f, y.f, z.f);
+    }
+};
 
 // The range of a tile's values: false where it is not known. Ranges are of what was loaded: they say nothing of what kernels may have written since.
 template <class T> VG_HD bool vg_range_of(const vg_grid& g, vg_u64 tile, vg_state state, float* least, float* most) {
@@ -221,6 +235,8 @@ VG_HD vg_u32 vg_neighbours(vg_u32 x, vg_u32 y, vg_u32 z) {
 }
 
 template <class T> struct vg_near {
+    typedef T voxel_type;
+
     const vg_cast_level* level;
     const T* anchor;    // voxel `from`; this alone is needed until the next place
     int from[3];        // of the page that the tile is in, or of the box, the first voxel
@@ -303,6 +319,21 @@ template <class T> struct vg_near {
         VG_UNROLL
         for (int n = 0; n < 8; n++) c[n] = vg_float(anchor[ox[n & 1] + oy[n >> 1 & 1] + oz[n >> 2]]);
         return vg_trilerp(c, x.f, y.f, z.f);
+    }
+
+    // Whether one tile holds the voxels from one to another, and how they lie in memory then.
+    VG_HD bool is_flat(const vg_u32 low[3], const vg_u32 high[3], vg_flat<T>* flat) const {
+        const vg_cast_level& l = *level;
+        vg_u32 jumps = 0, tiles = 0;
+        VG_UNROLL
+        for (int a = 0; a < 3; a++) {
+            tiles |= (low[a] ^ high[a]) >> l.tile_log2[a];
+            jumps += (low[a] >> l.tile_log2[a]) * l.tile_jump[a] + (low[a] >> l.page_log2[a]) * l.page_jump[a];
+        }
+        flat->from = anchor + jumps;
+        flat->row = 1u << l.row_log2[1];
+        flat->plane = 1u << l.row_log2[2];
+        return tiles == 0;
     }
 
     // A gradient between them: false, where it reaches further.

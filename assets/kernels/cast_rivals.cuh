@@ -5,24 +5,12 @@
 
 #include "cast_kernels.cuh"
 
-// A box of voxels as flat memory: rows along x.
-template <class T> struct vg_flat {
-    // Between eight voxels from the one below (x, y, z) on, counted from `v`'s.
-    VG_HD static float sample(const T* v, vg_u32 row, vg_u32 plane, float px, float py, float pz) {
-        const vg_below x(px), y(py), z(pz);
-        v += x.i + y.i * row + z.i * plane;
-        const T *vy = v + row, *w = v + plane, *wy = vy + plane;
-        const float c[8] = {vg_float(v[0]), vg_float(v[1]), vg_float(vy[0]), vg_float(vy[1]), vg_float(w[0]), vg_float(w[1]), vg_float(wy[0]), vg_float(wy[1])};
-        return vg_trilerp(c, x.f, y.f, z.f);
-    }
-
-    VG_HD static void slope(const T* v, vg_u32 row, vg_u32 plane, float px, float py, float pz, float out[3]) {
-        const vg_below x(px), y(py), z(pz);
-        v += x.i + y.i * row + z.i * plane;
-        v -= 1 + row + plane;
-        vg_differences([&](int i, int j, int k) { return vg_float(v[(vg_u32)i + (vg_u32)j * row + (vg_u32)k * plane]); }, x.f, y.f, z.f, out);
-    }
-};
+// A gradient in flat memory.
+template <class T> VG_HD void vg_slope_in(const vg_flat<T>& flat, float px, float py, float pz, float out[3]) {
+    const vg_below x(px), y(py), z(pz);
+    const T* v = flat.from + (x.i + y.i * flat.row + z.i * flat.plane) - (1 + flat.row + flat.plane);
+    vg_differences([&](int i, int j, int k) { return vg_float(v[(vg_u32)i + (vg_u32)j * flat.row + (vg_u32)k * flat.plane]); }, x.f, y.f, z.f, out);
+}
 
 // Samples and gradients past the faces, by a place's `voxel`.
 template <class M> VG_HD bool vg_sample_by(const M& m, const vg_i64 p[3], float* out) {
@@ -63,13 +51,18 @@ template <class T> struct vg_dense_near : vg_near<T> {
     VG_HD void enter(const int*) {}
     VG_HD vg_u32 row() const { return this->extent(0); }
     VG_HD vg_u32 plane() const { return this->extent(0) * this->extent(1); }
+    VG_HD vg_flat<T> flat() const {
+        const vg_flat<T> all = {data, row(), plane()};
+        return all;
+    }
+    VG_HD bool is_flat(const vg_u32*, const vg_u32*, vg_flat<T>*) const { return false; }
     VG_HD float voxel(int x, int y, int z) const {
         return vg_float(data[vg_clamp(x, this->extent(0)) + row() * vg_clamp(y, this->extent(1)) + plane() * vg_clamp(z, this->extent(2))]);
     }
-    VG_HD float sample_inside(float x, float y, float z) const { return vg_flat<T>::sample(data, row(), plane(), x, y, z); }
+    VG_HD float sample_inside(float x, float y, float z) const { return flat().sample(x, y, z); }
     VG_HD bool slope_inside(const float p[3], const float*, const float*, float out[3]) const {
         if (!amid(p[0], p[1], p[2])) return false;
-        vg_flat<T>::slope(data, row(), plane(), p[0], p[1], p[2], out);
+        vg_slope_in(flat(), p[0], p[1], p[2], out);
         return true;
     }
     VG_HD bool sample(const vg_i64 p[3], float* out) const { return vg_sample_by(*this, p, out); }
@@ -101,8 +94,8 @@ template <class T> struct vg_table_near : vg_dense_near<T> {
         const vg_below x(px), y(py), z(pz);
         const vg_grid& g = this->grid();
         if (within(0, x.i, 2) && within(1, y.i, 2) && within(2, z.i, 2)) {
-            const T* v = tile_of(x.i, y.i, z.i) + vg_within_tile(g, x.i, y.i, z.i);
-            return vg_flat<T>::sample(v, 1u << g.axis[1].voxel_shift, 1u << g.axis[2].voxel_shift, x.f, y.f, z.f);
+            const vg_flat<T> v = {tile_of(x.i, y.i, z.i) + vg_within_tile(g, x.i, y.i, z.i), 1u << g.axis[1].voxel_shift, 1u << g.axis[2].voxel_shift};
+            return v.sample(x.f, y.f, z.f);
         }
         float c[8];
         VG_UNROLL
@@ -115,8 +108,8 @@ template <class T> struct vg_table_near : vg_dense_near<T> {
         const vg_below x(px), y(py), z(pz);
         const vg_grid& g = this->grid();
         if (within(0, x.i - 1, 4) && within(1, y.i - 1, 4) && within(2, z.i - 1, 4)) {
-            const T* v = tile_of(x.i, y.i, z.i) + vg_within_tile(g, x.i, y.i, z.i);
-            vg_flat<T>::slope(v, 1u << g.axis[1].voxel_shift, 1u << g.axis[2].voxel_shift, x.f, y.f, z.f, out);
+            const vg_flat<T> v = {tile_of(x.i, y.i, z.i) + vg_within_tile(g, x.i, y.i, z.i), 1u << g.axis[1].voxel_shift, 1u << g.axis[2].voxel_shift};
+            vg_slope_in(v, x.f, y.f, z.f, out);
         } else {
             vg_differences([&](int i, int j, int k) { return voxel((int)x.i + i - 1, (int)y.i + j - 1, (int)z.i + k - 1); }, x.f, y.f, z.f, out);
         }
@@ -154,6 +147,11 @@ template <class T> struct vg_atlas_near : vg_near<T> {
         : vg_near<T>(c), atlas(vg_global<const T>(c.level[1].grid.base)), slots(vg_global<const vg_u32>(c.level[1].grid.blocks)) {}
     VG_HD vg_u32 row() const { return (1u << this->grid().axis[0].tile_shift) + 3; }
     VG_HD vg_u32 plane() const { return row() * ((1u << this->grid().axis[1].tile_shift) + 3); }
+    VG_HD vg_flat<T> flat() const {
+        const vg_flat<T> tile = {this->anchor, row(), plane()};
+        return tile;
+    }
+    VG_HD bool is_flat(const vg_u32*, const vg_u32*, vg_flat<T>*) const { return false; }
     VG_HD const T* place(vg_u32 tx, vg_u32 ty, vg_u32 tz) const {
         const vg_grid& g = this->grid();
         const vg_u32 nx = ((g.extent[0] - 1) >> g.axis[0].tile_shift) + 1, ny = ((g.extent[1] - 1) >> g.axis[1].tile_shift) + 1;
@@ -187,9 +185,9 @@ template <class T> struct vg_atlas_near : vg_near<T> {
         }
         return true;
     }
-    VG_HD float sample_inside(float x, float y, float z) const { return vg_flat<T>::sample(this->anchor, row(), plane(), x, y, z); }
+    VG_HD float sample_inside(float x, float y, float z) const { return flat().sample(x, y, z); }
     VG_HD bool slope_inside(const float p[3], const float*, const float*, float out[3]) const {
-        vg_flat<T>::slope(this->anchor, row(), plane(), p[0], p[1], p[2], out);
+        vg_slope_in(flat(), p[0], p[1], p[2], out);
         return true;
     }
     VG_HD float voxel(int px, int py, int pz) const {
