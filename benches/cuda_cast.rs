@@ -90,13 +90,13 @@ impl Bench {
     }
 
     /// Times the kernels with the parameters of each in turn, compares their pictures with the first one's, and prints the ratios. Where pictures differ, `right` says which is right. Whether
-    /// all were alike.
+    /// all were alike, and what each took in ms.
     fn race(
         &self,
         label: &str,
         plans: &[(&str, CastPlan)],
         right: impl Fn() -> Result<Image, Failure>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<(bool, Vec<f64>), Failure> {
         let mut runs = Vec::new();
         for (name, plan) in plans {
             let (input, output) =
@@ -167,7 +167,7 @@ impl Bench {
                 ),
             }
         }
-        Ok(alike)
+        Ok((alike, times))
     }
 }
 
@@ -222,7 +222,7 @@ fn main() -> Result<(), Failure> {
     println!("array {} MiB, atlas {} MiB", pool.stats().used_bytes >> 20, atlas.bytes() >> 20);
 
     let transfer = transfer()?;
-    let mut alike = true;
+    let (mut alike, mut sums) = (true, Vec::new());
     for (side, camera) in [
         ("along an axis", Camera::fit(extent, [1.0; 3])),
         ("aslant", Camera::fit(extent, [1.0; 3]).azimuth(35.0).elevation(-25.0)),
@@ -258,7 +258,10 @@ fn main() -> Result<(), Failure> {
                 dense.copy_to_host(&bench.stream, bytemuck::cast_slice_mut(&mut voxels))?;
                 Ok(render(&DenseVolume::new(&voxels, extent)?, &camera, &transfer, &options)?.image)
             };
-            alike &= bench.race(&format!("{side}, {look}"), &plans, right)?;
+            let (same, times) = bench.race(&format!("{side}, {look}"), &plans, right)?;
+            alike &= same;
+            sums.resize(times.len(), 0.0);
+            sums.iter_mut().zip(times).for_each(|(sum, time)| *sum += time);
             let options = Options { stop_at_alpha: 0.995, skip_empty: true, ..options };
             let mut times = Vec::new();
             for _ in 0..=ROUNDS {
@@ -270,6 +273,9 @@ fn main() -> Result<(), Failure> {
             }
             println!("{side}, {look}: a picture from call to image {:.3} ms", median(&mut times[1..]));
         }
+    }
+    for (name, sum) in ["array", "dense", "table", "voxel_table", "atlas"].iter().zip(&sums) {
+        println!("all four pictures, {name:<12} {sum:8.3} ms, {:.3} of the array's", sum / sums[0]);
     }
     frame.end()?;
     assert!(alike, "pictures differ");

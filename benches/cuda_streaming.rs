@@ -305,7 +305,7 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         let mut array = Streamer::new(&source, page, budget)?;
         let page_bytes = array.layout().page_bytes();
         if page_bytes < 16 << 20 {
-            first(&mut array, &mut plain, bytes)?;
+            first(&mut array, bytes, |bytes| plain.copy(bytes, page_bytes))?;
         }
         let (mut ours, mut theirs, mut loops) = (Vec::new(), Vec::new(), Vec::new());
         let mut by_two = Vec::new();
@@ -342,13 +342,16 @@ fn prepared(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Streams until all of the volume was there once, and as many pages more as the policy learns from; says what the first of them took.
-fn first(array: &mut Streamer, plain: &mut Plain, bytes: u64) -> Result<(), Error> {
-    let page_bytes = array.layout().page_bytes();
+/// Streams until all of the volume was there once, and as many pages more as the policy learns from; says what the first of them took, against what takes `peer` so many seconds.
+fn first(
+    array: &mut Streamer,
+    bytes: u64,
+    mut peer: impl FnMut(u64) -> Result<f64, Error>,
+) -> Result<(), Error> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         ours.push(array.stream(bytes / 2)?);
-        theirs.push(plain.copy(bytes / 2, page_bytes)?);
+        theirs.push(peer(bytes / 2)?);
     }
     print("    while pages are new", &mut ours, &mut theirs, bytes / 2, None);
     array.stream_all()?;
@@ -479,7 +482,9 @@ fn decoded(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Error> {
         let mut array = Streamer::new(&source, None, BUDGET)?;
         let page_bytes = array.layout().page_bytes();
         if matches!(source.tiles, Tiles::Copied(_)) {
-            first(&mut array, &mut plain, bytes)?;
+            first(&mut array, bytes, |bytes| {
+                Ok(decode(&source, &mut staging, bytes).max(plain.copy(bytes, page_bytes)?))
+            })?;
         }
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         let (mut decoding, mut copying, mut both) = (Vec::new(), Vec::new(), Vec::new());
