@@ -10,8 +10,9 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::device::{device_or_skip, random_pinned};
@@ -20,7 +21,7 @@ use vastgrid::cuda::{CudaConfig, Device, PinnedBuffer};
 use vastgrid::render::cuda::CudaCaster;
 use vastgrid::render::{Camera, Mode, Options, Projection, Shading, TransferFunction};
 use vastgrid::{
-    CudaBackend, Error, Explorer, Extent, Fidelity, Pool, Prepared, Pyramid3D, PyramidSource, Region,
+    Coord, CudaBackend, Error, Explorer, Extent, Fidelity, Pool, Prepared, Pyramid3D, PyramidSource, Region,
     SourceError, SparseArray3D, StreamOptions, TileCoord, TileSource,
 };
 
@@ -37,6 +38,23 @@ struct Source {
     extent: Extent,
     pinned: Arc<PinnedBuffer>,
     tile_bytes: usize,
+    reads: Arc<Reads>,
+}
+
+/// Which tiles of which level were read, and how many times in all.
+#[derive(Debug, Default)]
+struct Reads {
+    all: AtomicU64,
+    tiles: Mutex<HashSet<(Extent, Coord)>>,
+}
+
+impl Reads {
+    /// How many were read, and which part of them not for the first time.
+    fn so_far(&self) -> (u64, f64) {
+        let all = self.all.load(Ordering::Relaxed);
+        let tiles = self.tiles.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        (all, (all - tiles) as f64 / all.max(1) as f64)
+    }
 }
 
 impl Source {
@@ -53,6 +71,10 @@ impl TileSource<u16> for Source {
     }
 
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
+        self.reads.all.fetch_add(1, Ordering::Relaxed);
+        let mut tiles = self.reads.tiles.lock().unwrap_or_else(PoisonError::into_inner);
+        tiles.insert((self.extent, region.start));
+        drop(tiles);
         let start = self.start(region);
         let part = self.pinned.part(start..start + self.tile_bytes);
         Ok(part.map(|part| Arc::new(part) as Arc<dyn Prepared>))
@@ -73,13 +95,19 @@ fn explorer(
     pinned: &Arc<PinnedBuffer>,
     extent: Extent,
     budget_bytes: u64,
-) -> Result<(CudaExplorer, Pool<CudaBackend>), Failure> {
+) -> Result<(CudaExplorer, Pool<CudaBackend>, Arc<Reads>), Failure> {
+    let reads = Arc::new(Reads::default());
     let pool = Pool::new(CudaBackend::on(device.clone(), CudaConfig::default())?, budget_bytes)?;
     let mut builder = PyramidSource::builder();
     let mut factor = 1u64;
     loop {
         let [x, y, z] = extent.to_array().map(|side| side.div_ceil(factor));
-        let source = Source { extent: Extent::new(x, y, z), pinned: pinned.clone(), tile_bytes: TILE_BYTES };
+        let source = Source {
+            extent: Extent::new(x, y, z),
+            pinned: pinned.clone(),
+            tile_bytes: TILE_BYTES,
+            reads: reads.clone(),
+        };
         builder = builder.level([factor as f64; 3], source);
         if x.max(y).max(z) <= 2 * TILE[0] {
             break;
@@ -88,7 +116,7 @@ fn explorer(
     }
     let pyramid = Pyramid3D::builder(&pool, builder.build()?).tile(TILE).page_bytes(2 << 20).build()?;
     let caster = CudaCaster::new(device)?;
-    Ok((Explorer::with_renderer(pyramid, caster, StreamOptions::default())?, pool))
+    Ok((Explorer::with_renderer(pyramid, caster, StreamOptions::default())?, pool, reads))
 }
 
 /// Thin clouds of noise.
@@ -136,8 +164,13 @@ fn stream(
 }
 
 fn beside_streaming(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Failure> {
-    let (mut explorer, pool) = explorer(device, pinned, Extent::cube(1024), 8 << 30)?;
-    let large = Source { extent: Extent::new(8192, 4096, 4096), pinned: pinned.clone(), tile_bytes: 2 << 20 };
+    let (mut explorer, pool, _) = explorer(device, pinned, Extent::cube(1024), 8 << 30)?;
+    let large = Source {
+        extent: Extent::new(8192, 4096, 4096),
+        pinned: pinned.clone(),
+        tile_bytes: 2 << 20,
+        reads: Arc::default(),
+    };
     let other = SparseArray3D::builder(&pool, large).tile([128, 128, 64]).build()?;
     let transfer = transfer()?;
     let camera = Camera::fit(Extent::cube(1024), [1.0; 3]).azimuth(35.0).elevation(-25.0);
@@ -206,7 +239,7 @@ fn flights(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Failure> {
     let mut needed = 0;
     let mut pinned_bytes = 0;
     {
-        let (mut explorer, pool) = explorer(device, pinned, extent, 32 << 30)?;
+        let (mut explorer, pool, _) = explorer(device, pinned, extent, 32 << 30)?;
         for camera in cameras.iter().step_by(17).chain(cameras.last()) {
             let (fidelity, _) = settle(&mut explorer, camera, &transfer, &options)?;
             needed = needed.max(fidelity.needed_bytes);
@@ -216,7 +249,7 @@ fn flights(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Failure> {
     println!("flight into {extent}: {} MiB needed at once, {} pinned", needed >> 20, pinned_bytes >> 20);
     for quarters in [1, 2, 4, 8, 16] {
         let budget_bytes = pinned_bytes + (needed * quarters / 4).next_multiple_of(2 << 20);
-        let (mut explorer, pool) = explorer(device, pinned, extent, budget_bytes)?;
+        let (mut explorer, _pool, reads) = explorer(device, pinned, extent, budget_bytes)?;
         let (mut times, mut bias) = (Vec::new(), 0.0);
         for camera in &cameras {
             let start = Instant::now();
@@ -226,14 +259,15 @@ fn flights(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Failure> {
             bias += fidelity.bias / cameras.len() as f64;
             std::thread::sleep(Duration::from_millis(16).saturating_sub(start.elapsed()));
         }
-        let loads = pool.stats().loads;
+        let (loads, again) = reads.so_far();
         let (fidelity, rest) = settle(&mut explorer, &cameras[cameras.len() - 1], &transfer, &options)?;
         times.sort_unstable_by(f64::total_cmp);
         println!(
-            "{:5.2} of that: a picture {:.2} ms, 0.99 of them {:.2} ms; {loads} tiles loaded on the way, bias {bias:.2}; at rest after {rest:.0} ms: {fidelity}",
+            "{:5.2} of that: a picture {:.2} ms, 0.99 of them {:.2} ms; {loads} tiles read on the way, {:.1} % of them again; bias {bias:.2}; at rest after {rest:.0} ms: {fidelity}",
             quarters as f64 / 4.0,
             median(&mut times),
             times[times.len() * 99 / 100],
+            again * 100.0,
         );
     }
     Ok(())
