@@ -334,6 +334,41 @@ pub enum SourceError {
         #[source]
         error: Box<SourceError>,
     },
+    /// A store of many objects (a folder, or a bucket) could not be listed or read.
+    #[error("{doing} {location}: {source}")]
+    Store {
+        /// What was being done, such as "listing".
+        doing: &'static str,
+        /// The store, or the object in it.
+        location: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A chunk could not be decoded.
+    #[error("chunk {chunk:?} of {location}: {source}")]
+    Chunk {
+        /// The array or file that it is of.
+        location: String,
+        /// Its indices, in the order of the format's own axes.
+        chunk: Vec<u64>,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The file is in order, but holds something that is not read.
+    #[error("{location}: {what} {value:?} is not supported")]
+    Unsupported {
+        /// The file, or the array in it.
+        location: String,
+        /// What kind of thing.
+        what: &'static str,
+        /// Which one.
+        value: String,
+    },
+    /// What several callers waited for failed, for the same reason.
+    #[error(transparent)]
+    Shared(std::sync::Arc<SourceError>),
     /// An error of the user's own source.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),
