@@ -8,9 +8,13 @@ use crate::layout::TileCoord;
 
 mod backend;
 mod pyramid;
+#[cfg(feature = "cloud")]
+mod remote;
 
 pub use backend::BackendError;
 pub use pyramid::PyramidError;
+#[cfg(feature = "cloud")]
+pub use remote::RemoteError;
 
 /// What a public call of vastgrid may fail with.
 #[derive(Debug, thiserror::Error)]
@@ -366,6 +370,10 @@ pub enum SourceError {
         /// Which one.
         value: String,
     },
+    /// An object in a remote store could not be read.
+    #[cfg(feature = "cloud")]
+    #[error(transparent)]
+    Remote(Arc<RemoteError>),
     /// What several callers waited for failed, for the same reason.
     #[error(transparent)]
     Shared(std::sync::Arc<SourceError>),

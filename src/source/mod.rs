@@ -36,6 +36,8 @@ mod instrumented;
 mod nrrd;
 mod procedural;
 mod raw;
+#[cfg(feature = "cloud")]
+mod remote;
 mod runs;
 mod scratch;
 
@@ -49,6 +51,8 @@ pub use instrumented::{InjectedFault, Instrumented, Instruments};
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
+#[cfg(feature = "cloud")]
+pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
 pub(crate) use scratch::scratch_file;
 
 /// Where the tiles of an array come from.
