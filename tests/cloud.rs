@@ -14,6 +14,7 @@ use vastgrid::source::{RemoteOptions, RemoteStore};
 use cloud_support::proxy::{Asked, Fate, Proxy};
 use cloud_support::servers;
 use common::{Random, within};
+use zarrs::storage::{ListableStorageTraits, StorePrefix};
 
 mod cloud_support;
 mod common;
@@ -132,6 +133,60 @@ fn parts_of_objects_in_s3_are_what_was_put_there() {
             let store = RemoteStore::open("s3://parts/some", &options).unwrap();
             check_reads(&store, "where/object", &contents, &mut random);
         }
+    });
+}
+
+#[test]
+fn google_and_azure_are_asked_in_their_own_way() {
+    within(Duration::from_secs(60), || {
+        // A web server over such a tree answers as they do, as far as reading goes.
+        let mut random = Random::new(fresh_seed());
+        let contents = random_bytes(&mut random, 50_000);
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("box/some")).unwrap();
+        std::fs::write(folder.path().join("box/some/object"), &contents).unwrap();
+        let Some(server) = servers::files(folder.path()) else { return };
+        let endpoint = Some(format!("http://127.0.0.1:{}", server.port));
+        let google = RemoteOptions { endpoint: endpoint.clone(), ..impatient() };
+        let store = RemoteStore::open("gs://box/some", &google).unwrap();
+        check_reads(&store, "object", &contents, &mut random);
+        let account = vec![("azure_storage_account_name".to_owned(), "somebody".to_owned())];
+        let azure = RemoteOptions { endpoint, settings: account, ..impatient() };
+        for url in ["az://box/some", "abfss://box/some"] {
+            check_reads(&RemoteStore::open(url, &azure).unwrap(), "object", &contents, &mut random);
+        }
+    });
+}
+
+#[test]
+fn a_bucket_is_listed_page_by_page_and_below_the_address_alone() {
+    within(Duration::from_secs(120), || {
+        let Some(port) = servers::s3() else { return };
+        servers::make_bucket(port, "listed");
+        for key in ["v/zarr.json", "v/0/zarr.json", "v/0/c/0/0", "v/1/zarr.json", "vv/zarr.json", "zarr.json"] {
+            servers::put_object(port, "listed", key, key.as_bytes());
+        }
+        // More than a page of a thousand.
+        for i in 0..1005 {
+            servers::put_object(port, "listed", &format!("v/many/{i}"), b"");
+        }
+        let options = RemoteOptions { stall_timeout: Duration::from_secs(5), ..s3_options(port) };
+        let store = RemoteStore::open("s3://listed/v", &options).unwrap();
+        let dir = |prefix: &str| {
+            let listed = store.list_dir(&StorePrefix::new(prefix).unwrap()).unwrap();
+            let keys: Vec<_> = listed.keys().iter().map(|key| key.as_str().to_owned()).collect();
+            let folders: Vec<_> = listed.prefixes().iter().map(|prefix| prefix.as_str().to_owned()).collect();
+            (keys, folders)
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(dir(""), (names(&["zarr.json"]), names(&["0/", "1/", "many/"])));
+        assert_eq!(dir("0/"), (names(&["0/zarr.json"]), names(&["0/c/"])));
+        assert_eq!(dir("nothing/"), (vec![], vec![]));
+        assert_eq!(dir("many/").0.len(), 1005);
+        assert_eq!(store.list().unwrap().len(), 1009);
+        assert_eq!(store.size_prefix(&StorePrefix::new("0/").unwrap()).unwrap(), 22);
+        let all = RemoteStore::open("s3://listed", &options).unwrap();
+        assert_eq!(all.list().unwrap().len(), 1011);
     });
 }
 
