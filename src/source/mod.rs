@@ -28,6 +28,8 @@ use crate::voxel::Voxel;
 
 mod buffer;
 mod call;
+#[cfg(any(feature = "tiff", feature = "zarr"))]
+mod chunked;
 mod convert;
 mod dataset;
 mod dense;
