@@ -225,8 +225,8 @@ fn a_batch_reads_each_chunk_once_whatever_its_tiles() {
         ("zarr_v3/raw_i16.zarr", 8),
         ("zarr_v3/gzip_i16.zarr", 8),
         ("zarr_v2/orderF_i16.zarr", 8),
-        // 6 x 5 x 4 inner chunks; those outside of the extent are never read, and what each shard holds is read once.
-        ("zarr_v3/sharded_i16.zarr", 6 * 5 * 4 + 4),
+        // 6 x 5 x 4 inner chunks, of which one holds fill alone and is not stored, and the indices of four shards. Inner chunks outside of the extent are never read.
+        ("zarr_v3/sharded_i16.zarr", 6 * 5 * 4 - 1 + 4),
     ] {
         for tile in TILES {
             let storage = Counting::new(&fixtures().join(path));
@@ -558,10 +558,16 @@ fn an_index_that_points_out_of_its_shard_is_refused_before_there_is_memory_for_i
         missing_every: u64::MAX,
         seed: 1,
     };
-    written.write(folder.path());
     let shard = folder.path().join("c/0/0/0");
-    let sound = fs::read(&shard).unwrap();
-    assert_eq!(sound.len(), 1024 + 32);
+    let mut sound = Vec::new();
+    // Until both inner chunks hold something.
+    for seed in 0.. {
+        Written { seed, ..written.clone() }.write(folder.path());
+        sound = fs::read(&shard).unwrap_or_default();
+        if sound.len() == 1024 + 32 {
+            break;
+        }
+    }
     for (offset, size, told) in [
         (u64::MAX - 1, 512, "1056"),
         (0, 1 << 50, "1125899906842624"),
@@ -595,7 +601,7 @@ fn a_shard_that_is_written_anew_is_read_anew() {
     }
     assert_ne!(bytes_of(&fresh, inner(0)).unwrap(), before);
     fs::remove_file(folder.path().join("c/0/0/0")).unwrap();
-    assert!(bytes_of(&fresh, inner(24)).unwrap().iter().all(|byte| *byte == 0), "what is gone is fill");
+    assert!(bytes_of(&fresh, inner(20)).unwrap().iter().all(|byte| *byte == 0), "what is gone is fill");
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(super) enum Fault {
     NoIndex { shard_bytes: u64, index_bytes: u64 },
     #[error("the extension {0:?} is not supported")]
     Extension(String),
+    #[error("chunks of {0:?} voxels are beyond 64 bits")]
+    Chunk(Vec<u64>),
     #[error("no {0} there")]
     Nothing(&'static str),
 }

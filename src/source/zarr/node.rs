@@ -120,7 +120,7 @@ fn array_3(path: &str, text: Value) -> Result<ArrayText, Cause> {
         if let Some(transformer) = metadata.storage_transformers.first() {
             return Err(Fault::Extension(transformer.name().to_owned()).into());
         }
-        array(path, ArrayMetadata::V3(metadata))
+        array(path, &chunk, ArrayMetadata::V3(metadata))
     });
     Ok(ArrayText { shape, chunk, type_name, dimension_names, array })
 }
@@ -132,13 +132,16 @@ fn array_2(path: &str, text: Value) -> Result<ArrayText, Cause> {
     let dimension_names = vec![None; shape.len()];
     let array = caught(|| {
         let metadata: ArrayMetadataV2 = serde_json::from_value(text)?;
-        array(path, ArrayMetadata::V2(metadata))
+        array(path, &chunk, ArrayMetadata::V2(metadata))
     });
     Ok(ArrayText { shape, chunk, type_name, dimension_names, array })
 }
 
 /// Made without a store: what is read of it we read ourselves.
-fn array(path: &str, metadata: ArrayMetadata) -> Result<Array<()>, Cause> {
+fn array(path: &str, chunk: &[u64], metadata: ArrayMetadata) -> Result<Array<()>, Cause> {
+    if chunk.iter().try_fold(64u64, |bytes, &side| bytes.checked_mul(side)).is_none() {
+        return Err(Fault::Chunk(chunk.to_vec()).into());
+    }
     Ok(Array::new_with_metadata(Arc::new(()), &format!("/{path}"), metadata)?)
 }
 
