@@ -28,6 +28,8 @@ use crate::voxel::Voxel;
 
 mod buffer;
 mod call;
+#[cfg(any(feature = "tiff", feature = "zarr"))]
+mod chunked;
 mod convert;
 mod dataset;
 mod dense;
@@ -40,6 +42,8 @@ mod raw;
 mod remote;
 mod runs;
 mod scratch;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
@@ -54,6 +58,10 @@ pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 #[cfg(feature = "cloud")]
 pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
 pub(crate) use scratch::scratch_file;
+#[cfg(feature = "zarr")]
+pub use zarr::{
+    Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,
+};
 
 /// Where the tiles of an array come from.
 ///
