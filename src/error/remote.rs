@@ -26,7 +26,9 @@ pub enum RemoteError {
         cause: String,
     },
     /// There are no credentials, or they could not be had.
-    #[error("credentials for {url}: {cause} (they come from the environment; without any, ask for anonymous access)")]
+    #[error(
+        "credentials for {url}: {cause} (they come from the environment; without any, ask for anonymous access)"
+    )]
     Credentials {
         /// The store.
         url: String,
@@ -86,7 +88,7 @@ pub enum RemoteError {
         object_bytes: u64,
     },
     /// More would have to be read at once than anything is let be.
-    #[error("{url}: more than {limit_bytes} bytes would be read at once, which is the limit (option `max_object_bytes`)")]
+    #[error("{url} has more than {limit_bytes} bytes, which is the most that is read of it at once")]
     TooLarge {
         /// The object.
         url: String,
@@ -94,7 +96,9 @@ pub enum RemoteError {
         limit_bytes: u64,
     },
     /// The server sends whole objects only.
-    #[error("{url}: the server sends no parts of objects (it does not know byte ranges), and parts are needed")]
+    #[error(
+        "{url}: the server sends no parts of objects (it does not know byte ranges), and parts are needed"
+    )]
     NoRanges {
         /// The object.
         url: String,

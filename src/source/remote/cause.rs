@@ -115,7 +115,8 @@ mod tests {
         let cause = Cause::of(&error);
         assert_eq!(cause.text, "connection refused");
         assert_eq!(cause.verdict, Verdict::Again(None));
-        let error = object_store::Error::Generic { store: "S3", source: "GET https://host/?key=secret".into() };
+        let error =
+            object_store::Error::Generic { store: "S3", source: "GET https://host/?key=secret".into() };
         assert_eq!(Cause::of(&error).text, "no cause was given");
     }
 }

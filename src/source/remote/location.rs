@@ -165,10 +165,7 @@ mod tests {
             (Place::S3 { bucket: "bucket".into() }, "a/b.zarr".into())
         );
         assert_eq!(place("s3://My_bucket"), (Place::S3 { bucket: "My_bucket".into() }, String::new()));
-        assert_eq!(
-            place("gs://bucket/a%20b"),
-            (Place::Google { bucket: "bucket".into() }, "a b".into())
-        );
+        assert_eq!(place("gs://bucket/a%20b"), (Place::Google { bucket: "bucket".into() }, "a b".into()));
         let azure = "abfss://box@account.dfs.core.windows.net/x/y";
         assert_eq!(place(azure), (Place::Azure { url: azure.into() }, "x/y".into()));
         let http = Place::Http { url: "http://host:81/a/b?t=1".into() };
@@ -177,9 +174,12 @@ mod tests {
 
     #[test]
     fn keys_go_below_the_place_and_come_back() {
-        for (text, key) in
-            [("s3://b/p/q", "c/0/1"), ("s3://b", "zarr.json"), ("http://h/x", "0/.zarray"), ("s3://b/p", "a b")]
-        {
+        for (text, key) in [
+            ("s3://b/p/q", "c/0/1"),
+            ("s3://b", "zarr.json"),
+            ("http://h/x", "0/.zarray"),
+            ("s3://b/p", "a b"),
+        ] {
             let location = Location::parse(text).unwrap();
             let path = location.path(key).unwrap();
             assert_eq!(location.key(&path), Some(key), "{text}");
@@ -202,11 +202,15 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_told() {
-        for text in ["s3://", "gs:///x", "http://", "nonsense", "", "ftp://h/x", "s3://b/../c//d", "file:///x"] {
+        for text in
+            ["s3://", "gs:///x", "http://", "nonsense", "", "ftp://h/x", "s3://b/../c//d", "file:///x"]
+        {
             let error = Location::parse(text).map(|l| l.show("")).unwrap_err();
             assert!(matches!(error, RemoteError::Location { .. }), "{text}: {error}");
         }
-        assert!(is_url("s3://b") && is_url("file:///x") && !is_url("a/b") && !is_url("://x") && !is_url("1a://x"));
+        assert!(
+            is_url("s3://b") && is_url("file:///x") && !is_url("a/b") && !is_url("://x") && !is_url("1a://x")
+        );
         assert_eq!(file_url("file:///a%20b/c").unwrap(), Some(PathBuf::from("/a b/c")));
         assert_eq!(file_url("s3://b/c").unwrap(), None);
         assert!(file_url("file://elsewhere/c").is_err());

@@ -130,11 +130,7 @@ mod tests {
         let versions = Versions::new();
         let first = version(Some("\"a\""), 1, 10);
         assert_eq!(versions.note("k", &first), Ok(()));
-        assert_eq!(
-            versions.note("k", &version(Some("\"a\""), 2, 10)),
-            Ok(()),
-            "a tag says more than a time"
-        );
+        assert_eq!(versions.note("k", &version(Some("\"a\""), 2, 10)), Ok(()), "a tag says more than a time");
         assert_eq!(versions.note("k", &version(Some("\"b\""), 1, 10)), Err(first.clone()));
         assert_eq!(versions.note("k", &version(Some("\"a\""), 1, 11)), Err(first.clone()), "another length");
         assert_eq!(versions.note("k", &version(None, 2, 10)), Err(first.clone()), "no tag: the time counts");
@@ -163,7 +159,11 @@ mod tests {
             versions.of_metadata()
         };
         let base = of(&[("zarr.json", "t", 1, "{}"), ("0/zarr.json", "u", 1, "{}")]);
-        assert_eq!(base, of(&[("0/zarr.json", "u", 1, "{}"), ("zarr.json", "t", 1, "{}")]), "whatever the order");
+        assert_eq!(
+            base,
+            of(&[("0/zarr.json", "u", 1, "{}"), ("zarr.json", "t", 1, "{}")]),
+            "whatever the order"
+        );
         for other in [
             of(&[("zarr.json", "T", 1, "{}"), ("0/zarr.json", "u", 1, "{}")]),
             of(&[("zarr.json", "t", 2, "{}"), ("0/zarr.json", "u", 1, "{}")]),
