@@ -35,6 +35,7 @@ mod instrumented;
 #[cfg(feature = "nrrd")]
 mod nrrd;
 mod procedural;
+mod range_index;
 mod raw;
 mod runs;
 mod scratch;
@@ -48,6 +49,7 @@ pub use instrumented::{InjectedFault, Instrumented, Instruments};
 #[cfg(feature = "nrrd")]
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
+pub use range_index::{RangeIndex, RangeIndexBuilder};
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 pub(crate) use scratch::scratch_file;
 
