@@ -7,7 +7,7 @@ use super::boxes::{copy_shared, grid, voxels};
 use super::store::{Key, TileStore};
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
-use crate::source::{TileSource, check_call, index, with_buffer};
+use crate::source::{RangeIndex, TileSource, check_call, index, with_buffer};
 use crate::voxel::Voxel;
 
 /// A source that is asked for each tile once, as long as there is a place to keep it.
@@ -62,6 +62,10 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Cached<T, S> {
     /// What computed tiles turned out to hold, or what the source knows.
     fn uniform(&self, region: Region) -> Option<T> {
         self.found_uniform(region).or_else(|| self.source.uniform(region))
+    }
+
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
+        self.source.ranges()
     }
 
     fn will_read(&self, regions: &[Region]) {

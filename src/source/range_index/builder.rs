@@ -100,6 +100,20 @@ impl<T: Scalar> RangeIndexBuilder<T> {
         Ok(())
     }
 
+    /// Takes in what somebody else knows of cells that are unknown.
+    pub(crate) fn fill_unknown(&self, known: impl Fn(Region) -> Option<(T, T)>) {
+        let mut told = self.lock();
+        for place in 0..self.grid.len() {
+            if (told.least[place], told.greatest[place]) == unknown()
+                && let Some(range) = known(self.grid.region(place))
+                && (super::is_range(range) || super::is_nothing(range))
+            {
+                (told.least[place], told.greatest[place]) = range;
+                told.parts.remove(&place);
+            }
+        }
+    }
+
     /// What is known now.
     #[must_use]
     pub fn snapshot(&self) -> RangeIndex<T> {

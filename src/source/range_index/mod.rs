@@ -14,6 +14,7 @@ use crate::source::index;
 use crate::voxel::{Scalar, ScalarType};
 
 mod builder;
+mod file;
 
 pub use builder::RangeIndexBuilder;
 
@@ -32,6 +33,14 @@ pub struct RangeIndex<T> {
     grid: CellGrid,
     least: Vec<T>,
     greatest: Vec<T>,
+}
+
+impl<T> RangeIndex<T> {
+    /// Size of the volume in voxels.
+    #[must_use]
+    pub fn extent(&self) -> Extent {
+        self.grid.extent
+    }
 }
 
 impl<T: Scalar> RangeIndex<T> {
@@ -83,12 +92,6 @@ impl<T: Scalar> RangeIndex<T> {
         Ok(Self { grid, least, greatest })
     }
 
-    /// Size of the volume in voxels.
-    #[must_use]
-    pub fn extent(&self) -> Extent {
-        self.grid.extent
-    }
-
     /// Shape of a cell in voxels.
     #[must_use]
     pub fn cell(&self) -> Extent {
@@ -127,6 +130,29 @@ impl<T: Scalar> RangeIndex<T> {
     pub fn cell_range(&self, cell: usize) -> Option<(T, T)> {
         let range = (*self.least.get(cell)?, *self.greatest.get(cell)?);
         (range != unknown()).then_some(range)
+    }
+
+    /// The index of what becomes of the volume: each cell's range, by `convert`, in another type.
+    pub(crate) fn converted<U: Scalar>(&self, convert: impl Fn((T, T)) -> (U, U)) -> RangeIndex<U> {
+        let ranges = (0..self.grid.len()).map(|i| self.cell_range(i).map_or_else(unknown, &convert));
+        let (least, greatest) = ranges.unzip();
+        RangeIndex { grid: self.grid, least, greatest }
+    }
+
+    /// The index of a volume of `extent` that is made of this one: each region of it out of the one that `below` says, of one voxel that of the least block. In about as many cells, and no more.
+    pub(crate) fn coarser(
+        &self,
+        extent: Extent,
+        block: Extent,
+        below: impl Fn(Region) -> Region,
+    ) -> Option<Self> {
+        let cell = self.grid.cell;
+        let cell = Extent::new(cell.x / block.x.max(1), cell.y / block.y.max(1), cell.z / block.z.max(1));
+        let cell = Self::cell_for(extent, cell, self.grid.len() as u64);
+        let grid = CellGrid::new(extent, cell).ok()?;
+        let ranges = (0..grid.len()).map(|i| self.of(below(grid.region(i))).unwrap_or_else(unknown));
+        let (least, greatest) = ranges.unzip();
+        Some(Self { grid, least, greatest })
     }
 
     /// A range that all voxels of `region` lie in; `None` where any of its cells is unknown, and for a region that is empty or leaves the volume.
@@ -195,7 +221,7 @@ impl CellGrid {
     }
 }
 
-fn is_float<T: Scalar>() -> bool {
+pub(crate) fn is_float<T: Scalar>() -> bool {
     matches!(T::TYPE, ScalarType::F16 | ScalarType::F32 | ScalarType::F64)
 }
 
