@@ -39,10 +39,10 @@ mod derive;
 mod downsample;
 mod downsampled;
 mod geometry;
+mod kept;
 mod level_source;
 mod source;
 mod source_builder;
-mod store;
 mod strided;
 
 pub use array::Pyramid3D;
