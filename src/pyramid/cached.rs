@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::boxes::{copy_shared, grid, voxels};
-use super::kept::{Key, KeptTiles};
+use super::kept::{KeptTiles, Key};
 use crate::error::SourceError;
+use crate::geometry::boxes::{copy_shared, grid, voxels};
 use crate::geometry::{Extent, Region};
 use crate::source::{TileSource, check_call, index, with_buffer};
 use crate::voxel::Voxel;

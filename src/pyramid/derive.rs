@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::boxes::voxels;
 use super::cached::Cached;
 use super::downsample::Downsample;
 use super::downsampled::{Downsampled, PIECE_VOXELS};
@@ -14,6 +13,7 @@ use super::source_builder::check_spacing;
 use super::strided::Strided;
 use crate::error::PyramidError;
 use crate::geometry::Extent;
+use crate::geometry::boxes::voxels;
 use crate::source::{Procedural, TileSource, index};
 use crate::voxel::{Scalar, Voxel};
 

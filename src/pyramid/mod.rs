@@ -32,7 +32,6 @@
 
 mod array;
 mod blocks;
-mod boxes;
 mod builder;
 mod cached;
 mod derive;
