@@ -26,6 +26,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("page_table", &["error", "geometry", "voxel", "layout", "sync", "stats", "backend::ZeroedWords"]),
     // Where tiles come from, not where they go.
     ("source", &["error", "geometry", "voxel", "layout", "prepared", "sync", "stats"]),
+    // Where voxels go.
+    ("store", &["error", "geometry", "voxel", "source::index", "source::with_buffer"]),
     // Who stays and who goes, decided without any memory.
     ("residency", &["error", "geometry", "layout", "sync", "stats", "page_table"]),
     (

@@ -8,9 +8,11 @@ use crate::layout::TileCoord;
 
 mod backend;
 mod pyramid;
+mod store;
 
 pub use backend::BackendError;
 pub use pyramid::PyramidError;
+pub use store::StoreError;
 
 /// What a public call of vastgrid may fail with.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,9 @@ pub enum Error {
     /// The levels of a pyramid do not fit each other or the budget, or one is not there.
     #[error(transparent)]
     Pyramid(#[from] PyramidError),
+    /// Voxels could not be written or saved.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// An array that cannot be laid out.

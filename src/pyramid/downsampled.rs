@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::boxes::{pieces, shape_within, voxels};
 use super::downsample::{Downsample, Reducer};
 use crate::error::{PyramidError, SourceError};
+use crate::geometry::boxes::{pieces, shape_within, voxels};
 use crate::geometry::{Extent, Region};
 use crate::source::{RangeIndex, TileSource, check_call, index, with_buffer};
 use crate::voxel::{Scalar, ScalarType};

@@ -32,17 +32,16 @@
 
 mod array;
 mod blocks;
-mod boxes;
 mod builder;
 mod cached;
 mod derive;
 mod downsample;
 mod downsampled;
 mod geometry;
+mod kept;
 mod level_source;
 mod source;
 mod source_builder;
-mod store;
 mod strided;
 
 pub use array::Pyramid3D;
