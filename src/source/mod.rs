@@ -26,11 +26,15 @@ use crate::geometry::{Extent, Region};
 use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
+mod bad;
 mod buffer;
 mod call;
 mod convert;
 mod dataset;
 mod dense;
+#[cfg(any(feature = "nifti", feature = "nrrd"))]
+mod inflate;
 mod instrumented;
 #[cfg(feature = "nrrd")]
 mod nrrd;

@@ -4,9 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::text::{Bad, Text};
+use super::text::Text;
 use super::values;
 use crate::geometry::Extent;
+use crate::source::bad::Bad;
 use crate::source::{Endian, RawSpec};
 use crate::voxel::ScalarType;
 

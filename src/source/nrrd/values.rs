@@ -1,7 +1,7 @@
 //! Owns the values of NRRD fields: types, numbers, lists, vectors and quoted strings. Knows nothing of which field holds which.
 
-use super::text::Bad;
 use crate::source::Endian;
+use crate::source::bad::Bad;
 use crate::voxel::ScalarType;
 
 const NOT_A_COUNT: &str = "must be a whole number below 2^64";

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use flate2::bufread::GzDecoder;
 
+use super::scratch::Scratch;
 use crate::error::SourceError;
-use crate::source::scratch::Scratch;
 
 /// **Source**: RFC 1952, section 2.3.1, ID1.
 const MEMBER_FIRST_BYTE: u8 = 0x1f;
