@@ -36,11 +36,16 @@ mod dense;
 #[cfg(any(feature = "nifti", feature = "nrrd"))]
 mod inflate;
 mod instrumented;
+#[cfg(feature = "nifti")]
+mod nifti;
 #[cfg(feature = "nrrd")]
 mod nrrd;
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
+mod peek;
 mod procedural;
 mod raw;
 mod runs;
+mod scaled;
 mod scratch;
 
 pub(crate) use buffer::with_buffer;
@@ -49,10 +54,13 @@ pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
+#[cfg(feature = "nifti")]
+pub use nifti::{Nifti, NiftiHeader, NiftiQform, NiftiSform};
 #[cfg(feature = "nrrd")]
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
+pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
 
 /// Where the tiles of an array come from.

@@ -149,6 +149,7 @@ impl Nrrd {
             file: &self.file,
             path: &self.path,
             offset_bytes: self.offset_bytes,
+            or_zlib: false,
             skip_bytes: self.header.byte_skip.unwrap_or(0),
             keep_bytes: self.header.data_bytes(),
         };
