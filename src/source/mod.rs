@@ -36,10 +36,14 @@ mod dense;
 #[cfg(any(feature = "nifti", feature = "nrrd"))]
 mod inflate;
 mod instrumented;
+#[cfg(feature = "nrrd")]
+mod metaimage;
 #[cfg(feature = "nifti")]
 mod nifti;
 #[cfg(feature = "nrrd")]
 mod nrrd;
+#[cfg(feature = "nrrd")]
+mod numbers;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 mod peek;
 mod procedural;
@@ -54,6 +58,8 @@ pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
+#[cfg(feature = "nrrd")]
+pub use metaimage::{MetaImage, MetaImageHeader};
 #[cfg(feature = "nifti")]
 pub use nifti::{Nifti, NiftiHeader, NiftiQform, NiftiSform};
 #[cfg(feature = "nrrd")]
