@@ -30,6 +30,8 @@ use crate::voxel::Voxel;
 mod bad;
 mod buffer;
 mod call;
+#[cfg(any(feature = "tiff", feature = "zarr"))]
+mod chunked;
 mod convert;
 mod dataset;
 mod dense;
