@@ -383,6 +383,18 @@ pub enum SourceError {
         /// Which one.
         value: String,
     },
+    /// A file of several arrays, channels or points in time has not the one that was asked for.
+    #[error("{location}: there is no {what} {index}; it has {count}, counted from 0")]
+    NoSuch {
+        /// The file.
+        location: String,
+        /// What was to be chosen.
+        what: &'static str,
+        /// Which one was asked for.
+        index: u64,
+        /// How many there are.
+        count: u64,
+    },
     /// What several callers waited for failed, for the same reason.
     #[error(transparent)]
     Shared(std::sync::Arc<SourceError>),

@@ -27,20 +27,35 @@ use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
 mod atomic_file;
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
+mod bad;
 mod buffer;
 mod call;
+#[cfg(any(feature = "tiff", feature = "zarr"))]
+mod chunked;
 mod content_key;
 mod convert;
 mod dataset;
 mod dense;
+#[cfg(any(feature = "nifti", feature = "nrrd"))]
+mod inflate;
 mod instrumented;
 #[cfg(feature = "nrrd")]
+mod metaimage;
+#[cfg(feature = "nifti")]
+mod nifti;
+#[cfg(feature = "nrrd")]
 mod nrrd;
+#[cfg(feature = "nrrd")]
+mod numbers;
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
+mod peek;
 mod procedural;
 mod range_index;
 mod ranged;
 mod raw;
 mod runs;
+mod scaled;
 mod scratch;
 
 pub(crate) use buffer::with_buffer;
@@ -51,11 +66,16 @@ pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
 #[cfg(feature = "nrrd")]
+pub use metaimage::{MetaImage, MetaImageHeader};
+#[cfg(feature = "nifti")]
+pub use nifti::{Nifti, NiftiHeader, NiftiQform, NiftiSform};
+#[cfg(feature = "nrrd")]
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
 pub use range_index::{RangeIndex, RangeIndexBuilder};
 pub use ranged::Ranged;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
+pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
 
 /// Where the tiles of an array come from.

@@ -5,6 +5,7 @@
 pub(crate) mod cuda;
 #[cfg(feature = "render")]
 pub(crate) mod explored;
+pub(crate) mod files;
 #[cfg(feature = "render")]
 pub(crate) mod hollow;
 #[cfg(feature = "render")]
