@@ -148,6 +148,8 @@ pub use array::{ArrayBuilder, Pins, SparseArray3D};
 pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda, vmm};
 pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};
+#[cfg(feature = "cloud")]
+pub use error::RemoteError;
 pub use error::{BackendError, Error, LayoutError, PyramidError, ResidencyError, SourceError, StoreError};
 #[cfg(feature = "render")]
 pub use explore::{

@@ -8,10 +8,14 @@ use crate::layout::TileCoord;
 
 mod backend;
 mod pyramid;
+#[cfg(feature = "cloud")]
+mod remote;
 mod store;
 
 pub use backend::BackendError;
 pub use pyramid::PyramidError;
+#[cfg(feature = "cloud")]
+pub use remote::RemoteError;
 pub use store::StoreError;
 
 /// What a public call of vastgrid may fail with.
@@ -395,6 +399,10 @@ pub enum SourceError {
         /// How many there are.
         count: u64,
     },
+    /// An object in a remote store could not be read.
+    #[cfg(feature = "cloud")]
+    #[error(transparent)]
+    Remote(Arc<RemoteError>),
     /// What several callers waited for failed, for the same reason.
     #[error(transparent)]
     Shared(std::sync::Arc<SourceError>),

@@ -54,6 +54,8 @@ mod procedural;
 mod range_index;
 mod ranged;
 mod raw;
+#[cfg(feature = "cloud")]
+mod remote;
 mod runs;
 mod scaled;
 mod scratch;
@@ -75,6 +77,8 @@ pub use procedural::Procedural;
 pub use range_index::{RangeIndex, RangeIndexBuilder};
 pub use ranged::Ranged;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
+#[cfg(feature = "cloud")]
+pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
 pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
 
