@@ -59,6 +59,8 @@ mod remote;
 mod runs;
 mod scaled;
 mod scratch;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
@@ -81,6 +83,10 @@ pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
 pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
+#[cfg(feature = "zarr")]
+pub use zarr::{
+    Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,
+};
 
 /// Where the tiles of an array come from.
 ///
