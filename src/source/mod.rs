@@ -53,6 +53,8 @@ mod raw;
 mod runs;
 mod scaled;
 mod scratch;
+#[cfg(feature = "tiff")]
+mod tiff;
 
 pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
@@ -70,6 +72,8 @@ pub use procedural::Procedural;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
+#[cfg(feature = "tiff")]
+pub use tiff::{Tiff, TiffChannel, TiffImage};
 
 /// Where the tiles of an array come from.
 ///

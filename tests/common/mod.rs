@@ -8,6 +8,7 @@ pub(crate) mod explored;
 pub(crate) mod files;
 #[cfg(feature = "render")]
 pub(crate) mod pictures;
+pub(crate) mod tiffs;
 
 use std::sync::mpsc;
 use std::time::Duration;
