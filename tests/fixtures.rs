@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::files::{bytes_through_array, fixtures, sha256};
 use flate2::read::MultiGzDecoder;
-use vastgrid::source::{Dataset, Endian, Nifti, Nrrd, RawSpec};
+use vastgrid::source::{Dataset, Endian, Nifti, Nrrd, RawSpec, Tiff};
 use vastgrid::{Extent, ScalarType};
 
 /// Tiles that divide no fixture's extent.
@@ -42,6 +42,7 @@ fn fixtures_decode_to_the_voxels_that_their_writers_wrote() {
             let dataset = match format {
                 "raw" => unpacked(path, folder.path(), scalar_type, extent),
                 "NRRD" => Nrrd::open(path).unwrap().into_dataset().unwrap(),
+                "TIFF" => Tiff::open(path).unwrap().dataset(0, 0, 0).unwrap(),
                 "NIfTI" => Nifti::open(path).unwrap().into_dataset().unwrap(),
                 // Of other tests.
                 _ => continue,
@@ -57,7 +58,7 @@ fn fixtures_decode_to_the_voxels_that_their_writers_wrote() {
             tested += 1;
         }
     }
-    assert_eq!(tested, 3 * 12, "files times tiles");
+    assert_eq!(tested, 3 * 16, "files times tiles");
 }
 
 /// Raw files are kept under gzip, only to be small.

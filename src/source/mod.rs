@@ -59,6 +59,8 @@ mod remote;
 mod runs;
 mod scaled;
 mod scratch;
+#[cfg(feature = "tiff")]
+mod tiff;
 #[cfg(feature = "zarr")]
 mod zarr;
 
@@ -83,6 +85,8 @@ pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
 pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
+#[cfg(feature = "tiff")]
+pub use tiff::{Tiff, TiffChannel, TiffImage};
 #[cfg(feature = "zarr")]
 pub use zarr::{
     Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,

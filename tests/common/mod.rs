@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod hollow;
 #[cfg(feature = "render")]
 pub(crate) mod pictures;
+pub(crate) mod tiffs;
 
 use std::sync::mpsc;
 use std::time::Duration;
