@@ -66,9 +66,18 @@ fn of_chain(error: &(dyn Error + 'static)) -> Verdict {
     // What was sent is no TLS, or a certificate is wrong: rustls says so as invalid data, and the next handshake would say the same.
     let distrusted = chain(error)
         .filter_map(|error| error.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::InvalidData);
+        .any(|error| [Some(error), within(error)].into_iter().flatten().any(is_invalid));
     let on_the_way = chain(error).any(|error| error.is::<HttpError>());
     if on_the_way && distrusted { Verdict::Final } else { Verdict::Again(None) }
+}
+
+fn is_invalid(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
+/// An error of the system's kind that is wrapped in another: the chain leaves it out.
+fn within(error: &io::Error) -> Option<&io::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn of_status(status: &Status) -> Verdict {
