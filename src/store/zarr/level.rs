@@ -12,7 +12,7 @@ use super::ranges::Ranges;
 use super::shard::{Shard, read_chunk};
 use super::target::Done;
 use crate::error::StoreError;
-use crate::geometry::boxes::{copy_shared, pieces, voxels};
+use crate::geometry::boxes::{copy_shared, grid, pieces, voxels};
 use crate::geometry::{Coord, Extent, Region};
 use crate::source::{index, with_buffer};
 use crate::store::{TileStore, check_write};
@@ -87,11 +87,11 @@ impl<T: Scalar> ZarrLevel<T> {
     #[must_use]
     pub fn is_complete(&self, region: Region) -> bool {
         let side = self.object;
-        let slots = self.slots();
-        crate::geometry::boxes::grid(region, side).all(|object| {
+        grid(region, side).all(|object| {
             let at = Coord::new(object.start.x / side.x, object.start.y / side.y, object.start.z / side.z);
-            slots.get(&at).is_some_and(|slot| {
-                let slot = locked(slot);
+            let slot = self.slots().get(&at).cloned();
+            slot.is_some_and(|slot| {
+                let slot = locked(&slot);
                 slot.complete && slot.shard.is_none()
             })
         })
