@@ -23,7 +23,7 @@ use crate::layout::TileCoord;
 use crate::pool::{Pool, PoolConfig};
 use crate::pyramid::Downsample;
 use crate::source::{TileSource, index};
-use crate::store::{PyramidDescription, PyramidWriter, TileStore, ZarrLevel};
+use crate::store::{LevelStore, PyramidDescription, PyramidWriter, TileStore};
 use crate::voxel::Scalar;
 
 /// A volume that is about to become an OME-Zarr image.
@@ -148,7 +148,7 @@ struct Group {
 /// A conversion under way.
 struct Run<'a, T: Scalar> {
     conversion: &'a Conversion<T>,
-    levels: Vec<&'a ZarrLevel<T>>,
+    levels: Vec<&'a LevelStore<T>>,
     pending: Pending<T>,
 }
 
