@@ -118,6 +118,7 @@ mod readme {}
 
 mod array;
 pub mod backend;
+pub mod convert;
 pub mod device;
 mod engine;
 mod error;

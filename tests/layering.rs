@@ -103,6 +103,23 @@ const TABLE: &[(&str, &[&str])] = &[
             "array",
         ],
     ),
+    // From sources to stores, through arrays.
+    (
+        "convert",
+        &[
+            "error",
+            "geometry",
+            "voxel",
+            "layout::TileCoord",
+            "source",
+            "store",
+            "backend::HostBackend",
+            "view",
+            "pool",
+            "array",
+            "pyramid",
+        ],
+    ),
     // Requests that nobody waits for, of arrays and engine as they are.
     ("stream", &["error", "layout", "voxel", "backend", "engine", "pool", "array"]),
     // Arrays as kernels see them.

@@ -149,7 +149,7 @@ fn default_tile<T>() -> Extent {
 }
 
 /// Which axes are halved from level to level (2, the others 1), until no more than `most_voxels` are left.
-fn steps(extent: Extent, spacing: [f64; 3], most_voxels: u64) -> Vec<[u64; 3]> {
+pub(crate) fn steps(extent: Extent, spacing: [f64; 3], most_voxels: u64) -> Vec<[u64; 3]> {
     let (mut sides, mut spacing) = (extent.to_array(), spacing);
     let mut steps = Vec::new();
     while voxels(sides.into()) > most_voxels {

@@ -50,7 +50,11 @@ mod zarr;
 pub use array::Pyramid3D;
 pub use builder::PyramidBuilder;
 pub use derive::DeriveOptions;
+#[cfg(feature = "zarr")]
+pub(crate) use derive::steps;
 pub use downsample::Downsample;
+#[cfg(feature = "zarr")]
+pub(crate) use downsample::Reducer;
 pub use downsampled::Downsampled;
 pub use geometry::LevelGeometry;
 pub use source::{PyramidSource, SharedSource};

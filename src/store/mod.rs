@@ -44,7 +44,7 @@ pub use nrrd::NrrdDescription;
 pub use raw::RawStore;
 #[cfg(feature = "zarr")]
 pub use zarr::{
-    ChannelDescription, PyramidDescription, PyramidWriter, Shuffle, ZarrCodec, ZarrLevel, ZarrOptions,
+    ChannelDescription, LevelStore, PyramidDescription, PyramidWriter, Shuffle, ZarrCodec, ZarrOptions,
     ZarrStore,
 };
 

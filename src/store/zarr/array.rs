@@ -184,7 +184,7 @@ fn inner_codecs(spec: &ArraySpec) -> Value {
     match spec.codec {
         ZarrCodec::None => json!([bytes]),
         ZarrCodec::Zstd { level } => {
-            json!([bytes, { "name": "zstd", "configuration": { "level": level, "checksum": false } }])
+            json!([bytes, { "name": "zstd", "configuration": { "level": level, "checksum": true } }])
         }
         ZarrCodec::Gzip { level } => json!([bytes, { "name": "gzip", "configuration": { "level": level } }]),
         ZarrCodec::Blosc { level, shuffle } => {

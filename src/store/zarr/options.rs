@@ -90,11 +90,11 @@ impl ZarrOptions {
         self.shard.unwrap_or(self.chunk)
     }
 
-    /// Refuses shapes that cannot be.
+    /// Refuses shapes that cannot be, for voxels of that size.
     ///
     /// # Errors
     /// [`StoreError::Shape`].
-    pub(super) fn check(&self, voxel_bytes: usize) -> Result<(), StoreError> {
+    pub fn check(&self, voxel_bytes: usize) -> Result<(), StoreError> {
         let refused = |what, shape, reason| Err(StoreError::Shape { what, shape, reason });
         let bytes = self.chunk.checked_volume().and_then(|v| v.checked_mul(voxel_bytes as u64));
         if self.chunk.is_empty() {

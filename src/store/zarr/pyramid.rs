@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::array::{ArrayForm, ArraySpec, pretty};
-use super::level::ZarrLevel;
+use super::level_store::LevelStore;
 use super::ome::PyramidDescription;
 use super::options::{ZarrCodec, ZarrOptions};
 use super::ranges::Ranges;
@@ -43,7 +43,7 @@ const RANGES_SIDE: u64 = 64;
 #[derive(Debug)]
 pub struct PyramidWriter<T> {
     // Before the save, so that nothing is written any more when that ends.
-    levels: Vec<ZarrLevel<T>>,
+    levels: Vec<LevelStore<T>>,
     description: PyramidDescription,
     save: Save,
 }
@@ -77,7 +77,7 @@ impl<T: Scalar> PyramidWriter<T> {
         let level = |(name, extent, form)| {
             let ranges = description.ranges.then(|| Ranges::new(extent, options)).flatten();
             let finisher = save.finisher.clone();
-            ZarrLevel::new(name, (extent, fill), options, form, finisher, ranges, &save.done)
+            LevelStore::new(name, (extent, fill), options, form, finisher, ranges, &save.done)
         };
         let levels = forms.into_iter().map(level).collect();
         Ok(Self { levels, description: description.clone(), save })
@@ -99,7 +99,7 @@ impl<T: Scalar> PyramidWriter<T> {
     ///
     /// # Errors
     /// [`StoreError::NoLevel`].
-    pub fn level(&self, level: usize) -> Result<&ZarrLevel<T>, StoreError> {
+    pub fn level(&self, level: usize) -> Result<&LevelStore<T>, StoreError> {
         self.levels.get(level).ok_or(StoreError::NoLevel { level, levels: self.levels.len() })
     }
 

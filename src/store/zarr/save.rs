@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::array::{ArrayForm, ArraySpec, fill_value};
 use super::begin::Begin;
 use super::finisher::Finisher;
-use super::level::ZarrLevel;
+use super::level_store::LevelStore;
 use super::options::ZarrOptions;
 use super::target::{Done, Target};
 use super::tree::Tree;
@@ -93,7 +93,7 @@ pub(super) fn volume_form<T: Scalar>(
 
 /// A Zarr v3 array in the making, of axes z, y and x: what is written to it appears when it is saved, as a whole.
 ///
-/// It is put together in a folder beside its own (`.NAME.partial`), which an interrupted save leaves behind and [`ZarrOptions::resume`] goes on with. How shards are written says [`ZarrLevel`].
+/// It is put together in a folder beside its own (`.NAME.partial`), which an interrupted save leaves behind and [`ZarrOptions::resume`] goes on with. How shards are written says [`LevelStore`].
 ///
 /// ```
 /// use vastgrid::store::{TileStore, ZarrOptions, ZarrStore};
@@ -112,7 +112,7 @@ pub(super) fn volume_form<T: Scalar>(
 #[derive(Debug)]
 pub struct ZarrStore<T> {
     // Before the save, so that nothing is written any more when that ends.
-    array: ZarrLevel<T>,
+    array: LevelStore<T>,
     save: Save,
 }
 
@@ -136,7 +136,7 @@ impl<T: Scalar> ZarrStore<T> {
         let form = volume_form(extent, fill, options, &path.display().to_string())?;
         let save = Save::begin(path, &fields(extent, fill, options), options)?;
         let (finisher, done) = (save.finisher.clone(), &save.done);
-        let array = ZarrLevel::new(String::new(), (extent, fill), options, form, finisher, None, done);
+        let array = LevelStore::new(String::new(), (extent, fill), options, form, finisher, None, done);
         Ok(Self { array, save })
     }
 
@@ -148,7 +148,7 @@ impl<T: Scalar> ZarrStore<T> {
 
     /// The array, to see what is complete of a save that goes on.
     #[must_use]
-    pub fn array(&self) -> &ZarrLevel<T> {
+    pub fn array(&self) -> &LevelStore<T> {
         &self.array
     }
 

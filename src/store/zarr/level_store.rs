@@ -1,4 +1,4 @@
-//! Owns [`ZarrLevel`]: the chunks of one array, encoded where they are written and gathered into shards. Knows nothing of other levels, nor of how a save is published.
+//! Owns [`LevelStore`]: the chunks of one array, encoded where they are written and gathered into shards. Knows nothing of other levels, nor of how a save is published.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use super::ranges::Ranges;
 use super::shard::{Shard, read_chunk};
 use super::target::Done;
 use crate::error::StoreError;
-use crate::geometry::boxes::{copy_shared, pieces, voxels};
+use crate::geometry::boxes::{copy_shared, grid, pieces, voxels};
 use crate::geometry::{Coord, Extent, Region};
 use crate::source::{index, with_buffer};
 use crate::store::{TileStore, check_write};
@@ -24,7 +24,7 @@ use crate::voxel::Scalar;
 /// that is written again has the shard copied. Chunks that hold the fill value take no space, and shards of nothing else are no files.
 ///
 /// **Cost**: a chunk's encoding, and a positioned write; memory for the chunk as it is encoded, 16 bytes for each chunk of the shards that are not complete, and two voxels for each cell whose range is kept.
-pub struct ZarrLevel<T> {
+pub struct LevelStore<T> {
     name: String,
     extent: Extent,
     fill: T,
@@ -48,7 +48,7 @@ struct Slot {
     complete: bool,
 }
 
-impl<T: Scalar> ZarrLevel<T> {
+impl<T: Scalar> LevelStore<T> {
     /// The array called `name` (empty: the save has no other), of which `done` is complete already.
     pub(super) fn new(
         name: String,
@@ -83,21 +83,21 @@ impl<T: Scalar> ZarrLevel<T> {
         level
     }
 
-    /// Whether every object that `region` touches has all of its chunks, from this save or from the interrupted one that it goes on with. [`ZarrLevel::read_back`] reads it.
+    /// Whether every object that `region` touches has all of its chunks, from this save or from the interrupted one that it goes on with. [`LevelStore::read_back`] reads it.
     #[must_use]
     pub fn is_complete(&self, region: Region) -> bool {
         let side = self.object;
-        let slots = self.slots();
-        crate::geometry::boxes::grid(region, side).all(|object| {
+        grid(region, side).all(|object| {
             let at = Coord::new(object.start.x / side.x, object.start.y / side.y, object.start.z / side.z);
-            slots.get(&at).is_some_and(|slot| {
-                let slot = locked(slot);
+            let slot = self.slots().get(&at).cloned();
+            slot.is_some_and(|slot| {
+                let slot = locked(&slot);
                 slot.complete && slot.shard.is_none()
             })
         })
     }
 
-    /// Reads what [`ZarrLevel::is_complete`] says is there.
+    /// Reads what [`LevelStore::is_complete`] says is there.
     ///
     /// **Shape**: as [`TileStore::write`].
     ///
@@ -245,7 +245,7 @@ impl<T: Scalar> ZarrLevel<T> {
         format!("{prefix}c/{}/{}/{}", object.z, object.y, object.x)
     }
 
-    /// Undoes [`ZarrLevel::key`].
+    /// Undoes [`LevelStore::key`].
     fn object_of(&self, key: &str) -> Option<Coord> {
         let rest =
             if self.name.is_empty() { key } else { key.strip_prefix(&self.name)?.strip_prefix('/')? };
@@ -259,7 +259,7 @@ impl<T: Scalar> ZarrLevel<T> {
     }
 }
 
-impl<T: Scalar> TileStore<T> for ZarrLevel<T> {
+impl<T: Scalar> TileStore<T> for LevelStore<T> {
     fn extent(&self) -> Extent {
         self.extent
     }
@@ -312,9 +312,9 @@ impl<T: Scalar> TileStore<T> for ZarrLevel<T> {
     }
 }
 
-impl<T> fmt::Debug for ZarrLevel<T> {
+impl<T> fmt::Debug for LevelStore<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ZarrLevel")
+        f.debug_struct("LevelStore")
             .field("name", &self.name)
             .field("extent", &self.extent)
             .field("chunk", &self.chunk)
