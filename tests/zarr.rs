@@ -14,7 +14,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use vastgrid::source::{Dataset, Zarr, ZarrSelection, ZarrSlice};
 use vastgrid::{
-    Extent, HostBackend, Pool, Region, ScalarType, SourceError, SparseArray3D, TileCoord, TileSource,
+    Extent, HostBackend, Pool, PyramidSource, Region, ScalarType, SourceError, SparseArray3D, TileCoord,
+    TileSource,
 };
 use zarr_support::{
     Written, bytes_of, bytes_through_array, copy_folder, files, fixtures, random, region, version_2,
@@ -344,6 +345,69 @@ fn channels_and_times_are_chosen_by_their_axes() {
         let error = image.level(0, &ZarrSelection { time, channel, ..Default::default() }).unwrap_err();
         assert!(error.to_string().contains("index"), "{error}");
     }
+}
+
+#[test]
+fn a_pyramid_has_the_levels_that_can_be_read_and_the_reason_where_one_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let attributes = || -> serde_json::Value {
+        serde_json::from_slice(&fs::read(fixtures().join("ome_zarr/brain_v0.4.ome.zarr/.zattrs")).unwrap())
+            .unwrap()
+    };
+    let opened = |change: &dyn Fn(&mut serde_json::Value), remove: &str| {
+        let root = folder.path();
+        copy_folder(&fixtures().join("ome_zarr/brain_v0.4.ome.zarr"), root);
+        let mut text = attributes();
+        change(&mut text["multiscales"][0]);
+        fs::write(root.join(".zattrs"), text.to_string()).unwrap();
+        if !remove.is_empty() {
+            fs::remove_dir_all(root.join(remove)).unwrap();
+        }
+        let zarr = Zarr::open(root).unwrap();
+        PyramidSource::<f32>::from_zarr(&zarr.images()[0], &ZarrSelection::default())
+    };
+    let factors = |pyramid: &PyramidSource<f32>| -> Vec<_> {
+        (0..pyramid.levels()).map(|level| pyramid.geometry(level).unwrap().factor()[2]).collect()
+    };
+    let sound = opened(&|_| {}, "").unwrap();
+    assert_eq!((sound.coarsest_level(), factors(&sound)), (2, vec![1.0, 2.0, 4.0]));
+    assert_eq!((sound.extent(), sound.spacing()), (Extent::new(128, 128, 84), [1.0, 1.0, 1.5]));
+    // Scales of single precision, and none at all.
+    let scale = |level: usize, by: f64| {
+        move |text: &mut serde_json::Value| {
+            let scale = &mut text["datasets"][level]["coordinateTransformations"][0]["scale"];
+            *scale = json!([by, by * 2.0 / 3.0, by * 2.0 / 3.0]);
+        }
+    };
+    assert_eq!(factors(&opened(&scale(1, 3.000_000_2), "").unwrap()), [1.0, 2.0, 4.0]);
+    let without = |text: &mut serde_json::Value| {
+        for level in 0..3 {
+            text["datasets"][level].as_object_mut().unwrap().remove("coordinateTransformations");
+        }
+    };
+    let shaped = opened(&without, "").unwrap();
+    assert_eq!((factors(&shaped), shaped.spacing()), (vec![1.0, 2.0, 4.0], [1.0; 3]));
+    // Levels that are gone, or not what they say.
+    let reason = |pyramid: &PyramidSource<f32>, level| pyramid.source(level).err().unwrap().to_string();
+    let gone = opened(&|_| {}, "s1").unwrap();
+    assert_eq!((gone.levels(), gone.coarsest_level()), (3, 2));
+    assert!(
+        reason(&gone, 1).contains("s1") && reason(&gone, 1).contains("no array there"),
+        "{}",
+        reason(&gone, 1)
+    );
+    let first = opened(&|_| {}, "s0").unwrap();
+    assert_eq!((first.extent(), factors(&first)), (Extent::new(128, 128, 84), vec![1.0, 2.0, 4.0]));
+    let lies = opened(&scale(2, 9.0), "").unwrap();
+    assert!(reason(&lies, 2).contains("another shape"), "{}", reason(&lies, 2));
+    let finer = opened(&scale(2, 1.5), "").unwrap();
+    assert!(reason(&finer, 2).contains("coarser"), "{}", reason(&finer, 2));
+    for bad in [0.0, -1.0] {
+        let odd = opened(&scale(1, bad), "").unwrap();
+        assert_eq!(odd.coarsest_level(), 2, "the others are there");
+    }
+    let nothing = opened(&|text| text["datasets"] = json!([{"path": "s9"}]), "").unwrap_err();
+    assert!(nothing.to_string().contains("s9"), "{nothing}");
 }
 
 // ---- damage --------------------------------------------------------------------------------------------------------------------------------------

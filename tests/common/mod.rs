@@ -5,8 +5,12 @@
 pub(crate) mod cuda;
 #[cfg(feature = "render")]
 pub(crate) mod explored;
+pub(crate) mod files;
+#[cfg(feature = "render")]
+pub(crate) mod hollow;
 #[cfg(feature = "render")]
 pub(crate) mod pictures;
+pub(crate) mod tiffs;
 
 use std::sync::mpsc;
 use std::time::Duration;
