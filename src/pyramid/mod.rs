@@ -25,6 +25,7 @@
 //! | for levels | use |
 //! | --- | --- |
 //! | that a file has | [`PyramidSource::builder`]; those that cannot be opened are listed with their reason |
+//! | of an OME-Zarr image | `PyramidSource::from_zarr`, with the feature `zarr` |
 //! | computed from one volume | [`PyramidSource::derive`], by [`Downsample::Mean`], `Max` or `Mode` |
 //! | computed where a file has too few | [`PyramidSource::with_derived`] |
 //! | by formula | [`PyramidSource::procedural`] |
@@ -43,6 +44,8 @@ mod level_source;
 mod source;
 mod source_builder;
 mod strided;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 pub use array::Pyramid3D;
 pub use builder::PyramidBuilder;

@@ -28,6 +28,8 @@ use crate::voxel::Voxel;
 
 mod buffer;
 mod call;
+#[cfg(any(feature = "tiff", feature = "zarr"))]
+mod chunked;
 mod convert;
 mod dataset;
 mod dense;
@@ -38,6 +40,8 @@ mod procedural;
 mod raw;
 mod runs;
 mod scratch;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
@@ -50,6 +54,10 @@ pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 pub(crate) use scratch::scratch_file;
+#[cfg(feature = "zarr")]
+pub use zarr::{
+    Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,
+};
 
 /// Where the tiles of an array come from.
 ///
