@@ -159,7 +159,9 @@ fn what_an_array_has_learnt_is_known_the_next_time() {
     }
     // What it knew, it passes on; what it loaded besides, too.
     let more = second.known_ranges(Extent::cube(8)).unwrap();
-    assert!((0..all.least().len()).all(|i| learnt.cell_range(i).is_none_or(|r| more.cell_range(i) == Some(r))));
+    assert!(
+        (0..all.least().len()).all(|i| learnt.cell_range(i).is_none_or(|r| more.cell_range(i) == Some(r)))
+    );
     let coarse = second.known_ranges(Extent::new(100, 90, 70)).unwrap();
     for cell in 0..coarse.least().len() {
         let whole = index_of(&hollow.level(1.0).0, coarse.cell());

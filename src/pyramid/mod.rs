@@ -30,9 +30,11 @@
 //! | by formula | [`PyramidSource::procedural`] |
 //! | computed some other way | any [`TileSource`](crate::TileSource), or [`Downsampled`] and [`Strided`] by themselves |
 
+use crate::source::boxes;
+
 mod array;
 mod blocks;
-mod boxes;
+
 mod builder;
 mod cached;
 mod derive;

@@ -27,6 +27,7 @@ use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
 mod atomic_file;
+pub(crate) mod boxes;
 mod buffer;
 mod call;
 mod content_key;
@@ -42,6 +43,7 @@ mod ranged;
 mod raw;
 mod runs;
 mod scratch;
+mod tile_cache;
 
 pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
@@ -57,6 +59,7 @@ pub use range_index::{RangeIndex, RangeIndexBuilder};
 pub use ranged::Ranged;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 pub(crate) use scratch::scratch_file;
+pub use tile_cache::{KeptTiles, TileCache, TileCacheOptions, TileCacheStats};
 
 /// Where the tiles of an array come from.
 ///

@@ -27,8 +27,9 @@ impl Hollow {
         let seed = RandomState::new().hash_one(0);
         println!("hollow volume of seed {seed}");
         let mut random = Random::new(seed);
-        let mut within =
-            |side: u64| radius + 2.0 + random.below(1000) as f64 / 1000.0 * (side as f64 - 2.0 * radius - 4.0);
+        let mut within = |side: u64| {
+            radius + 2.0 + random.below(1000) as f64 / 1000.0 * (side as f64 - 2.0 * radius - 4.0)
+        };
         Self { full, centre: full.to_array().map(&mut within), radius }
     }
 
@@ -64,7 +65,11 @@ impl Hollow {
     pub(crate) fn seen(&self, factor: f64, around: f64) -> Region {
         let reach = self.radius / factor + around;
         let [low, high] = [-reach, reach].map(|by| self.centre.map(|c| (c / factor + by).max(0.0)));
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "voxels of a small volume")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "voxels of a small volume"
+        )]
         let [low, high] = [low.map(|v| v.floor() as u64), high.map(|v| v.ceil() as u64)];
         let extent = Extent::new(high[0] - low[0] + 1, high[1] - low[1] + 1, high[2] - low[2] + 1);
         Region::new(low.into(), extent)
