@@ -300,6 +300,18 @@ pub enum SourceError {
         /// Size of a voxel.
         voxel_bytes: usize,
     },
+    /// An index of value ranges that cannot be.
+    #[error("value ranges of {extent} voxels in cells of {cell}, {values} values: {reason}")]
+    RangeIndex {
+        /// Size of the volume.
+        extent: Extent,
+        /// Shape of a cell.
+        cell: Extent,
+        /// Values given, or needed.
+        values: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The temporary file for decompressed voxels could not be made or written, for want of space or otherwise.
     #[error("a temporary file of {bytes} bytes in {}: {source}", directory.display())]
     Scratch {

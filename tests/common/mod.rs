@@ -6,6 +6,8 @@ pub(crate) mod cuda;
 #[cfg(feature = "render")]
 pub(crate) mod explored;
 #[cfg(feature = "render")]
+pub(crate) mod hollow;
+#[cfg(feature = "render")]
 pub(crate) mod pictures;
 
 use std::sync::mpsc;
