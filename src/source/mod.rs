@@ -61,6 +61,7 @@ mod scaled;
 mod scratch;
 #[cfg(feature = "tiff")]
 mod tiff;
+mod tile_cache;
 #[cfg(feature = "zarr")]
 mod zarr;
 
@@ -87,6 +88,7 @@ pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
 #[cfg(feature = "tiff")]
 pub use tiff::{Tiff, TiffChannel, TiffImage};
+pub use tile_cache::{KeptTiles, TileCache, TileCacheOptions, TileCacheStats};
 #[cfg(feature = "zarr")]
 pub use zarr::{
     Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,
