@@ -33,17 +33,16 @@
 
 mod array;
 mod blocks;
-mod boxes;
 mod builder;
 mod cached;
 mod derive;
 mod downsample;
 mod downsampled;
 mod geometry;
+mod kept;
 mod level_source;
 mod source;
 mod source_builder;
-mod store;
 mod strided;
 #[cfg(feature = "zarr")]
 mod zarr;
@@ -51,7 +50,11 @@ mod zarr;
 pub use array::Pyramid3D;
 pub use builder::PyramidBuilder;
 pub use derive::DeriveOptions;
+#[cfg(feature = "zarr")]
+pub(crate) use derive::steps;
 pub use downsample::Downsample;
+#[cfg(feature = "zarr")]
+pub(crate) use downsample::Reducer;
 pub use downsampled::Downsampled;
 pub use geometry::LevelGeometry;
 pub use source::{PyramidSource, SharedSource};

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use super::TileSource;
 use super::call::{check_call, index};
-use super::runs::{FileBox, Place, ReadFailed, read_box};
+use super::runs::{FileBox, Place, read_box};
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::voxel::Scalar;
@@ -203,7 +203,7 @@ impl<T: Scalar> RawFile<T> {
             first: first[0] + first[1] * strides[1] + first[2] * strides[2],
             strides: order.sort(strides),
         };
-        read_box(&self.file, &from, &place, out).map_err(|failed| self.failed(failed))
+        read_box(&self.file, &from, &place, out).map_err(|failed| failed.in_file(&self.file, &self.path))
     }
 
     fn read_tiles(&self, tile: Extent, region: &Region, out: &mut [T]) -> Result<(), SourceError> {
@@ -247,19 +247,6 @@ impl<T: Scalar> RawFile<T> {
         let place = at[0].0 + at[0].1 * (at[1].0 + at[1].1 * at[2].0);
         let bytes = shape.iter().product::<u64>() * size_of::<T>() as u64;
         Some((self.spec.offset_bytes + place * bytes, bytes.try_into().ok()?))
-    }
-
-    fn failed(&self, failed: ReadFailed) -> SourceError {
-        let path = self.path.clone();
-        let ReadFailed { offset_bytes, bytes, source } = failed;
-        if source.kind() == io::ErrorKind::UnexpectedEof
-            && let Ok(metadata) = self.file.metadata()
-        {
-            // It was long enough when it was opened.
-            let expected_bytes = offset_bytes.saturating_add(bytes);
-            return SourceError::Truncated { path, expected_bytes, actual_bytes: metadata.len() };
-        }
-        SourceError::Read { path, offset_bytes, bytes, source }
     }
 }
 

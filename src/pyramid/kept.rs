@@ -1,4 +1,4 @@
-//! Owns [`TileStore`]: computed tiles in a file without a name, so that they are not computed again after they were evicted. Knows nothing of how they are computed.
+//! Owns [`KeptTiles`]: computed tiles in a file without a name, so that they are not computed again after they were evicted. Knows nothing of how they are computed.
 //!
 //! A full disk, or a directory that cannot be written, turns keeping off; what was kept by then is still found.
 
@@ -20,7 +20,7 @@ pub(super) type Key = (u32, Coord);
 ///
 /// **Cost**: about 100 bytes of memory for each tile that is kept.
 #[derive(Debug)]
-pub(super) struct TileStore<T> {
+pub(super) struct KeptTiles<T> {
     slot_voxels: usize,
     most_slots: u64,
     open: fn() -> Result<File, SourceError>,
@@ -46,7 +46,7 @@ enum Kept<T> {
     Slot { slot: usize, write: u64 },
 }
 
-impl<T: Voxel> TileStore<T> {
+impl<T: Voxel> KeptTiles<T> {
     /// Keeps tiles of up to `slot_voxels` voxels in at most `most_bytes` of a file; 0 keeps none but those of one value.
     pub(super) fn new(slot_voxels: usize, most_bytes: u64) -> Self {
         Self::over(slot_voxels, most_bytes, || scratch_file(0))
@@ -182,33 +182,33 @@ mod tests {
 
     #[test]
     fn tiles_come_back_as_they_were() {
-        let store = TileStore::new(64, 1 << 20);
+        let kept = KeptTiles::new(64, 1 << 20);
         for nth in 0..9 {
-            store.keep(key(1, nth), &ramp(nth as u16));
-            store.keep(key(2, nth), &[nth as u16; 40]);
+            kept.keep(key(1, nth), &ramp(nth as u16));
+            kept.keep(key(2, nth), &[nth as u16; 40]);
         }
         let mut out = vec![0; 64];
         for nth in 0..9 {
-            assert!(store.load(key(1, nth), &mut out));
+            assert!(kept.load(key(1, nth), &mut out));
             assert_eq!(out, ramp(nth as u16));
-            assert_eq!((store.uniform(key(1, nth)), store.uniform(key(2, nth))), (None, Some(nth as u16)));
-            assert!(store.load(key(2, nth), &mut out[..40]));
+            assert_eq!((kept.uniform(key(1, nth)), kept.uniform(key(2, nth))), (None, Some(nth as u16)));
+            assert!(kept.load(key(2, nth), &mut out[..40]));
             assert_eq!(out[..40], [nth as u16; 40]);
         }
-        assert!(!store.load(key(1, 9), &mut out));
-        assert_eq!(store.lock().slots.len(), 9, "tiles of one value take no slot");
+        assert!(!kept.load(key(1, 9), &mut out));
+        assert_eq!(kept.lock().slots.len(), 9, "tiles of one value take no slot");
     }
 
     #[test]
     fn the_oldest_goes_first_and_the_file_stays_within_its_bound() {
-        let store = TileStore::new(64, 3 * 128);
+        let kept = KeptTiles::new(64, 3 * 128);
         for nth in 0..5 {
-            store.keep(key(0, nth), &ramp(nth as u16));
+            kept.keep(key(0, nth), &ramp(nth as u16));
         }
-        let found: Vec<_> = (0..5).map(|nth| store.load(key(0, nth), &mut [0; 64])).collect();
+        let found: Vec<_> = (0..5).map(|nth| kept.load(key(0, nth), &mut [0; 64])).collect();
         assert_eq!(found, [false, false, true, true, true]);
-        assert_eq!(store.file().unwrap().metadata().unwrap().len(), 3 * 128);
-        let none = TileStore::new(64, 100);
+        assert_eq!(kept.file().unwrap().metadata().unwrap().len(), 3 * 128);
+        let none = KeptTiles::new(64, 100);
         none.keep(key(0, 0), &ramp(0));
         assert!(!none.contains(key(0, 0)));
         assert!(none.file.get().is_none(), "nothing to keep, no file");
@@ -220,30 +220,30 @@ mod tests {
             File::options().read(true).write(true).open("/dev/full").map_err(|e| SourceError::Other(e.into()))
         };
         for open in [full, || Err(SourceError::Other("no directory".into()))] {
-            let store = TileStore::over(64, 1 << 20, open);
-            store.keep(key(0, 0), &ramp(0));
-            store.keep(key(0, 1), &ramp(1));
-            assert!(!store.load(key(0, 0), &mut [0; 64]) && !store.contains(key(0, 1)));
-            assert!(store.off.load(Ordering::Relaxed));
-            store.keep(key(0, 2), &[5; 64]);
-            assert_eq!(store.uniform(key(0, 2)), Some(5), "what takes no space is kept");
+            let kept = KeptTiles::over(64, 1 << 20, open);
+            kept.keep(key(0, 0), &ramp(0));
+            kept.keep(key(0, 1), &ramp(1));
+            assert!(!kept.load(key(0, 0), &mut [0; 64]) && !kept.contains(key(0, 1)));
+            assert!(kept.off.load(Ordering::Relaxed));
+            kept.keep(key(0, 2), &[5; 64]);
+            assert_eq!(kept.uniform(key(0, 2)), Some(5), "what takes no space is kept");
         }
     }
 
     #[test]
     fn many_threads_never_read_another_tile() {
-        let store = TileStore::new(64, 4 * 128);
+        let kept = KeptTiles::new(64, 4 * 128);
         std::thread::scope(|s| {
             for thread in 0..4u64 {
-                let store = &store;
+                let kept = &kept;
                 s.spawn(move || {
                     let mut out = vec![0; 64];
                     for round in 0..2000 {
                         let nth = (round * 7 + thread * 3) % 11;
-                        if store.load(key(0, nth), &mut out) {
+                        if kept.load(key(0, nth), &mut out) {
                             assert_eq!(out, ramp(nth as u16 * 100));
                         } else {
-                            store.keep(key(0, nth), &ramp(nth as u16 * 100));
+                            kept.keep(key(0, nth), &ramp(nth as u16 * 100));
                         }
                     }
                 });

@@ -12,14 +12,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backend::ZeroedWords;
 use crate::error::BackendError;
-use crate::geometry::Extent;
 use crate::layout::{Layout, PageId, TileId};
 use crate::sync::{AtomicU64, Ordering};
 use crate::voxel::Voxel;
+
+mod ranges;
+
+pub(crate) use ranges::{KnownRanges, Ranges, cell_region, cell_shape, pack_range, unpack_range};
+
+/// Whether ranges are kept, and what is known of them before anything is loaded.
+pub(crate) type RangesKept = Option<Option<Arc<dyn KnownRanges>>>;
 
 /// Words of a group of 64 tiles: resident, uniform, special, and one to spare, so that a group never crosses a cache line.
 pub(crate) const GROUP_WORDS: u64 = 4;
@@ -47,30 +53,15 @@ struct Changes {
 /// The bytes of a voxel of up to 64 bytes, in words.
 pub(crate) type VoxelWords = [u64; 8];
 
-/// Ranges of the cells of every tile.
-#[derive(Debug)]
-struct Ranges {
-    words: ZeroedWords,
-    cells_per_tile: u64,
-}
-
 impl Planes {
     /// Planes for the layout with no bit set; `ranges` asks for the plane of value ranges.
     ///
     /// # Errors
     /// The system's refusal to reserve their address space.
-    pub(crate) fn new<T: Voxel>(layout: &Layout, fill: T, ranges: bool) -> Result<Self, BackendError> {
+    pub(crate) fn new<T: Voxel>(layout: &Layout, fill: T, ranges: RangesKept) -> Result<Self, BackendError> {
         let slots = layout.tile_slots();
         let value_words = size_of::<T>().div_ceil(8);
-        let cells_per_tile = layout.tile_voxels() / cell_volume(layout);
-        let ranges = ranges
-            .then(|| {
-                Ok::<_, BackendError>(Ranges {
-                    words: ZeroedWords::new(slots * cells_per_tile)?,
-                    cells_per_tile,
-                })
-            })
-            .transpose()?;
+        let ranges = ranges.map(|known| Ranges::new(layout, known)).transpose()?;
         Ok(Self {
             bits: ZeroedWords::new(slots.div_ceil(64) * GROUP_WORDS)?,
             values: ZeroedWords::new(slots * value_words as u64)?,
@@ -165,6 +156,9 @@ impl Planes {
             publish(self.special_word(tile), mask);
         }
         publish(self.uniform_word(tile), mask);
+        if let Some(ranges) = &self.ranges {
+            ranges.note(tile);
+        }
         self.note_change(tile);
     }
 
@@ -197,36 +191,11 @@ impl Planes {
         words
     }
 
-    /// Where the ranges of a tile's cells go, if they are kept.
-    pub(crate) fn range_words(&self, tile: TileId) -> Option<&[AtomicU64]> {
-        let ranges = self.ranges.as_ref()?;
-        let first = at(tile.0 * ranges.cells_per_tile);
-        Some(&ranges.words[first..first + at(ranges.cells_per_tile)])
+    /// The plane of value ranges, if there is one.
+    #[inline]
+    pub(crate) fn ranges(&self) -> Option<&Ranges> {
+        self.ranges.as_ref()
     }
-}
-
-/// Shape of the cells that ranges are kept of: up to 8 voxels a side.
-pub(crate) fn cell_shape(layout: &Layout) -> Extent {
-    let tile = layout.tile_shape();
-    Extent::new(tile.x.min(8), tile.y.min(8), tile.z.min(8))
-}
-
-fn cell_volume(layout: &Layout) -> u64 {
-    let c = cell_shape(layout);
-    c.x * c.y * c.z
-}
-
-/// Packs a range into a word that is zero for no range: both ends' bits, inverted. (An inverted zero would be two NaNs, which no range has.)
-pub(crate) fn pack_range((min, max): (f32, f32)) -> u64 {
-    !(u64::from(min.to_bits()) << 32 | u64::from(max.to_bits()))
-}
-
-/// The range in a word; `None` where it was never known.
-#[inline]
-pub(crate) fn unpack_range(word: u64) -> Option<(f32, f32)> {
-    let bits = !word;
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the maximum")]
-    (word != 0).then(|| (f32::from_bits((bits >> 32) as u32), f32::from_bits(bits as u32)))
 }
 
 /// The value's bytes, zero-padded.
@@ -264,12 +233,13 @@ pub(crate) fn is_visible(word: &AtomicU64, bit: u64) -> bool {
 #[cfg(all(test, not(vastgrid_loom)))]
 mod tests {
     use super::*;
+    use crate::geometry::Extent;
     use crate::layout::LayoutSpec;
 
     fn planes<T: Voxel>(fill: T) -> Planes {
         let layout =
             Layout::new(Extent::cube(1 << 12), size_of::<T>(), LayoutSpec::default(), 4096, 1 << 16).unwrap();
-        Planes::new(&layout, fill, true).unwrap()
+        Planes::new(&layout, fill, Some(None)).unwrap()
     }
 
     #[test]
@@ -283,14 +253,5 @@ mod tests {
         let wide = planes([1.5f64, -2.0]);
         wide.publish_uniform(TileId(1), to_words([f64::MAX, 3.0]));
         assert_eq!(wide.uniform_value::<[f64; 2]>(TileId(1)), [f64::MAX, 3.0]);
-    }
-
-    #[test]
-    fn ranges_survive_packing_and_zero_is_unknown() {
-        for range in [(0.0, 0.0), (-1.5, 7.0), (f32::INFINITY, f32::NEG_INFINITY)] {
-            assert_eq!(unpack_range(pack_range(range)), Some(range));
-        }
-        assert_eq!(unpack_range(0), None);
-        assert_eq!(planes(0u8).range_words(TileId(5)).unwrap().len(), 1 << 7);
     }
 }

@@ -1,15 +1,14 @@
 //! Owns the arithmetic of dense boxes: cutting one into pieces, and copying the part that two share. Knows nothing of levels.
 
-use crate::geometry::{Coord, Extent, Region};
-use crate::source::index;
+use super::{Coord, Extent, Region};
 
 /// Number of voxels, saturated.
-pub(super) fn voxels(extent: Extent) -> u64 {
+pub(crate) fn voxels(extent: Extent) -> u64 {
     extent.checked_volume().unwrap_or(u64::MAX)
 }
 
 /// The boxes of a grid of `shape` that begins at the origin, as far as they touch `region`: x fastest. Each is whole, not clipped.
-pub(super) fn grid(region: Region, shape: Extent) -> impl Iterator<Item = Region> {
+pub(crate) fn grid(region: Region, shape: Extent) -> impl Iterator<Item = Region> {
     let (start, size, side) = (region.start.to_array(), region.extent.to_array(), shape.to_array());
     let range = |a: usize| match size[a] {
         0 => 0..0,
@@ -24,7 +23,7 @@ pub(super) fn grid(region: Region, shape: Extent) -> impl Iterator<Item = Region
 }
 
 /// The pieces of a box, at most `shape` each, from its own first voxel on: x fastest.
-pub(super) fn pieces(region: Region, shape: Extent) -> impl Iterator<Item = Region> {
+pub(crate) fn pieces(region: Region, shape: Extent) -> impl Iterator<Item = Region> {
     let start = region.start;
     grid(Region::whole(region.extent), shape).map(move |piece| {
         let piece = piece.clipped_to(region.extent);
@@ -34,7 +33,7 @@ pub(super) fn pieces(region: Region, shape: Extent) -> impl Iterator<Item = Regi
 }
 
 /// A shape of at most `most_voxels`: `extent` with its longest sides halved, z first, until it fits.
-pub(super) fn shape_within(extent: Extent, most_voxels: u64) -> Extent {
+pub(crate) fn shape_within(extent: Extent, most_voxels: u64) -> Extent {
     let mut sides = extent.to_array().map(|side| side.max(1));
     while voxels(sides.into()) > most_voxels.max(1) {
         let longest = if sides[2] >= sides[0].max(sides[1]) { 2 } else { usize::from(sides[1] >= sides[0]) };
@@ -44,7 +43,7 @@ pub(super) fn shape_within(extent: Extent, most_voxels: u64) -> Extent {
 }
 
 /// Copies the voxels that both boxes have from one dense buffer to the other.
-pub(super) fn copy_shared<T: Copy>(from: Region, source: &[T], to: Region, out: &mut [T]) {
+pub(crate) fn copy_shared<T: Copy>(from: Region, source: &[T], to: Region, out: &mut [T]) {
     let Some(part) = from.intersection(&to) else { return };
     let place = |of: Region, y: u64, z: u64| {
         let (dx, dy, dz) = (part.start.x - of.start.x, y - of.start.y, z - of.start.z);
@@ -57,6 +56,12 @@ pub(super) fn copy_shared<T: Copy>(from: Region, source: &[T], to: Region, out: 
             out[at..at + width].copy_from_slice(&source[here..here + width]);
         }
     }
+}
+
+/// A place in a buffer that exists.
+#[expect(clippy::cast_possible_truncation, reason = "never larger than a buffer that exists")]
+const fn index(voxels: u64) -> usize {
+    voxels as usize
 }
 
 #[cfg(test)]
