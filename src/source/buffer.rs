@@ -1,14 +1,17 @@
 //! Owns the buffer that each thread reads through when a file's order is not the caller's. Knows nothing of files.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 
 use crate::voxel::Voxel;
 
 /// Buffers beyond this are given back to the system after use, so that one large read does not pin memory for good.
 const KEEP_BYTES: usize = 4 << 20;
 
+/// So many are kept: a source that decodes through one may read what it decodes through another.
+const KEEP: usize = 3;
+
 thread_local! {
-    static KEPT: Cell<Vec<u64>> = const { Cell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Vec<u64>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `work` on a buffer of `len` voxels, whose contents are unspecified. May be nested.
@@ -18,7 +21,7 @@ pub(crate) fn with_buffer<T: Voxel, R>(len: usize, work: impl FnOnce(&mut [T]) -
     if align_of::<T>() > align_of::<u64>() {
         return work(&mut vec![T::zeroed(); len]);
     }
-    let mut words = KEPT.take();
+    let mut words = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
     let needed_words = len.saturating_mul(size_of::<T>()).div_ceil(size_of::<u64>());
     if words.len() < needed_words {
         words.clear();
@@ -27,7 +30,11 @@ pub(crate) fn with_buffer<T: Voxel, R>(len: usize, work: impl FnOnce(&mut [T]) -
     let bytes = bytemuck::cast_slice_mut::<u64, u8>(&mut words);
     let result = work(bytemuck::cast_slice_mut(&mut bytes[..len * size_of::<T>()]));
     if words.len() * size_of::<u64>() <= KEEP_BYTES {
-        KEPT.set(words);
+        KEPT.with_borrow_mut(|kept| {
+            if kept.len() < KEEP {
+                kept.push(words);
+            }
+        });
     }
     result
 }
@@ -53,6 +60,6 @@ mod tests {
     #[test]
     fn large_buffers_are_not_kept() {
         with_buffer::<u8, _>(KEEP_BYTES + 1, |b| b.fill(1));
-        assert!(KEPT.take().len() * 8 <= KEEP_BYTES);
+        assert!(KEPT.take().iter().all(|kept| kept.len() * 8 <= KEEP_BYTES));
     }
 }
