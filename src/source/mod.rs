@@ -26,6 +26,7 @@ use crate::geometry::{Extent, Region};
 use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
+mod ahead;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 mod bad;
 mod buffer;
@@ -50,6 +51,7 @@ mod numbers;
 mod peek;
 mod procedural;
 mod raw;
+mod rows;
 mod runs;
 mod scaled;
 mod scratch;
