@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+pub(crate) mod boxes;
+
 /// A position in voxels. `x` varies fastest in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, PartialOrd, Ord)]
 pub struct Coord {

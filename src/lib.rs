@@ -118,6 +118,7 @@ mod readme {}
 
 mod array;
 pub mod backend;
+pub mod convert;
 pub mod device;
 mod engine;
 mod error;
@@ -136,6 +137,7 @@ pub mod render;
 mod residency;
 pub mod source;
 mod stats;
+pub mod store;
 pub mod stream;
 mod sync;
 #[cfg(feature = "render")]
@@ -147,7 +149,9 @@ pub use array::{ArrayBuilder, Pins, SparseArray3D};
 pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda, vmm};
 pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};
-pub use error::{BackendError, Error, LayoutError, PyramidError, ResidencyError, SourceError};
+#[cfg(feature = "cloud")]
+pub use error::RemoteError;
+pub use error::{BackendError, Error, LayoutError, PyramidError, ResidencyError, SourceError, StoreError};
 #[cfg(feature = "render")]
 pub use explore::{
     Explored, ExploredTile, Explorer, Fidelity, FidelityLimit, HostRenderer, LevelRenderer, LevelScene,
@@ -162,6 +166,7 @@ pub use pyramid::{
 };
 pub use source::TileSource;
 pub use stats::Stats;
+pub use store::TileStore;
 pub use stream::{
     Enrolled, Priority, StreamFailure, StreamFailures, StreamLimit, StreamOptions, StreamStatus, Streamer,
     Urgency, Want,

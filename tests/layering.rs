@@ -26,6 +26,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("page_table", &["error", "geometry", "voxel", "layout", "sync", "stats", "backend::ZeroedWords"]),
     // Where tiles come from, not where they go.
     ("source", &["error", "geometry", "voxel", "layout", "prepared", "sync", "stats"]),
+    // Where voxels go.
+    ("store", &["error", "geometry", "voxel", "source::index", "source::with_buffer"]),
     // Who stays and who goes, decided without any memory.
     ("residency", &["error", "geometry", "layout", "sync", "stats", "page_table"]),
     (
@@ -99,6 +101,23 @@ const TABLE: &[(&str, &[&str])] = &[
             "engine::TileFailure",
             "pool",
             "array",
+        ],
+    ),
+    // From sources to stores, through arrays.
+    (
+        "convert",
+        &[
+            "error",
+            "geometry",
+            "voxel",
+            "layout::TileCoord",
+            "source",
+            "store",
+            "backend::HostBackend",
+            "view",
+            "pool",
+            "array",
+            "pyramid",
         ],
     ),
     // Requests that nobody waits for, of arrays and engine as they are.

@@ -14,7 +14,7 @@ use crate::view::Shown;
 #[derive(Debug, Parser)]
 #[command(name = "viewer", version)]
 pub(crate) struct Args {
-    /// A NRRD file, or with --shape and --type a raw one
+    /// A NRRD file, the folder of an OME-Zarr image or a Zarr array, or with --shape and --type a raw file
     #[arg(conflicts_with = "demo")]
     pub(crate) file: Option<PathBuf>,
     /// A volume that is computed instead of a FILE

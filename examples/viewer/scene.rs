@@ -1,13 +1,15 @@
 //! Owns [`Scene`]: the levels of a volume, and the eyes that look at them, each through a budget of its own.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vastgrid::pyramid::{DeriveOptions, Downsample};
 use vastgrid::render::cuda::CudaCaster;
+use vastgrid::source::{ZarrImage, ZarrSelection};
 use vastgrid::{
     CudaBackend, Explorer, Extent, HostBackend, HostRenderer, LevelGeometry, Pool, Pyramid3D, PyramidSource,
-    Scalar, StreamOptions, TileCoord,
+    Scalar, SourceError, StreamOptions, TileCoord,
 };
 
 use crate::Failure;
@@ -54,7 +56,12 @@ impl<T: Scalar> Scene<T> {
             provisional: bytes > READ_FIRST_BYTES,
             ..DeriveOptions::default()
         };
-        let levels = PyramidSource::derive(source, Downsample::Mean, options)?;
+        let levels = match &about.image {
+            Some(image) => levels_of(image, facts.spacing, Duration::from_millis(args.delay))?
+                .with_derived(Downsample::Mean, options)?,
+            None => PyramidSource::derive(source, Downsample::Mean, options)?,
+        };
+        facts.extent = levels.extent();
         Ok(Self {
             levels,
             facts,
@@ -103,6 +110,26 @@ impl<T: Scalar> Scene<T> {
         [0, 1, 2]
             .map(|axis| (at[axis] as f64 + 0.5) * self.tile as f64 * factor[axis] * self.facts.spacing[axis])
     }
+}
+
+/// The levels that an image has; those that cannot be read are told and left out.
+fn levels_of<T: Scalar>(
+    image: &ZarrImage,
+    spacing: [f64; 3],
+    delay: Duration,
+) -> Result<PyramidSource<T>, Failure> {
+    let found = PyramidSource::from_zarr(image, &ZarrSelection::default())?;
+    let mut levels = PyramidSource::builder().spacing(spacing).extent(found.extent());
+    for level in 0..found.levels() {
+        let factor = found.geometry(level).map_or([1.0; 3], LevelGeometry::factor);
+        let source = found.source(level).cloned().map_err(|reason| {
+            // Nobody may be listening.
+            let _ = writeln!(std::io::stderr(), "viewer: {reason}");
+            SourceError::Other(Box::new(reason))
+        });
+        levels = levels.try_level(factor, source.map(|source| delayed(source, delay)));
+    }
+    Ok(levels.build()?)
 }
 
 impl Scene<u8> {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use vastgrid::render::Preset;
-use vastgrid::source::{BoxedSource, Dataset, Instrumented, Nrrd, RawSpec};
+use vastgrid::source::{
+    BoxedSource, Dataset, Instrumented, Nrrd, RawSpec, Zarr, ZarrImage, ZarrSelection, ZarrSlice,
+};
 use vastgrid::{Coord, Extent, Region, Scalar, SourceError, TileSource};
 
 use crate::Failure;
@@ -28,6 +30,8 @@ pub(crate) struct About {
     spacing: [f64; 3],
     pub(crate) budget_bytes: u64,
     preset: Preset,
+    /// Where the levels come from, if not from the volume.
+    pub(crate) image: Option<ZarrImage>,
 }
 
 /// A volume and what is known of it.
@@ -40,7 +44,14 @@ pub(crate) struct Volume<T> {
 /// Opens what the arguments name.
 pub(crate) fn open(args: &Args) -> Result<Opened, Failure> {
     let path = args.file.clone().map_or_else(built_in, Ok)?;
+    let mut image = None;
     let (dataset, found) = match (args.shape, args.scalar) {
+        _ if path.is_dir() => {
+            let (dataset, found) = open_zarr(&path)?;
+            let spacing = found.as_ref().map_or([1.0; 3], ZarrImage::spacing);
+            image = found;
+            (dataset, spacing)
+        }
         (Some(extent), Some(scalar)) => {
             let spec = RawSpec {
                 offset_bytes: args.offset,
@@ -63,8 +74,24 @@ pub(crate) fn open(args: &Args) -> Result<Opened, Failure> {
             (false, Backend::Cuda) => 16 << 20,
         }),
         preset: if is_file { Preset::Heat } else { Preset::CtAngio },
+        image,
     };
     Ok(Opened { dataset, about })
+}
+
+/// The first image of a Zarr folder that holds no labels, or its first array.
+fn open_zarr(path: &Path) -> Result<(Dataset, Option<ZarrImage>), Failure> {
+    let zarr = Zarr::open(path)?;
+    let mut images = zarr.images().iter();
+    if let Some(image) = images.find(|image| !image.is_label()) {
+        // Level 0 may be missing.
+        let mut levels = (0..image.levels().len()).map(|level| image.level(level, &ZarrSelection::default()));
+        let dataset =
+            levels.find_map(Result::ok).map_or_else(|| image.level(0, &ZarrSelection::default()), Ok);
+        return Ok((dataset?, Some(image.clone())));
+    }
+    let array = zarr.arrays().first().ok_or_else(|| format!("{} holds no array", path.display()))?;
+    Ok((array.dataset(&ZarrSlice::last(array.shape().len()))?, None))
 }
 
 fn open_nrrd(path: &Path) -> Result<(Dataset, [f64; 3]), Failure> {
@@ -97,7 +124,7 @@ fn built_in() -> Result<PathBuf, Failure> {
 impl<T: Scalar> Volume<T> {
     /// Reads a sample of its values.
     pub(crate) fn new(source: BoxedSource<T>, about: About, delay: Duration) -> Result<Self, Failure> {
-        let (extent, range) = (source.extent(), sample(&source)?);
+        let (extent, range) = (source.extent(), range_of(&source, about.image.as_ref())?);
         let palette = Palette::Preset(about.preset);
         let facts = Facts {
             extent,
@@ -120,6 +147,22 @@ pub(crate) fn delayed<T: Scalar>(source: impl TileSource<T> + 'static, delay: Du
     let source = Instrumented::new(source);
     source.instruments().set_delay(delay);
     Box::new(source)
+}
+
+/// The values that are shown: those that an image's file names, or those of its coarsest level, or of the volume.
+fn range_of<T: Scalar>(
+    source: &BoxedSource<T>,
+    image: Option<&ZarrImage>,
+) -> Result<(f32, f32), SourceError> {
+    let Some(image) = image else { return sample(source) };
+    if let Some([low, high]) = image.channels().first().and_then(|channel| channel.window)
+        && low < high
+    {
+        return Ok((Scalar::to_f32(low), Scalar::to_f32(high)));
+    }
+    let levels = (0..image.levels().len()).rev();
+    let coarsest = levels.filter_map(|level| image.level(level, &ZarrSelection::default()).ok()).next();
+    coarsest.map_or_else(|| sample(source), |dataset| sample(&dataset.into_source::<T>()))
 }
 
 /// Least and greatest value of some thousand rows all over the volume, at most 256 voxels of each.

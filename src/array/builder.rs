@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::backend::{Backend, BackendCaps};
-use crate::engine::{Typed, cell_ranges};
+use crate::engine::{Tracking, Typed};
 use crate::error::Error;
 use crate::geometry::Extent;
 use crate::layout::{Layout, LayoutSpec};
 use crate::planes::Planes;
 use crate::pool::Pool;
-use crate::source::TileSource;
+use crate::source::{RangeIndex, TileSource, guarded};
 use crate::voxel::{Scalar, Voxel};
 
 use super::{Handle, SparseArray3D};
@@ -20,7 +20,7 @@ pub struct ArrayBuilder<T: Voxel, B: Backend, S> {
     pool: Pool<B>,
     source: S,
     spec: LayoutSpec,
-    ranges: Option<crate::engine::RangeFn<T>>,
+    ranges: Option<Tracking<T>>,
     writable: bool,
 }
 
@@ -96,7 +96,8 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
             caps.default_tile_bytes.max(size_of::<T>() as u64),
         )?;
         let fill = self.source.fill_value();
-        let planes = Planes::new(&layout, fill, self.ranges.is_some())?;
+        let known = |tracking: Tracking<T>| known_ranges(&self.source).map(tracking.known);
+        let planes = Planes::new(&layout, fill, self.ranges.map(known))?;
         let source = Typed { source: self.source, fill, ranges: self.ranges };
         let shared = engine.open_array(layout, planes, Box::new(source), self.writable)?;
         let handle = Handle { engine: engine.clone(), shared };
@@ -127,15 +128,30 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
 }
 
 impl<T: Scalar, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
-    /// Keeps the smallest and largest value of each cell (up to 8 voxels a side) of every tile that was loaded once: what empty space is skipped by.
+    /// Keeps the smallest and largest value of each cell (up to 8 voxels a side) of every tile that was loaded once: what empty space is skipped by. Where the source has an index
+    /// ([`TileSource::ranges`]), that is asked for tiles that were never loaded, so that empty space is skipped from the first picture on, and never loaded for one.
     ///
     /// **Cost**: one pass over each tile as it is loaded, and 8 bytes a cell, kept after the tile is evicted. Default: off.
     #[must_use]
     #[doc(alias = "min_max")]
     pub fn track_ranges(mut self) -> Self {
-        self.ranges = Some(cell_ranges::<T>);
+        self.ranges = Some(Tracking::new());
         self
     }
+}
+
+/// The source's index of value ranges, if it has one that is of this volume.
+fn known_ranges<T: Voxel>(source: &impl TileSource<T>) -> Option<Arc<RangeIndex<T>>> {
+    let found = guarded(|| Ok(source.ranges())).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the source's value ranges are not used");
+        None
+    })?;
+    let (extent, of) = (source.extent(), found.extent());
+    if of != extent {
+        tracing::warn!(%extent, %of, "the source's value ranges are of another volume, and not used");
+        return None;
+    }
+    Some(found)
 }
 
 impl<T: Voxel, B: Backend, S> fmt::Debug for ArrayBuilder<T, B, S> {

@@ -12,13 +12,22 @@ use crate::cuda::{Event, Stream};
 use crate::engine::{ArrayShared, Engine};
 use crate::error::{BackendError, Error};
 use crate::layout::TileId;
-use crate::planes::{Planes, unpack_range};
+use crate::planes::{Planes, Ranges};
 use crate::sync::{AtomicU64, Ordering};
 
 use super::{GridView, block};
 
 /// Groups of 64 tiles in a block: as many words in it may be marked by kernels.
 const GROUPS: u64 = block::TILES / 64;
+
+/// The most tiles of an array that the device is told ranges of before they are loaded: 69 MB of its memory.
+const MOST_KNOWN_TILES: u64 = 1 << 22;
+
+/// The most tiles for each cell that something is known of: what is done for all tiles is no more than so many times what is known.
+const TILES_PER_KNOWN_CELL: u64 = 64;
+
+/// Ranges that are sent together.
+const KNOWN_AT_ONCE: usize = 1 << 14;
 
 /// The resident and the uniform word of a group.
 type Bits = [u64; 2];
@@ -56,6 +65,7 @@ impl Mirror {
                 GROUPS,
             )?;
             let mirror = Self { table, sent: Mutex::default() };
+            mirror.send_known(array);
             // Before anyone can find the mirror: its first view shows all that there is.
             engine.watch(array);
             // Should another thread have been faster, its mirror stands, and this one goes.
@@ -64,6 +74,27 @@ impl Mirror {
         let attached = array.attached.get().cloned().map(Arc::downcast::<Self>);
         let missing = BackendError::WrongOwner { call: "view", what: "the array has no mirror" };
         attached.and_then(Result::ok).ok_or(missing)
+    }
+
+    /// Tells the device what is known of tiles that were never loaded: an optimisation, without which they would be loaded for nothing.
+    ///
+    /// **Cost**: a look at all that is known, and up to 17 bytes of device memory for each tile of the array; nothing for arrays of more tiles than that is worth.
+    fn send_known(&self, array: &ArrayShared<CudaBackend>) {
+        let (layout, ranges) = (&array.layout, array.planes.ranges());
+        let Some(known) = ranges.and_then(Ranges::known).filter(|_| !array.writable) else { return };
+        let slots = layout.tile_slots();
+        if slots > MOST_KNOWN_TILES || slots / TILES_PER_KNOWN_CELL > known.cells() {
+            tracing::debug!(slots, "too many tiles to tell a device of ranges before they are loaded");
+            return;
+        }
+        for first in (0..slots).step_by(KNOWN_AT_ONCE) {
+            let tiles = (first..slots).take(KNOWN_AT_ONCE).map(TileId);
+            let stores: Vec<_> = tiles.filter_map(|tile| range_store(array, tile)).collect();
+            if let Err(error) = self.table.store(&stores) {
+                tracing::warn!(%error, "a device is not told all ranges that are known");
+                return;
+            }
+        }
     }
 
     /// Brings the mirror up to date and has `stream` wait for that: what a kernel is given.
@@ -82,7 +113,7 @@ impl Mirror {
         let view = GridView::new(&array.layout, base, self.table.address(), fill, array.writable)?;
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = array.planes.take_changes();
-        if let Err(error) = self.send(&mut sent, &array.planes, &groups) {
+        if let Err(error) = self.send(&mut sent, array, &groups) {
             sent.extend(groups.iter().map(|&group| (group, None)));
             array.planes.put_changes_back(groups);
             return Err(error.into());
@@ -94,12 +125,12 @@ impl Mirror {
     fn send(
         &self,
         sent: &mut HashMap<u64, Option<Bits>>,
-        planes: &Planes,
+        array: &ArrayShared<CudaBackend>,
         groups: &BTreeSet<u64>,
     ) -> Result<(), BackendError> {
         let mut changes = Changes::default();
         for &group in groups {
-            changes.compare(planes, group, sent.get(&group).copied().unwrap_or(Some(Bits::default())));
+            changes.compare(array, group, sent.get(&group).copied().unwrap_or(Some(Bits::default())));
         }
         self.table.store(&changes.vouched_for)?;
         self.table.store(&changes.bits)?;
@@ -134,7 +165,8 @@ impl Mirror {
 
 impl Changes {
     /// Notes what of a group is not as it was sent, or all of it where nobody knows what was.
-    fn compare(&mut self, planes: &Planes, group: u64, sent: Option<Bits>) {
+    fn compare(&mut self, array: &ArrayShared<CudaBackend>, group: u64, sent: Option<Bits>) {
+        let planes = &array.planes;
         let first = TileId(group << 6);
         let load = |word: &AtomicU64| word.load(Ordering::Acquire);
         let resident = load(planes.resident_word(first));
@@ -156,8 +188,7 @@ impl Changes {
                 .extend(value_word(planes, tile).map(|word| store(block::value_bytes(tile), word)));
         }
         for tile in each(resident & !before[0]) {
-            self.vouched_for
-                .push(store(block::range_bytes(tile), block::range_word(tile_range(planes, tile))));
+            self.vouched_for.extend(range_store(array, tile));
         }
         self.bits.push(store(block::group_word_bytes(first, block::RESIDENT_WORD), resident));
         self.bits.push(store(block::group_word_bytes(first, block::UNIFORM_WORD), uniform));
@@ -165,19 +196,16 @@ impl Changes {
     }
 }
 
+/// The word that tells the range of a tile, if that is known.
+fn range_store(array: &ArrayShared<CudaBackend>, tile: TileId) -> Option<Store> {
+    let range = array.planes.ranges()?.of_tile(&array.layout, tile)?;
+    let (block, word) = (block::of(tile), block::range_bytes(tile) / 8);
+    Some(Store { block, word, value: block::range_word(Some(range)) })
+}
+
 /// What a uniform tile holds, as the mirror keeps it.
 fn value_word(planes: &Planes, tile: TileId) -> Option<u64> {
     let words = planes.uniform_words(tile);
     let bytes: &[u8] = bytemuck::cast_slice(&words);
     block::word_of(bytes.get(..planes.voxel_bytes())?)
-}
-
-/// The smallest and largest value of a tile, if those of all its cells are known.
-fn tile_range(planes: &Planes, tile: TileId) -> Option<(f32, f32)> {
-    let mut hull = (f32::INFINITY, f32::NEG_INFINITY);
-    for word in planes.range_words(tile)? {
-        let (min, max) = unpack_range(word.load(Ordering::Relaxed))?;
-        hull = (hull.0.min(min), hull.1.max(max));
-    }
-    Some(hull)
 }

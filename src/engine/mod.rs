@@ -45,9 +45,9 @@ mod workers;
 
 pub(crate) use drain::FrameEnd;
 pub(crate) use journal::{Became, Follower};
-pub(crate) use ranges::cell_ranges;
+pub(crate) use ranges::Tracking;
 pub use request::{Loaded, Report, TileFailure};
-pub(crate) use typed::{BytesSource, RangeFn, Typed};
+pub(crate) use typed::{BytesSource, Typed};
 pub(crate) use waiting::{OpenFrame, is_loading};
 
 use drain::Draining;

@@ -1,16 +1,57 @@
-//! Owns the value ranges of a tile's cells, noted while the tile is still in the cache.
+//! Owns the value ranges of a tile's cells, noted while the tile is still in the cache, and the source's own index of them as the planes ask it.
 
-use crate::geometry::Extent;
+use std::sync::Arc;
+
+use crate::geometry::{Extent, Region};
 use crate::layout::Layout;
-use crate::planes::{cell_shape, pack_range};
+use crate::planes::{KnownRanges, cell_shape, pack_range};
+use crate::source::RangeIndex;
 use crate::sync::{AtomicU64, Ordering};
 use crate::voxel::Scalar;
+
+/// What an array does to keep ranges.
+pub(crate) struct Tracking<T> {
+    /// Notes the ranges of a tile's cells: the tile, its layout, its part inside the array, where they go.
+    pub(super) note: fn(&[T], &Layout, Extent, &[AtomicU64]),
+    /// The source's index as the planes ask it.
+    pub(crate) known: fn(Arc<RangeIndex<T>>) -> Arc<dyn KnownRanges>,
+}
+
+impl<T> Clone for Tracking<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Tracking<T> {}
+
+impl<T: Scalar> Tracking<T> {
+    pub(crate) const fn new() -> Self {
+        Self { note: cell_ranges::<T>, known: |index| Arc::new(Indexed(index)) }
+    }
+}
+
+/// An index, as `f32`.
+#[derive(Debug)]
+struct Indexed<T>(Arc<RangeIndex<T>>);
+
+impl<T: Scalar> KnownRanges for Indexed<T> {
+    fn of(&self, region: Region) -> Option<(f32, f32)> {
+        // Of whole numbers, what stands for the range of nothing is as wide as they are: it is never in an index.
+        let (min, max) = self.0.of(region)?;
+        Some((min.to_f32(), max.to_f32()))
+    }
+
+    fn cells(&self) -> u64 {
+        self.0.least().len() as u64
+    }
+}
 
 /// Notes the smallest and largest value of each cell of `tile`, over the voxels in its part inside the array, `inside`. NaNs are left out.
 ///
 /// **Cost**: one pass over the tile, about as fast as summing it.
 #[expect(clippy::cast_possible_truncation, reason = "positions in a tile, which is in memory")]
-pub(crate) fn cell_ranges<T: Scalar>(tile: &[T], layout: &Layout, inside: Extent, words: &[AtomicU64]) {
+fn cell_ranges<T: Scalar>(tile: &[T], layout: &Layout, inside: Extent, words: &[AtomicU64]) {
     let [w, h, _] = layout.tile_shape().to_array().map(|v| v as usize);
     let [cw, ch, cd] = cell_shape(layout).to_array().map(|v| v as usize);
     let [iw, ih, id] = inside.to_array().map(|v| v as usize);

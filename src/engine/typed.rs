@@ -11,6 +11,8 @@ use crate::prepared::Prepared;
 use crate::source::{TileSource, guarded};
 use crate::voxel::Voxel;
 
+use super::ranges::Tracking;
+
 /// A source as the engine calls it.
 pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
     /// The bytes of the one value that the region is known to hold, if that is known.
@@ -42,14 +44,11 @@ pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
     ) -> Result<(), SourceError>;
 }
 
-/// Notes the ranges of a tile's cells: the tile, its layout, its part inside the array, where they go.
-pub(crate) type RangeFn<T> = fn(&[T], &Layout, Extent, &[crate::sync::AtomicU64]);
-
 /// A typed source behind the engine's interface.
 pub(crate) struct Typed<T, S> {
     pub(crate) source: S,
     pub(crate) fill: T,
-    pub(crate) ranges: Option<RangeFn<T>>,
+    pub(crate) ranges: Option<Tracking<T>>,
 }
 
 impl<T, S> fmt::Debug for Typed<T, S> {
@@ -91,10 +90,10 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
                 let buffer_voxels = bytes.len() / size_of::<T>();
                 return Err(SourceError::BadCall { extent: self.source.extent(), region, buffer_voxels });
             }
-            if let (Some(note), Some(words)) = (self.ranges, planes.range_words(tile)) {
+            if self.ranges.is_some() {
                 // Bytes that are not aligned for T cannot be looked at as they are: they are read into memory that is.
                 let Ok(voxels) = bytemuck::try_cast_slice::<u8, T>(bytes) else { return Ok(None) };
-                note(voxels, layout, region.extent, words);
+                self.note_ranges(layout, planes, tile, region, voxels);
             }
             Ok(Some(prepared))
         })
@@ -136,10 +135,15 @@ impl<T: Voxel, S: TileSource<T>> Typed<T, S> {
         } else {
             self.load_rim(shape, region, out)?;
         }
-        if let (Some(note), Some(words)) = (self.ranges, planes.range_words(tile)) {
-            note(out, layout, region.extent, words);
-        }
+        self.note_ranges(layout, planes, tile, region, out);
         Ok(())
+    }
+
+    fn note_ranges(&self, layout: &Layout, planes: &Planes, tile: TileId, region: Region, voxels: &[T]) {
+        if let (Some(tracking), Some(ranges)) = (self.ranges, planes.ranges()) {
+            (tracking.note)(voxels, layout, region.extent, ranges.words(tile));
+            ranges.note(tile);
+        }
     }
 
     /// A tile at a far face: reads its part inside the array densely and spreads it, with the fill value around it.

@@ -8,9 +8,15 @@ use crate::layout::TileCoord;
 
 mod backend;
 mod pyramid;
+#[cfg(feature = "cloud")]
+mod remote;
+mod store;
 
 pub use backend::BackendError;
 pub use pyramid::PyramidError;
+#[cfg(feature = "cloud")]
+pub use remote::RemoteError;
+pub use store::StoreError;
 
 /// What a public call of vastgrid may fail with.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,9 @@ pub enum Error {
     /// The levels of a pyramid do not fit each other or the budget, or one is not there.
     #[error(transparent)]
     Pyramid(#[from] PyramidError),
+    /// Voxels could not be written or saved.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// An array that cannot be laid out.
@@ -295,6 +304,18 @@ pub enum SourceError {
         /// Size of a voxel.
         voxel_bytes: usize,
     },
+    /// An index of value ranges that cannot be.
+    #[error("value ranges of {extent} voxels in cells of {cell}, {values} values: {reason}")]
+    RangeIndex {
+        /// Size of the volume.
+        extent: Extent,
+        /// Shape of a cell.
+        cell: Extent,
+        /// Values given, or needed.
+        values: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// The temporary file for decompressed voxels could not be made or written, for want of space or otherwise.
     #[error("a temporary file of {bytes} bytes in {}: {source}", directory.display())]
     Scratch {
@@ -378,6 +399,10 @@ pub enum SourceError {
         /// How many there are.
         count: u64,
     },
+    /// An object in a remote store could not be read.
+    #[cfg(feature = "cloud")]
+    #[error(transparent)]
+    Remote(Arc<RemoteError>),
     /// What several callers waited for failed, for the same reason.
     #[error(transparent)]
     Shared(std::sync::Arc<SourceError>),

@@ -1,7 +1,7 @@
 //! Owns [`Blocks`]: a volume cut into blocks, each of which becomes one voxel. Knows nothing of what that voxel is.
 
-use super::boxes::voxels;
 use crate::error::PyramidError;
+use crate::geometry::boxes::voxels;
 use crate::geometry::{Coord, Extent, Region};
 
 /// A volume in blocks, from the origin on; those at the far faces hold what there is.

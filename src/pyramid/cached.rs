@@ -1,13 +1,13 @@
-//! Owns [`Cached`]: a computed level whose tiles are kept in a [`TileStore`]. Knows nothing of what computes them.
+//! Owns [`Cached`]: a computed level whose tiles are kept in a [`KeptTiles`]. Knows nothing of what computes them.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::boxes::{copy_shared, grid, voxels};
-use super::store::{Key, TileStore};
+use super::kept::{KeptTiles, Key};
 use crate::error::SourceError;
+use crate::geometry::boxes::{copy_shared, grid, voxels};
 use crate::geometry::{Extent, Region};
-use crate::source::{TileSource, check_call, index, with_buffer};
+use crate::source::{RangeIndex, TileSource, check_call, index, with_buffer};
 use crate::voxel::Voxel;
 
 /// A source that is asked for each tile once, as long as there is a place to keep it.
@@ -16,15 +16,15 @@ use crate::voxel::Voxel;
 /// would wait for each other.) Where the tiles are those of the arrays, or parts of them, that does not happen within a request.
 pub(super) struct Cached<T, S> {
     source: S,
-    store: Arc<TileStore<T>>,
+    kept: Arc<KeptTiles<T>>,
     level: u32,
     tile: Extent,
 }
 
 impl<T: Voxel, S: TileSource<T>> Cached<T, S> {
     /// Keeps the tiles of `source`, of a shape without empty sides, under the name `level`.
-    pub(super) fn new(source: S, store: Arc<TileStore<T>>, level: u32, tile: Extent) -> Self {
-        Self { source, store, level, tile }
+    pub(super) fn new(source: S, kept: Arc<KeptTiles<T>>, level: u32, tile: Extent) -> Self {
+        Self { source, kept, level, tile }
     }
 
     /// The tiles that a region touches: the name of each, and its part inside the volume.
@@ -36,15 +36,15 @@ impl<T: Voxel, S: TileSource<T>> Cached<T, S> {
     fn found_uniform(&self, region: Region) -> Option<T> {
         let mut tiles = self.tiles(region);
         let (first, _) = tiles.next()?;
-        let value = self.store.uniform(first)?;
+        let value = self.kept.uniform(first)?;
         let same = |other: T| bytemuck::bytes_of(&other) == bytemuck::bytes_of(&value);
-        tiles.all(|(key, _)| self.store.uniform(key).is_some_and(same)).then_some(value)
+        tiles.all(|(key, _)| self.kept.uniform(key).is_some_and(same)).then_some(value)
     }
 
     fn one(&self, key: Key, tile: Region, out: &mut [T]) -> Result<(), SourceError> {
-        if !self.store.load(key, out) {
+        if !self.kept.load(key, out) {
             self.source.read(tile, out)?;
-            self.store.keep(key, out);
+            self.kept.keep(key, out);
         }
         Ok(())
     }
@@ -64,11 +64,15 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Cached<T, S> {
         self.found_uniform(region).or_else(|| self.source.uniform(region))
     }
 
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
+        self.source.ranges()
+    }
+
     fn will_read(&self, regions: &[Region]) {
         let missing: Vec<_> = regions
             .iter()
             .flat_map(|&region| self.tiles(region))
-            .filter(|(key, _)| !self.store.contains(*key))
+            .filter(|(key, _)| !self.kept.contains(*key))
             .map(|(_, tile)| tile)
             .collect();
         if !missing.is_empty() {
@@ -117,7 +121,7 @@ mod tests {
         let extent = Extent::new(70, 40, 33);
         let source = Instrumented::new(Procedural::new(extent, value));
         let watch = source.instruments();
-        let cached = Cached::new(source, Arc::new(TileStore::new(1 << 15, 1 << 30)), 3, Extent::cube(32));
+        let cached = Cached::new(source, Arc::new(KeptTiles::new(1 << 15, 1 << 30)), 3, Extent::cube(32));
         for region in [
             Region::new(Coord::new(30, 31, 2), Extent::new(5, 3, 31)),
             Region::whole(extent),
@@ -136,7 +140,7 @@ mod tests {
     #[test]
     fn tiles_that_turned_out_to_hold_one_value_are_known_to() {
         let source = Procedural::new(Extent::cube(64), |c| u8::from(c.x >= 32));
-        let cached = Cached::new(source, Arc::new(TileStore::new(1 << 15, 0)), 0, Extent::cube(32));
+        let cached = Cached::new(source, Arc::new(KeptTiles::new(1 << 15, 0)), 0, Extent::cube(32));
         let far = Region::new(Coord::new(40, 0, 0), Extent::cube(2));
         assert_eq!(cached.uniform(far), None);
         cached.read(Region::whole(Extent::new(64, 4, 4)), &mut vec![0; 1024]).unwrap();
@@ -149,7 +153,7 @@ mod tests {
         let source = Instrumented::new(Procedural::new(Extent::cube(8), value));
         let watch = source.instruments();
         watch.fail_nth(1);
-        let cached = Cached::new(source, Arc::new(TileStore::new(1 << 15, 1 << 20)), 0, Extent::cube(32));
+        let cached = Cached::new(source, Arc::new(KeptTiles::new(1 << 15, 1 << 20)), 0, Extent::cube(32));
         let whole = Region::whole(Extent::cube(8));
         assert!(cached.read(whole, &mut [0; 512]).is_err());
         assert!(cached.read(whole, &mut [0; 512]).is_ok());

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::boxes::voxels;
 use super::cached::Cached;
 use super::downsample::Downsample;
 use super::downsampled::{Downsampled, PIECE_VOXELS};
 use super::geometry::LevelGeometry;
+use super::kept::KeptTiles;
 use super::source::{Level, PyramidSource, SharedSource};
 use super::source_builder::check_spacing;
-use super::store::TileStore;
 use super::strided::Strided;
 use crate::error::PyramidError;
 use crate::geometry::Extent;
+use crate::geometry::boxes::voxels;
 use crate::source::{Procedural, TileSource, index};
 use crate::voxel::{Scalar, Voxel};
 
@@ -76,13 +76,13 @@ impl<T: Scalar> PyramidSource<T> {
         self.levels.truncate(self.coarsest + 1);
         let tile = options.tile.unwrap_or_else(default_tile::<T>);
         let tile = Blocks::new(geometry.extent(), tile, PIECE_VOXELS)?.block;
-        let store = Arc::new(TileStore::new(index(voxels(tile)), options.kept_bytes));
+        let kept_tiles = Arc::new(KeptTiles::new(index(voxels(tile)), options.kept_bytes));
         let (mut below, mut total) = (base.clone(), [1u64; 3]);
         for step in steps(geometry.extent(), spacing, options.coarsest_voxels) {
             total = [0, 1, 2].map(|axis| total[axis].saturating_mul(step[axis]));
             let computed = Downsampled::new(below, step, method)?;
             let level = u32::try_from(self.levels.len()).unwrap_or(u32::MAX);
-            let kept: SharedSource<T> = Arc::new(Cached::new(computed, store.clone(), level, tile));
+            let kept: SharedSource<T> = Arc::new(Cached::new(computed, kept_tiles.clone(), level, tile));
             let factor = [0, 1, 2].map(|axis| factor[axis] * total[axis] as f64);
             geometry = LevelGeometry::new(geometry.full_extent(), factor).with_extent(kept.extent());
             self.levels.push(Level { geometry, source: Ok(kept.clone()) });
@@ -149,7 +149,7 @@ fn default_tile<T>() -> Extent {
 }
 
 /// Which axes are halved from level to level (2, the others 1), until no more than `most_voxels` are left.
-fn steps(extent: Extent, spacing: [f64; 3], most_voxels: u64) -> Vec<[u64; 3]> {
+pub(crate) fn steps(extent: Extent, spacing: [f64; 3], most_voxels: u64) -> Vec<[u64; 3]> {
     let (mut sides, mut spacing) = (extent.to_array(), spacing);
     let mut steps = Vec::new();
     while voxels(sides.into()) > most_voxels {

@@ -22,7 +22,7 @@ pub enum Downsample {
 
 /// Turns rows of voxels into one row of blocks. Keeps its buffers between rows.
 #[derive(Debug)]
-pub(super) struct Reducer<T> {
+pub(crate) struct Reducer<T> {
     method: Downsample,
     /// Of integers: exact, for blocks have at most 2^18 voxels of 32 bits.
     whole_sums: Vec<i64>,
@@ -31,14 +31,14 @@ pub(super) struct Reducer<T> {
 }
 
 impl<T: Scalar> Reducer<T> {
-    pub(super) fn new(method: Downsample) -> Self {
+    pub(crate) fn new(method: Downsample) -> Self {
         Self { method, whole_sums: Vec::new(), sums: Vec::new(), block: Vec::new() }
     }
 
     /// Each voxel of `out` becomes that of `across` voxels of every row (fewer at the end, where the rows end).
     ///
     /// **Shape**: rows are of equal length, and have voxels for each of `out`.
-    pub(super) fn row<'a>(
+    pub(crate) fn row<'a>(
         &mut self,
         rows: impl Iterator<Item = &'a [T]> + Clone,
         across: usize,

@@ -1,13 +1,14 @@
 //! Owns [`Downsampled`]: a level that is computed from a finer one when it is read. Knows nothing of pyramids, nor of what keeps the results.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::blocks::Blocks;
-use super::boxes::{pieces, shape_within, voxels};
 use super::downsample::{Downsample, Reducer};
 use crate::error::{PyramidError, SourceError};
+use crate::geometry::boxes::{pieces, shape_within, voxels};
 use crate::geometry::{Extent, Region};
-use crate::source::{TileSource, check_call, index, with_buffer};
+use crate::source::{RangeIndex, TileSource, check_call, index, with_buffer};
 use crate::voxel::{Scalar, ScalarType};
 
 /// The most voxels of the finer level that are in memory at once: those of a tile of 32^3 by a factor of 2.
@@ -104,6 +105,15 @@ impl<T: Scalar, S: TileSource<T>> TileSource<T> for Downsampled<T, S> {
         exact.then_some(value)
     }
 
+    /// The source's, of the blocks: whatever they become lies between their smallest and their largest value.
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
+        let below = self.source.ranges()?;
+        let ranges =
+            below.coarser(self.extent(), self.blocks.block, |region| self.blocks.voxels_of(region))?;
+        let rounds = T::TYPE == ScalarType::F64 && self.method == Downsample::Mean;
+        Some(Arc::new(if rounds { ranges.converted(with_rounding) } else { ranges }))
+    }
+
     /// Passed on for the first 2^24 voxels below: a coarse level would have all of the finest read ahead.
     fn will_read(&self, regions: &[Region]) {
         let mut left = AHEAD_VOXELS;
@@ -127,6 +137,19 @@ impl<T: Scalar, S: TileSource<T>> TileSource<T> for Downsampled<T, S> {
         let mut reducer = Reducer::new(self.method);
         pieces(region, shape).try_for_each(|piece| self.reduce(piece, &mut reducer, region, out))
     }
+}
+
+/// A range of doubles, and what sums of as many of them as a block has may miss it by.
+fn with_rounding<T: Scalar>((low, high): (T, T)) -> (T, T) {
+    let (low, high) = (low.to_f64(), high.to_f64());
+    if low == high && low == 0.0 || low > high {
+        return (T::from_f64(low), T::from_f64(high));
+    }
+    let slack = PIECE_VOXELS as f64 * f64::EPSILON * low.abs().max(high.abs());
+    // Sums of what is as large may overflow.
+    let slack = if slack < 1e280 { slack + f64::MIN_POSITIVE } else { f64::INFINITY };
+    let wide = |v: f64| if v.is_nan() { f64::INFINITY } else { v };
+    (T::from_f64(-wide(slack - low)), T::from_f64(wide(high + slack)))
 }
 
 impl<T, S: fmt::Debug> fmt::Debug for Downsampled<T, S> {

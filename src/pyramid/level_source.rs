@@ -6,7 +6,7 @@ use super::source::SharedSource;
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::prepared::Prepared;
-use crate::source::{TileSource, guarded};
+use crate::source::{RangeIndex, TileSource, guarded};
 use crate::voxel::Voxel;
 
 /// One level of a pyramid, as its array reads it.
@@ -33,6 +33,10 @@ impl<T: Voxel> TileSource<T> for LevelSource<T> {
 
     fn uniform(&self, region: Region) -> Option<T> {
         self.source.uniform(region)
+    }
+
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
+        self.source.ranges()
     }
 
     fn will_read(&self, regions: &[Region]) {

@@ -25,6 +25,7 @@
 //! | for levels | use |
 //! | --- | --- |
 //! | that a file has | [`PyramidSource::builder`]; those that cannot be opened are listed with their reason |
+//! | of an OME-Zarr image | `PyramidSource::from_zarr`, with the feature `zarr` |
 //! | computed from one volume | [`PyramidSource::derive`], by [`Downsample::Mean`], `Max` or `Mode` |
 //! | computed where a file has too few | [`PyramidSource::with_derived`] |
 //! | by formula | [`PyramidSource::procedural`] |
@@ -32,23 +33,28 @@
 
 mod array;
 mod blocks;
-mod boxes;
 mod builder;
 mod cached;
 mod derive;
 mod downsample;
 mod downsampled;
 mod geometry;
+mod kept;
 mod level_source;
 mod source;
 mod source_builder;
-mod store;
 mod strided;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 pub use array::Pyramid3D;
 pub use builder::PyramidBuilder;
 pub use derive::DeriveOptions;
+#[cfg(feature = "zarr")]
+pub(crate) use derive::steps;
 pub use downsample::Downsample;
+#[cfg(feature = "zarr")]
+pub(crate) use downsample::Reducer;
 pub use downsampled::Downsampled;
 pub use geometry::LevelGeometry;
 pub use source::{PyramidSource, SharedSource};

@@ -119,7 +119,7 @@ mod tests {
             let source = Procedural::new(extent, |c| c.x + 100 * c.y + 10_000 * c.z);
             let coarse = Strided::new(source, block).unwrap();
             let whole = Region::whole(coarse.extent());
-            let mut out = vec![0; index(super::super::boxes::voxels(whole.extent))];
+            let mut out = vec![0; index(crate::geometry::boxes::voxels(whole.extent))];
             coarse.read(whole, &mut out).unwrap();
             let middle =
                 |i: u64, side: u64, size: u64| i * side + ((i + 1) * side).min(size).abs_diff(i * side) / 2;

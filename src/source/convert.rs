@@ -15,10 +15,12 @@
 use std::any::TypeId;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use super::TileSource;
 use super::buffer::with_buffer;
 use super::call::check_call;
+use super::range_index::is_float;
+use super::{RangeIndex, TileSource};
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::voxel::Scalar;
@@ -62,6 +64,16 @@ impl<S: TileSource<A>, A: Scalar, B: Scalar> TileSource<B> for Converted<S, A, B
         self.source.uniform(region).map(convert)
     }
 
+    /// As wide as the source's; where that may have left out NaNs, which become zero, as wide as to hold zero too.
+    fn ranges(&self) -> Option<Arc<RangeIndex<B>>> {
+        let ranges = self.source.ranges()?;
+        let nan = (is_float::<A>() && !same::<A, B>()).then(|| B::from_f64(0.0));
+        let with_nan = |v: B, better: fn(&B, &B) -> bool| nan.filter(|nan| better(nan, &v)).unwrap_or(v);
+        Some(Arc::new(
+            ranges.converted(|(low, high)| (with_nan(convert(low), B::lt), with_nan(convert(high), B::gt))),
+        ))
+    }
+
     fn will_read(&self, regions: &[Region]) {
         self.source.will_read(regions);
     }
@@ -95,7 +107,8 @@ impl<S: fmt::Debug, A: Scalar, B: Scalar> fmt::Debug for Converted<S, A, B> {
 #[expect(clippy::cast_possible_truncation, reason = "the volumes are a few voxels wide")]
 mod tests {
     use super::*;
-    use crate::source::Procedural;
+    use crate::geometry::Coord;
+    use crate::source::{Procedural, RangeIndexBuilder, Ranged};
 
     #[test]
     fn values_are_rounded_and_saturated_and_32_bits_are_not_cut_to_24() {
@@ -120,6 +133,30 @@ mod tests {
         let mut out = [0.0; 8];
         same.read(Region::whole(same.extent()), &mut out).unwrap();
         assert!(out.iter().chain([&same.fill_value()]).all(|v| v.to_bits() == odd.to_bits()));
+    }
+
+    #[test]
+    fn ranges_hold_what_voxels_become() {
+        let values = [f32::NAN, 300.0, 7.4, -3.0, 1e9, 2.5, 100.0, 120.0];
+        let source = Procedural::new(Extent::new(8, 1, 1), move |c| values[c.x as usize]);
+        let cell = Extent::new(2, 1, 1);
+        let builder = RangeIndexBuilder::new(source.extent(), cell).unwrap();
+        for x in [0, 2, 6] {
+            let region = Region::new(Coord::new(x, 0, 0), cell);
+            let mut out = [0.0; 2];
+            source.read(region, &mut out).unwrap();
+            builder.note(region, &out).unwrap();
+        }
+        let source = Ranged::new(source, Arc::new(builder.finish())).unwrap();
+        let as_u8: Converted<_, f32, u8> = Converted::new(source);
+        let ranges = as_u8.ranges().unwrap();
+        let of = |i| ranges.cell_range(i);
+        assert_eq!([of(0), of(1), of(2), of(3)], [Some((0, 255)), Some((0, 7)), None, Some((0, 120))]);
+        let mut out = [0; 8];
+        as_u8.read(Region::whole(as_u8.extent()), &mut out).unwrap();
+        for (i, v) in out.into_iter().enumerate() {
+            assert!(of(i / 2).is_none_or(|(low, high)| low <= v && v <= high), "{i}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::TileSource;
+use super::{RangeIndex, TileSource};
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::voxel::Voxel;
@@ -193,6 +193,10 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Instrumented<S> {
 
     fn uniform(&self, region: Region) -> Option<T> {
         self.source.uniform(region)
+    }
+
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
+        self.source.ranges()
     }
 
     fn will_read(&self, regions: &[Region]) {

@@ -27,12 +27,13 @@ use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
 mod ahead;
+mod atomic_file;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 mod bad;
 mod buffer;
 mod call;
-#[cfg(any(feature = "tiff", feature = "zarr"))]
 mod chunked;
+mod content_key;
 mod convert;
 mod dataset;
 mod dense;
@@ -50,16 +51,23 @@ mod numbers;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 mod peek;
 mod procedural;
+mod range_index;
+mod ranged;
 mod raw;
+#[cfg(feature = "cloud")]
+mod remote;
 mod rows;
 mod runs;
 mod scaled;
 mod scratch;
 #[cfg(feature = "tiff")]
 mod tiff;
+#[cfg(feature = "zarr")]
+mod zarr;
 
 pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
+pub use content_key::ContentKey;
 pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
@@ -71,11 +79,19 @@ pub use nifti::{Nifti, NiftiHeader, NiftiQform, NiftiSform};
 #[cfg(feature = "nrrd")]
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
 pub use procedural::Procedural;
+pub use range_index::{RangeIndex, RangeIndexBuilder};
+pub use ranged::Ranged;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
+#[cfg(feature = "cloud")]
+pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
 pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
 #[cfg(feature = "tiff")]
 pub use tiff::{Tiff, TiffChannel, TiffImage};
+#[cfg(feature = "zarr")]
+pub use zarr::{
+    Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,
+};
 
 /// Where the tiles of an array come from.
 ///
@@ -94,6 +110,14 @@ pub trait TileSource<T: Voxel>: Send + Sync {
     /// The one value that all of `region` is known to hold, if that is known **without reading it**: such tiles never take memory.
     fn uniform(&self, region: Region) -> Option<T> {
         let _ = region;
+        None
+    }
+
+    /// What is known of the values **without reading any**: the smallest and largest of each cell of the volume, or of some of them. Empty space is skipped by it before anything is
+    /// loaded ([`track_ranges`](crate::ArrayBuilder::track_ranges)). It must agree with the voxels. Asked for when an array is built; `None` by default.
+    ///
+    /// [`Ranged`] adds what is known to a source that does not.
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
         None
     }
 
@@ -142,6 +166,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Arc<S> {
     fn uniform(&self, region: Region) -> Option<T> {
         (**self).uniform(region)
     }
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
+        (**self).ranges()
+    }
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);
     }
@@ -165,6 +192,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Box<S> {
     }
     fn uniform(&self, region: Region) -> Option<T> {
         (**self).uniform(region)
+    }
+    fn ranges(&self) -> Option<Arc<RangeIndex<T>>> {
+        (**self).ranges()
     }
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);

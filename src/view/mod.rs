@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use crate::geometry::{Coord, Extent};
 use crate::layout::{Layout, TileCoord, TileId};
 use crate::offsets::AxisOffsets;
-use crate::planes::{GROUP_WORDS, Planes, cell_shape, unpack_range};
+use crate::planes::{GROUP_WORDS, Planes, cell_shape};
 use crate::voxel::{Scalar, Voxel};
 
 mod accessor;
@@ -205,7 +205,7 @@ impl<T: Scalar> View<'_, T> {
     /// Smallest and largest value of a cell of a tile (cells counted x fastest), over the cell's voxels inside the array; `None` where it is not known.
     ///
     /// Known for uniform tiles, and, in an array built with [`track_ranges`](crate::ArrayBuilder::track_ranges), for tiles that were loaded once, even if
-    /// they were evicted since. NaNs are left out: a cell of nothing but NaNs, or without any voxel of the array, has a range from infinity down to minus infinity.
+    /// they were evicted since, and where the source knows more ([`TileSource::ranges`](crate::TileSource::ranges)): then the cell's values lie in the range, which may be wider. NaNs are left out: a cell of nothing but NaNs, or without any voxel of the array, has a range from infinity down to minus infinity.
     #[must_use]
     pub fn cell_range(&self, t: TileCoord, cell: usize) -> Option<(f32, f32)> {
         let id = self.layout.tile_id(t)?;
@@ -213,7 +213,7 @@ impl<T: Scalar> View<'_, T> {
             let value = value.to_f32();
             return Some(if value.is_nan() { (f32::INFINITY, f32::NEG_INFINITY) } else { (value, value) });
         }
-        unpack_range(self.planes.range_words(id)?.get(cell)?.load(Ordering::Relaxed))
+        self.planes.ranges()?.of_cell(self.layout, (t, id), cell)
     }
 }
 

@@ -7,6 +7,8 @@ pub(crate) mod cuda;
 pub(crate) mod explored;
 pub(crate) mod files;
 #[cfg(feature = "render")]
+pub(crate) mod hollow;
+#[cfg(feature = "render")]
 pub(crate) mod pictures;
 pub(crate) mod tiffs;
 
@@ -147,7 +149,7 @@ pub(crate) fn within_20_s(test: impl FnOnce() + Send + 'static) {
     within(Duration::from_secs(20), test);
 }
 
-fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
+pub(crate) fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         test();

@@ -50,11 +50,6 @@ impl ChunkCoord {
     pub(crate) const fn new(x: u64, y: u64, z: u64) -> Self {
         Self { x, y, z }
     }
-
-    /// In the order of `NumPy` and Zarr, slowest axis first.
-    pub(crate) const fn to_zyx(self) -> [u64; 3] {
-        [self.z, self.y, self.x]
-    }
 }
 
 /// What became of a chunk that was to be decoded.

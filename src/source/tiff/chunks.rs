@@ -106,7 +106,7 @@ impl<T: Scalar> ChunkReader<T> for TiffChunks {
         let together = index(layout.samples_together());
         let failed = |source| {
             let location = <Self as ChunkReader<T>>::location(self);
-            SourceError::Chunk { location, chunk: chunk.to_zyx().to_vec(), source }
+            SourceError::Chunk { location, chunk: vec![chunk.z, chunk.y, chunk.x], source }
         };
         let out = &mut out[..pixels];
         if together == 1 {

@@ -1,0 +1,262 @@
+//! Owns [`Plan`]: which levels a conversion writes, and how it divides its budget. Knows nothing of how it is carried out.
+
+use super::blocks::Levels;
+use super::options::ConvertOptions;
+use super::order::Shape;
+use super::tile::tile;
+use crate::error::{Error, ResidencyError};
+use crate::geometry::Extent;
+use crate::geometry::boxes::voxels;
+use crate::pyramid::steps;
+
+/// Stretches of a file that are read at once are best this long.
+const ROW_BYTES: u64 = 4096;
+
+/// The least memory for tiles: pages are shared by several where these are small.
+const POOL_BYTES: u64 = 1 << 20;
+
+/// What a codec takes for itself on each thread, about.
+const CODEC_BYTES: u64 = 4 << 20;
+
+/// The most blocks of a row.
+const MOST_ROW: u64 = 256;
+
+/// What a conversion is going to write, and how much memory it takes for that.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The levels, the finest first.
+    pub levels: Vec<PlannedLevel>,
+    /// Bytes of a voxel.
+    pub voxel_bytes: u64,
+    /// The most memory that it takes, as far as that can be known before.
+    pub memory_bytes: u64,
+    /// What of it holds the input's tiles.
+    pub pool_bytes: u64,
+    /// Shape of such a tile.
+    pub tile: Extent,
+    pub(super) shape: Shape,
+}
+
+/// One level of a plan.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct PlannedLevel {
+    /// Its size in voxels.
+    pub extent: Extent,
+    /// Level-0 voxels per voxel along each axis.
+    pub factor: [f64; 3],
+    /// Bytes of its voxels before they are compressed.
+    pub bytes: u64,
+    /// Chunks it is encoded in.
+    pub chunks: u64,
+    /// The most objects (files) that it becomes.
+    pub objects: u64,
+}
+
+/// Which levels there are, in blocks.
+pub(super) fn levels(extent: Extent, options: &ConvertOptions) -> Levels {
+    let mut steps = steps(extent, options.spacing, options.coarsest_voxels);
+    steps.truncate(options.most_levels.max(1) - 1);
+    Levels::new(extent, steps, options.zarr.chunk)
+}
+
+impl Plan {
+    /// # Errors
+    /// [`ResidencyError::OverBudget`]: the budget holds not even one block of each level for each thread.
+    pub(super) fn new(
+        levels: &Levels,
+        options: &ConvertOptions,
+        voxel_bytes: u64,
+        threads: u64,
+    ) -> Result<Self, Error> {
+        let bytes = |extent: Extent| voxels(extent).saturating_mul(voxel_bytes);
+        let (chunk, object) = (options.zarr.chunk, options.zarr.object());
+        let planned = |level: usize| PlannedLevel {
+            extent: levels.extents[level],
+            factor: levels.factor(level),
+            bytes: bytes(levels.extents[level]),
+            chunks: count(levels.extents[level], chunk),
+            objects: count(levels.extents[level], object),
+        };
+        let mut smallest = u64::MAX;
+        for shape in shapes(levels, options, voxel_bytes) {
+            let memory = Memory::of(levels, shape, options, voxel_bytes, threads);
+            if memory.total() <= options.budget_bytes {
+                return Ok(Self {
+                    levels: (0..levels.count()).map(planned).collect(),
+                    voxel_bytes,
+                    memory_bytes: memory.total(),
+                    pool_bytes: memory.pool,
+                    tile: memory.tile,
+                    shape,
+                });
+            }
+            smallest = smallest.min(memory.total());
+        }
+        Err(ResidencyError::OverBudget { needed_bytes: smallest, budget_bytes: options.budget_bytes }.into())
+    }
+
+    /// Bytes of all levels before they are compressed.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.levels.iter().fold(0, |sum, level| sum.saturating_add(level.bytes))
+    }
+}
+
+fn count(extent: Extent, side: Extent) -> u64 {
+    voxels(Extent::new(extent.x.div_ceil(side.x), extent.y.div_ceil(side.y), extent.z.div_ceil(side.z)))
+}
+
+/// Groups that may be, the best first.
+fn shapes(levels: &Levels, options: &ConvertOptions, voxel_bytes: u64) -> Vec<Shape> {
+    let top = levels.count() - 1;
+    let width = levels.grid(0).x;
+    let mut rows = Vec::new();
+    for row_level in 0..=top {
+        let blocks: u64 = levels.steps[..row_level].iter().map(|step| step[0]).product();
+        let most = if row_level == top { MOST_ROW / blocks.max(1) } else { 1 };
+        let mut row = 1;
+        while row <= most.max(1) && (row == 1 || blocks * row / 2 < width) && blocks <= MOST_ROW {
+            rows.push((blocks * row, row_level, row));
+            row *= 2;
+        }
+    }
+    rows.sort_unstable_by_key(|&(blocks, row_level, _)| (blocks.min(width), row_level));
+    let preferred = preferred_group(levels, options.input_chunk);
+    let mut found = Vec::new();
+    let long = |blocks: u64| blocks >= width || blocks * levels.block.x * voxel_bytes >= ROW_BYTES;
+    // As much at once along y and z as the input decodes, in rows that are long enough; then shorter rows; then less at once.
+    for long_only in [true, false] {
+        for group in (0..=preferred).rev() {
+            for &(blocks, row_level, row) in rows.iter().rev() {
+                if group <= row_level && (!long_only || long(blocks)) {
+                    found.push(Shape { row_level, row, group_level: group });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The level whose blocks are as large as what the input decodes at once, but 1 at least, so that threads have something to share.
+fn preferred_group(levels: &Levels, input_chunk: Option<Extent>) -> usize {
+    let top = levels.count() - 1;
+    let chunk = input_chunk.unwrap_or(Extent::cube(1));
+    let enough = |level: usize| {
+        let factor = levels.factor(level);
+        levels.block.y as f64 * factor[1] >= chunk.y as f64
+            && levels.block.z as f64 * factor[2] >= chunk.z as f64
+    };
+    (1..=3).find(|&level| level >= top || enough(level)).unwrap_or(3).min(top)
+}
+
+/// What a conversion holds at a time.
+struct Memory {
+    /// Two groups of tiles: one that is encoded, one that is read.
+    pool: u64,
+    /// Blocks under way on each thread, encoded and not.
+    threads: u64,
+    /// Blocks of coarser levels that lack some of their parts.
+    unfinished: u64,
+    ranges: u64,
+    tile: Extent,
+}
+
+impl Memory {
+    fn of(levels: &Levels, shape: Shape, options: &ConvertOptions, voxel_bytes: u64, threads: u64) -> Self {
+        let row_blocks: u64 = levels.steps[..shape.row_level].iter().map(|step| step[0]).product();
+        let row_blocks = row_blocks.saturating_mul(shape.row).min(levels.grid(0).x);
+        let factor = levels.factor(shape.group_level);
+        let block = levels.block.to_array();
+        let full = levels.extents[0].to_array();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small power of two")]
+        let across = |axis: usize| block[axis].saturating_mul(factor[axis] as u64).min(full[axis]);
+        let group = [block[0].saturating_mul(row_blocks).min(full[0]), across(1), across(2)];
+        let tile = tile(group, full, options.input_chunk, voxel_bytes);
+        let tiles = [0, 1, 2].map(|a| touched(group[a], tile.to_array()[a], full[a]));
+        let tile_bytes = voxels(tile).saturating_mul(voxel_bytes);
+        let group_bytes = voxels(tiles.into()).saturating_mul(tile_bytes);
+        let block_bytes = voxels(levels.block).saturating_mul(voxel_bytes);
+        let in_groups = voxels(group.into()).saturating_mul(voxel_bytes) / 4;
+        let of_rows = block_bytes.saturating_mul(row_blocks);
+        let of_levels = block_bytes.saturating_mul(levels.count() as u64);
+        let cells = if options.ranges { count(levels.extents[0], Extent::cube(16)).min(1 << 22) } else { 0 };
+        Self {
+            pool: group_bytes.saturating_mul(2).max(POOL_BYTES),
+            threads: block_bytes.saturating_mul(4).saturating_add(CODEC_BYTES).saturating_mul(threads),
+            unfinished: in_groups.saturating_add(of_rows).saturating_add(of_levels),
+            ranges: cells.saturating_mul(voxel_bytes * 3),
+            tile,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        let Self { pool, threads, unfinished, ranges, .. } = *self;
+        pool.saturating_add(threads).saturating_add(unfinished).saturating_add(ranges)
+    }
+}
+
+/// Tiles that a stretch of that length may touch, wherever a group begins.
+fn touched(length: u64, tile: u64, full: u64) -> u64 {
+    let all = full.div_ceil(tile);
+    if length.is_multiple_of(tile) || length == full {
+        length.div_ceil(tile)
+    } else {
+        (length / tile + 2).min(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ZarrOptions;
+
+    fn plan(extent: Extent, options: &ConvertOptions) -> Result<Plan, Error> {
+        Plan::new(&levels(extent, options), options, 2, 2)
+    }
+
+    #[test]
+    fn rows_of_a_file_are_read_whole_where_the_budget_allows() {
+        let options = ConvertOptions::default();
+        let p = plan(Extent::cube(1024), &options).unwrap();
+        assert_eq!((p.tile.x, p.levels.len(), p.shape.group_level), (1024, 4, 1));
+        assert_eq!((p.levels[3].extent, p.levels[3].factor), (Extent::cube(128), [8.0; 3]));
+        assert_eq!((p.levels[0].chunks, p.levels[0].objects, p.levels[0].bytes), (4096, 64, 1 << 31));
+        let p = plan(Extent::cube(8192), &options).unwrap();
+        assert!(p.tile.x * 2 >= ROW_BYTES, "{p:?}");
+        let one = ConvertOptions { most_levels: 1, ..options };
+        let p = plan(Extent::cube(2048), &one).unwrap();
+        assert_eq!((p.levels.len(), p.tile.x), (1, 2048));
+    }
+
+    #[test]
+    fn plans_keep_to_their_budgets_and_say_what_they_would_need() {
+        for (extent, chunk) in [
+            (Extent::cube(4096), Extent::cube(64)),
+            (Extent::new(1 << 20, 9, 1), Extent::cube(32)),
+            (Extent::cube(1 << 14), Extent::new(1, 512, 512)),
+            (Extent::new(100, 1000, 10_000), Extent::new(25, 50, 75)),
+            (Extent::cube(1), Extent::cube(64)),
+        ] {
+            for input_chunk in [None, Some(Extent::cube(128)), Some(Extent::new(1, 2048, 2048))] {
+                let zarr = ZarrOptions { chunk, shard: None, ..ZarrOptions::default() };
+                let mut options =
+                    ConvertOptions { zarr, input_chunk, budget_bytes: 1, ..ConvertOptions::default() };
+                let error = plan(extent, &options).unwrap_err();
+                let Error::Residency(ResidencyError::OverBudget { needed_bytes, .. }) = error else {
+                    panic!("{error}")
+                };
+                options.budget_bytes = needed_bytes;
+                let least = plan(extent, &options).unwrap();
+                assert_eq!(least.memory_bytes, needed_bytes);
+                options.budget_bytes = needed_bytes.saturating_mul(16);
+                let more = plan(extent, &options).unwrap();
+                assert!(more.memory_bytes <= options.budget_bytes && more.memory_bytes >= needed_bytes);
+                for side in least.tile.to_array().into_iter().chain(more.tile.to_array()) {
+                    assert!(side.is_power_of_two());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Owns [`Conversion`]: the main path from a source to a saved image. Knows nothing of how shards are written or levels ordered.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rayon::prelude::*;
+
+use super::Progress;
+use super::block::Block;
+use super::blocks::Levels;
+use super::options::ConvertOptions;
+use super::order::{Leaf, groups};
+use super::pending::Pending;
+use super::plan::{self, Plan};
+use crate::array::{Pins, SparseArray3D};
+use crate::backend::HostBackend;
+use crate::error::{BackendError, Error};
+use crate::geometry::boxes::voxels;
+use crate::geometry::{Coord, Extent, Region};
+use crate::layout::TileCoord;
+use crate::pool::{Pool, PoolConfig};
+use crate::pyramid::Downsample;
+use crate::source::{TileSource, index};
+use crate::store::{LevelStore, PyramidDescription, PyramidWriter, TileStore};
+use crate::voxel::Scalar;
+
+/// A volume that is about to become an OME-Zarr image.
+#[derive(Debug)]
+pub struct Conversion<T: Scalar> {
+    array: SparseArray3D<T>,
+    fill: T,
+    levels: Levels,
+    plan: Plan,
+    options: ConvertOptions,
+    threads: usize,
+    progress: Arc<Progress>,
+}
+
+/// What a conversion did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConvertSummary {
+    /// Voxels written to all levels.
+    pub written_voxels: u64,
+    /// Voxels of all levels that an interrupted conversion had written before.
+    pub found_voxels: u64,
+}
+
+impl<T: Scalar> Conversion<T> {
+    /// Plans the conversion of `source`. Nothing is read or written yet.
+    ///
+    /// # Errors
+    /// [`OverBudget`](crate::ResidencyError::OverBudget): the budget holds not even the least that is held at once. [`Error::Layout`]: an empty volume, or one beyond the address space.
+    pub fn new(source: impl TileSource<T> + 'static, options: ConvertOptions) -> Result<Self, Error> {
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads.min(1024),
+        };
+        let extent = source.extent();
+        if extent.is_empty() {
+            return Err(crate::LayoutError::EmptyExtent { extent }.into());
+        }
+        options.zarr.check(size_of::<T>())?;
+        let levels = plan::levels(extent, &options);
+        let plan = Plan::new(&levels, &options, size_of::<T>() as u64, threads as u64)?;
+        let config = PoolConfig { budget_bytes: plan.pool_bytes, threads, ..PoolConfig::default() };
+        let pool = Pool::with_config(HostBackend::new(), config)?;
+        let fill = source.fill_value();
+        let array = SparseArray3D::builder(&pool, source).tile(plan.tile).build()?;
+        let progress = Arc::new(Progress::new(plan.levels.len()));
+        Ok(Self { array, fill, levels, plan, options, threads, progress })
+    }
+
+    /// What it is going to do.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How far it is: to be looked at while [`Conversion::run`] goes on in another thread.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Converts, and saves the image at `path`: it appears there when it is whole.
+    ///
+    /// After an error, or when the process is killed, what was written stays beside it, and [`ZarrOptions::resume`](crate::store::ZarrOptions::resume) goes on from there.
+    ///
+    /// **Cost**: reads every voxel of the source once (when it goes on, those that it needs), within the budget.
+    ///
+    /// # Errors
+    /// [`Error::Tile`]: a tile of the source could not be read; [`Error::Store`]: the image could not be written, as
+    /// [`PyramidWriter::create`], [`TileStore::write`] and [`PyramidWriter::save`].
+    pub fn run(self, path: impl AsRef<Path>) -> Result<ConvertSummary, Error> {
+        let image = PyramidWriter::create(path, &self.description(), self.fill, &self.options.zarr)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
+        let pool = pool.map_err(|e| no_threads(std::io::Error::other(e)))?;
+        let levels: Vec<_> = (0..image.levels()).map(|level| image.level(level)).collect::<Result<_, _>>()?;
+        let run = Run { conversion: &self, levels, pending: Pending::new() };
+        let found_voxels = run.found();
+        std::thread::scope(|scope| {
+            // One group is encoded while the next is read; a third is not begun.
+            let (sender, receiver) = sync_channel(0);
+            let reader = std::thread::Builder::new().name("vastgrid-convert".into());
+            let reader = reader.spawn_scoped(scope, || run.read(sender));
+            reader.map_err(no_threads)?;
+            run.encode(receiver, &pool)
+        })?;
+        let all: u64 = self.plan.levels.iter().map(|level| voxels(level.extent)).sum();
+        image.save()?;
+        Ok(ConvertSummary { written_voxels: all - found_voxels, found_voxels })
+    }
+
+    fn description(&self) -> PyramidDescription {
+        let options = &self.options;
+        let method = match options.method {
+            Downsample::Mean => "mean",
+            Downsample::Max => "max",
+            Downsample::Mode => "mode",
+        };
+        let levels = self.plan.levels.iter().map(|level| (level.extent, level.factor)).collect();
+        PyramidDescription {
+            name: options.name.clone(),
+            spacing: options.spacing,
+            origin: options.origin,
+            unit: options.unit.clone(),
+            method: Some(method.to_owned()),
+            channel: options.channel.clone(),
+            ranges: options.ranges,
+            ..PyramidDescription::new(levels)
+        }
+    }
+}
+
+fn no_threads(source: std::io::Error) -> BackendError {
+    BackendError::System { call: "spawn threads", offset_bytes: 0, bytes: 0, source }
+}
+
+/// Blocks to be encoded together, and what keeps their tiles in memory.
+struct Group {
+    leaves: Vec<Leaf>,
+    _pins: Option<Pins<HostBackend>>,
+}
+
+/// A conversion under way.
+struct Run<'a, T: Scalar> {
+    conversion: &'a Conversion<T>,
+    levels: Vec<&'a LevelStore<T>>,
+    pending: Pending<T>,
+}
+
+impl<T: Scalar> Run<'_, T> {
+    fn region(&self, level: usize, block: Coord) -> Region {
+        self.conversion.levels.region(level, block)
+    }
+
+    /// Whether an interrupted conversion has written a block. Blocks that this one writes are asked for no more, so it makes no difference what is said of them.
+    fn is_written(&self, level: usize, block: Coord) -> bool {
+        self.conversion.options.zarr.resume && self.levels[level].is_complete(self.region(level, block))
+    }
+
+    /// Voxels that are there already.
+    fn found(&self) -> u64 {
+        if !self.conversion.options.zarr.resume {
+            return 0;
+        }
+        let mut found = 0;
+        for level in 0..self.levels.len() {
+            let grid = Region::whole(self.conversion.levels.grid(level));
+            for block in crate::geometry::boxes::grid(grid, Extent::cube(1)) {
+                if self.is_written(level, block.start) {
+                    let there = voxels(self.region(level, block.start).extent);
+                    self.conversion.progress.add(level, there);
+                    found += there;
+                }
+            }
+        }
+        found
+    }
+
+    /// Has the tiles of one group after the other loaded, until nobody takes them any more.
+    fn read(&self, groups_read: SyncSender<Result<Group, Error>>) {
+        let conversion = self.conversion;
+        let written = |level: usize, block: Coord| self.is_written(level, block);
+        let _: ControlFlow<()> = groups(&conversion.levels, conversion.plan.shape, &written, &mut |leaves| {
+            let group = self.pin(leaves);
+            let failed = group.is_err();
+            if groups_read.send(group).is_err() || failed {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    fn pin(&self, leaves: Vec<Leaf>) -> Result<Group, Error> {
+        let array = &self.conversion.array;
+        let read = leaves.iter().filter(|leaf| leaf.level == 0 && !self.is_written(0, leaf.block));
+        let mut tiles: Vec<TileCoord> =
+            read.flat_map(|leaf| array.layout().tiles_in(self.region(0, leaf.block))).collect();
+        tiles.sort_unstable_by_key(|tile| (tile.z, tile.y, tile.x));
+        tiles.dedup();
+        let pins = if tiles.is_empty() { None } else { Some(array.pin(&tiles)?.complete()?) };
+        Ok(Group { leaves, _pins: pins })
+    }
+
+    fn encode(
+        &self,
+        groups_read: Receiver<Result<Group, Error>>,
+        pool: &rayon::ThreadPool,
+    ) -> Result<(), Error> {
+        for group in groups_read {
+            let group = group?;
+            pool.install(|| group.leaves.par_iter().with_max_len(1).try_for_each(|leaf| self.leaf(*leaf)))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a block's voxels from where they are, and goes on with them.
+    fn leaf(&self, Leaf { level, block }: Leaf) -> Result<(), Error> {
+        let region = self.region(level, block);
+        if self.is_written(level, block) {
+            let mut all = vec![self.conversion.fill; index(voxels(region.extent))];
+            self.levels[level].read_back(region, &mut all)?;
+            return self.up(level, block, Block::Voxels(all));
+        }
+        let found = Block::gather(&self.conversion.array.frame(), region, Vec::new())?;
+        self.write(level, block, found)
+    }
+
+    /// Writes a block, then goes on with it.
+    fn write(&self, level: usize, block: Coord, found: Block<T>) -> Result<(), Error> {
+        let region = self.region(level, block);
+        match &found {
+            Block::Uniform(value) => self.levels[level].write_uniform(region, *value)?,
+            Block::Voxels(all) => self.levels[level].write(region, all)?,
+        }
+        self.conversion.progress.add(level, voxels(region.extent));
+        self.up(level, block, found)
+    }
+
+    /// Adds what a block becomes to the one that it is a part of; writes that one where it is whole.
+    fn up(&self, level: usize, block: Coord, found: Block<T>) -> Result<(), Error> {
+        let levels = &self.conversion.levels;
+        let Some(parent) = levels.parent(level, block) else { return Ok(()) };
+        if self.is_written(level + 1, parent) {
+            return Ok(());
+        }
+        let extent = self.region(level, block).extent;
+        let reduced = found.reduced(extent, levels.steps[level], self.conversion.options.method);
+        drop(found);
+        let parts = voxels(levels.children(level + 1, parent).extent);
+        let part = levels.part_of_parent(level, block);
+        let region = self.region(level + 1, parent);
+        match self.pending.add((level + 1, parent), parts, region, (part, reduced)) {
+            Some(whole) => self.write(level + 1, parent, whole),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Conversions as a Zarr library finds them: the levels that are computed where they are read, of every voxel read once, within the budget, whatever happened on the way.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+
+use zarrs::array::{Array, ArrayBytes, ArraySubset};
+use zarrs::filesystem::FilesystemStore;
+
+use super::*;
+use crate::error::{Error, ResidencyError, SourceError};
+use crate::geometry::boxes::voxels;
+use crate::geometry::{Coord, Extent, Region};
+use crate::pyramid::{DeriveOptions, Downsample, PyramidSource};
+use crate::source::{Instrumented, Procedural, TileSource, index};
+use crate::store::{ZarrCodec, ZarrOptions};
+use crate::voxel::Scalar;
+
+fn read_level<T: Scalar>(root: &Path, level: usize) -> Vec<T> {
+    let array = Array::open(Arc::new(FilesystemStore::new(root).unwrap()), &format!("/s{level}")).unwrap();
+    let all = ArraySubset::new_with_shape(array.shape().to_vec());
+    let bytes: ArrayBytes<'static> = array.retrieve_array_subset(&all).unwrap();
+    bytemuck::pod_collect_to_vec(&bytes.into_fixed().unwrap())
+}
+
+fn read_source<T: Scalar>(source: &dyn TileSource<T>) -> Vec<T> {
+    let whole = Region::whole(source.extent());
+    let mut out = vec![T::zeroed(); index(voxels(whole.extent))];
+    source.read(whole, &mut out).unwrap();
+    out
+}
+
+fn noise(seed: u64, c: Coord) -> u64 {
+    let mut v =
+        seed ^ c.x.wrapping_mul(0x9e37_79b9) ^ c.y.wrapping_mul(0x85eb_ca6b) ^ c.z.wrapping_mul(0xc2b2_ae35);
+    v = (v ^ (v >> 13)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    v ^ (v >> 29)
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("VASTGRID_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    eprintln!("VASTGRID_SEED={seed}");
+    seed
+}
+
+/// Noise, but nothing in the middle third, which is known to hold nothing.
+fn volume<T: Scalar>(seed: u64, extent: Extent) -> Procedural<T> {
+    let empty = move |x: u64| x >= extent.x / 3 && x < 2 * extent.x / 3;
+    Procedural::new(extent, move |c: Coord| {
+        if empty(c.x) { T::zeroed() } else { T::from_f64((noise(seed, c) % 1000) as f64 / 8.0) }
+    })
+    .with_uniform(move |r: Region| (empty(r.start.x) && empty(r.start.x + r.extent.x - 1)).then(T::zeroed))
+}
+
+fn options(seed: u64, method: Downsample) -> ConvertOptions {
+    let side = |bits: u32| 4 + (seed >> bits) % 13;
+    let chunk = Extent::new(side(0), side(8), side(16));
+    let many = |bits: u32| 1 + (seed >> bits) % 3;
+    let shard = Extent::new(chunk.x * many(24), chunk.y * many(28), chunk.z * many(32));
+    let zarr = ZarrOptions {
+        chunk,
+        shard: (seed >> 36 & 3 > 0).then_some(shard),
+        codec: ZarrCodec::Zstd { level: 1 },
+        ..ZarrOptions::default()
+    };
+    ConvertOptions {
+        method,
+        coarsest_voxels: 500,
+        spacing: [[1.0; 3], [1.0, 1.0, 3.0], [2.0, 1.0, 1.0]][index((seed >> 40) % 3)],
+        input_chunk: (seed >> 44 & 1 == 1).then(|| Extent::cube(8 + (seed >> 48) % 20)),
+        threads: 3,
+        zarr,
+        ..ConvertOptions::default()
+    }
+}
+
+fn check<T: Scalar>(seed: u64, method: Downsample) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("a.ome.zarr");
+    let side = |bits: u32, most: u64| 1 + (seed.rotate_left(bits) >> 20) % most;
+    let extent = Extent::new(side(3, 90), side(13, 70), side(23, 50));
+    let mut options = options(seed, method);
+    let source = Instrumented::new(volume::<T>(seed, extent));
+    let watch = source.instruments();
+    // The least budget that does.
+    options.budget_bytes = 0;
+    let Err(Error::Residency(ResidencyError::OverBudget { needed_bytes, .. })) =
+        Conversion::new(volume::<T>(seed, extent), options.clone())
+    else {
+        panic!("a budget of nothing")
+    };
+    options.budget_bytes = needed_bytes << (seed >> 52 & 3);
+    let conversion = Conversion::new(source, options.clone()).unwrap();
+    let (levels, progress) = (conversion.plan().levels.clone(), conversion.progress());
+    let summary = conversion.run(&root).unwrap();
+    let all: u64 = levels.iter().map(|level| voxels(level.extent)).sum();
+    assert_eq!((summary.written_voxels, summary.found_voxels), (all, 0));
+    let derive = DeriveOptions {
+        spacing: options.spacing,
+        coarsest_voxels: options.coarsest_voxels,
+        ..DeriveOptions::default()
+    };
+    let expected = PyramidSource::derive(volume::<T>(seed, extent), method, derive).unwrap();
+    assert_eq!(levels.len(), expected.levels(), "{options:?}");
+    for (level, planned) in levels.iter().enumerate() {
+        assert_eq!(progress.voxels(level), voxels(planned.extent));
+        let found: Vec<T> = read_level(&root, level);
+        let expected = read_source(&**expected.source(level).unwrap());
+        let same = bytemuck::cast_slice::<_, u8>(&found) == bytemuck::cast_slice::<_, u8>(&expected);
+        assert!(same, "level {level} of {extent}: {options:?}");
+    }
+    let reads = watch.reads_by_region();
+    assert!(reads.iter().all(|(_, times)| *times == 1), "read again: {options:?}");
+}
+
+#[test]
+fn levels_are_those_that_are_computed_where_they_are_read_and_every_tile_is_read_once() {
+    let seed = seed();
+    for round in 0..6 {
+        let seed = noise(seed, Coord::new(round, 0, 0));
+        for method in [Downsample::Mean, Downsample::Max, Downsample::Mode] {
+            check::<u16>(seed, method);
+            check::<i16>(seed.rotate_left(7), method);
+            check::<f64>(seed.rotate_left(17), method);
+        }
+        check::<half::f16>(seed.rotate_left(27), Downsample::Mean);
+        check::<u8>(seed.rotate_left(37), Downsample::Mode);
+    }
+}
+
+#[test]
+fn a_conversion_that_failed_goes_on_and_ends_as_if_it_had_not() {
+    let seed = seed();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("a.ome.zarr");
+    let extent = Extent::new(90, 70, 40);
+    let mut options = options(seed, Downsample::Mean);
+    options.zarr.input = format!("noise {seed}");
+    options.zarr.resume = true;
+    options.zarr.shard = Some(Extent::from(options.zarr.chunk.to_array().map(|side| side * 2)));
+    options.budget_bytes = 64 << 20;
+    let mut tries = 0;
+    let summary = loop {
+        let source = Instrumented::new(volume::<u16>(seed, extent));
+        let watch = source.instruments();
+        let conversion = Conversion::new(source, options.clone()).unwrap();
+        // Later and later, so that it comes to an end.
+        watch.fail_nth(1 + noise(seed, Coord::new(tries, 1, 0)) % (4 + 4 * tries));
+        tries += 1;
+        assert!(tries < 200);
+        match conversion.run(&root) {
+            Ok(summary) => break summary,
+            Err(error) => {
+                assert!(matches!(error, Error::Tile { .. }), "{error}");
+                assert!(!root.exists());
+            }
+        }
+    };
+    assert!(tries > 1);
+    eprintln!("{tries} tries, {} voxels found by the last", summary.found_voxels);
+    let other = folder.path().join("b.ome.zarr");
+    options.zarr.resume = false;
+    let whole = Conversion::new(volume::<u16>(seed, extent), options).unwrap();
+    let levels = whole.plan().levels.len();
+    whole.run(&other).unwrap();
+    for level in 0..levels {
+        assert!(read_level::<u16>(&root, level) == read_level::<u16>(&other, level), "level {level}");
+        for name in ["zarr.json".to_owned(), format!("vastgrid/ranges/s{level}/c/0/0/0/0")] {
+            let read = |root: &Path| std::fs::read(root.join(&name)).unwrap();
+            assert!(read(&root) == read(&other), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_known_to_be_empty_costs_next_to_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("a.ome.zarr");
+    // 2^36 voxels, of which 2^18 hold something.
+    let extent = Extent::new(1 << 13, 1 << 12, 1 << 11);
+    let inside =
+        |r: &Region| Region::new(Coord::new(4096, 64, 640), Extent::cube(64)).intersection(r).is_some();
+    let source = Procedural::new(extent, |c| {
+        let part = Region::new(c, Extent::cube(1));
+        u8::from(Region::new(Coord::new(4096, 64, 640), Extent::cube(64)).intersection(&part).is_some())
+    })
+    .with_uniform(move |r| (!inside(&r)).then_some(0));
+    let conversion = Conversion::new(source, ConvertOptions::default()).unwrap();
+    let levels = conversion.plan().levels.len();
+    let start = std::time::Instant::now();
+    conversion.run(&root).unwrap();
+    eprintln!("{levels} levels in {:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 120);
+    let array = Array::open(Arc::new(FilesystemStore::new(&root).unwrap()), "/s1").unwrap();
+    let part = ArraySubset::new_with_ranges(&[320..352, 30..66, 2048..2080]);
+    let found: ArrayBytes<'static> = array.retrieve_array_subset(&part).unwrap();
+    let ones = found.into_fixed().unwrap().iter().filter(|v| **v == 1).count();
+    assert_eq!(ones, 32 * 32 * 32);
+}
+
+#[test]
+fn sources_that_fail_and_volumes_that_cannot_be_are_errors() {
+    struct Broken;
+    impl TileSource<u8> for Broken {
+        fn extent(&self) -> Extent {
+            Extent::cube(100)
+        }
+        fn read(&self, region: Region, out: &mut [u8]) -> Result<(), SourceError> {
+            out.fill(1);
+            if region.start.z > 50 { panic!("no more") } else { Ok(()) }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("a.ome.zarr");
+    let error = Conversion::new(Broken, ConvertOptions::default()).unwrap().run(&root).unwrap_err();
+    assert!(error.to_string().contains("panicked: no more"), "{error}");
+    assert!(!root.exists());
+    let empty = Procedural::new(Extent::new(0, 4, 4), |_| 0u8);
+    assert!(matches!(Conversion::new(empty, ConvertOptions::default()), Err(Error::Layout(_))));
+    let huge = Procedural::new(Extent::cube(u64::MAX), |_| 0u8);
+    assert!(Conversion::new(huge, ConvertOptions::default()).is_err());
+    let odd = ZarrOptions { chunk: Extent::cube(0), ..ZarrOptions::default() };
+    let small = Procedural::new(Extent::cube(4), |_| 0u8);
+    let error =
+        Conversion::new(small, ConvertOptions { zarr: odd, ..ConvertOptions::default() }).unwrap_err();
+    assert!(matches!(error, Error::Store(_)), "{error}");
+}
+
+#[test]
+fn boxes_are_copied_within_their_budget() {
+    let seed = seed();
+    let extent = Extent::new(70, 50, 40);
+    let folder = tempfile::tempdir().unwrap();
+    for (nth, (at, size)) in [
+        ([0, 0, 0], [70, 50, 40]),
+        ([3, 5, 7], [60, 40, 30]),
+        ([69, 49, 39], [1, 1, 1]),
+        ([0, 20, 0], [70, 1, 40]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let region = Region::new(at.into(), size.into());
+        let path = folder.path().join(format!("{nth}.raw"));
+        let store = crate::store::RawStore::<u16>::create(&path, region.extent).unwrap();
+        let progress = Progress::new(1);
+        let source = volume::<u16>(seed, extent);
+        copy_region(source, region, &store, 4 << 20, Some(Extent::cube(16)), &progress).unwrap();
+        store.save().unwrap();
+        assert_eq!(progress.voxels(0), voxels(region.extent));
+        let mut expected = vec![0u16; index(voxels(region.extent))];
+        volume::<u16>(seed, extent).read(region, &mut expected).unwrap();
+        assert!(std::fs::read(&path).unwrap() == bytemuck::cast_slice::<_, u8>(&expected), "{region}");
+    }
+    let store = crate::store::RawStore::<u16>::create(folder.path().join("x"), Extent::cube(9)).unwrap();
+    let copy = |region: Region, budget: u64| {
+        copy_region(volume::<u16>(seed, extent), region, &store, budget, None, &Progress::new(1)).unwrap_err()
+    };
+    let outside = Region::new(Coord::new(65, 0, 0), Extent::cube(9));
+    assert!(matches!(copy(outside, 4 << 20), Error::Residency(ResidencyError::OutOfBounds { .. })));
+    assert!(matches!(copy(Region::whole(Extent::cube(8)), 4 << 20), Error::Store(_)));
+    let tiny = copy(Region::whole(Extent::cube(9)), 1000);
+    assert!(matches!(tiny, Error::Residency(ResidencyError::OverBudget { .. })));
+}

@@ -1,0 +1,194 @@
+//! Owns how a save into a folder begins: who may write, what an interrupted one left, and what may be replaced. Knows nothing of what is written.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::journal::{Journal, Record};
+use super::target::Done;
+use crate::error::StoreError;
+use crate::store::disk::{beside, exists, failed, parent_and_name, sync_folder};
+
+/// What one finds in a folder that holds Zarr, of which one may take the place.
+const MARKS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];
+
+/// Whether a save goes on where an earlier one was interrupted, and whether it takes the place of what is there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Begin {
+    pub(super) resume: bool,
+    pub(super) replace: bool,
+}
+
+/// A partial folder that is ours alone.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) partial: PathBuf,
+    pub(super) lock: File,
+    pub(super) journal: Journal,
+    /// What is complete already.
+    pub(super) done: Vec<Done>,
+}
+
+/// Makes or finds the partial folder beside `target`, for a save of what `save` describes.
+pub(super) fn begin(target: &Path, save: &str, begin: Begin) -> Result<Begun, StoreError> {
+    check_target(target, begin.replace)?;
+    let partial = beside(target, ".partial")?;
+    let lock = lock(target, &partial)?;
+    // Whoever had the lock may just have published.
+    check_target(target, begin.replace)?;
+    let (journal, done) = match earlier(&partial)? {
+        Some((journal, records)) if begin.resume && goes_on(&partial, &records)? => {
+            check_same(target, &records, save)?;
+            remove_all(&partial.join("objects"))?;
+            (journal, records.into_iter().filter_map(done).collect())
+        }
+        found => {
+            drop(found);
+            empty(&partial)?;
+            (Journal::create(&partial.join("journal"), save)?, Vec::new())
+        }
+    };
+    for folder in ["objects", "tree"] {
+        make_folder(&partial.join(folder))?;
+    }
+    sync_folder(&partial)?;
+    sync_folder(&parent_and_name(&partial)?.0)?;
+    Ok(Begun { partial, lock, journal, done })
+}
+
+/// Removes the partial folder.
+pub(super) fn clear_away(partial: &Path) -> Result<(), StoreError> {
+    empty(partial)?;
+    fs::remove_dir(partial).map_err(failed("removing", partial))
+}
+
+fn done(record: Record) -> Option<Done> {
+    match record {
+        Record::Done(done) => Some(done),
+        _ => None,
+    }
+}
+
+/// Refuses a target that is there, unless it may be replaced: nobody means to lose a folder of something else.
+pub(super) fn check_target(target: &Path, replace: bool) -> Result<(), StoreError> {
+    if !exists(target)? {
+        return Ok(());
+    }
+    if !replace {
+        return Err(StoreError::Exists { path: target.to_owned() });
+    }
+    let refused = |reason| Err(StoreError::NotReplaced { path: target.to_owned(), reason });
+    let metadata = fs::symlink_metadata(target).map_err(failed("looking at", target))?;
+    if !metadata.is_dir() {
+        return refused("it is no folder");
+    }
+    let mut entries = fs::read_dir(target).map_err(failed("reading", target))?;
+    if entries.next().is_some() && !MARKS.iter().any(|mark| target.join(mark).is_file()) {
+        return refused("it is a folder of something else than Zarr");
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        outcome => outcome.map_err(failed("making", path)),
+    }
+}
+
+/// Makes the partial folder where there is none, and locks it.
+fn lock(target: &Path, partial: &Path) -> Result<File, StoreError> {
+    for _ in 0..100 {
+        make_folder(partial)?;
+        let folder = match File::open(partial) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(failed("opening", partial))?,
+        };
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::Busy { path: target.to_owned() }),
+            Err(e) => return Err(failed("locking", partial)(e.into())),
+        }
+        // The folder may have gone, with a save that was published, between opening and locking it.
+        let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+        let ours = folder.metadata().map_err(failed("looking at", partial))?;
+        if fs::metadata(partial).is_ok_and(|there| same(&there, &ours)) {
+            return Ok(folder);
+        }
+    }
+    Err(StoreError::Busy { path: target.to_owned() })
+}
+
+/// The journal of an earlier save, if one was begun here.
+fn earlier(partial: &Path) -> Result<Option<(Journal, Vec<Record>)>, StoreError> {
+    let path = partial.join("journal");
+    if exists(&path)? {
+        if let Some((journal, records)) = Journal::open(&path)? {
+            return Ok(Some((journal, records)));
+        }
+        // A save that was killed while it made its journal has nothing else yet.
+        let small = fs::metadata(&path).is_ok_and(|m| m.len() < 16);
+        if small && !exists(&partial.join("tree"))? {
+            return Ok(None);
+        }
+        return Err(StoreError::InTheWay { path, reason: "it is no journal of a save" });
+    }
+    let mut entries = fs::read_dir(partial).map_err(failed("reading", partial))?;
+    if entries.next().is_none() {
+        return Ok(None);
+    }
+    Err(StoreError::InTheWay { path: partial.to_owned(), reason: "there is no journal of a save in it" })
+}
+
+/// Whether an earlier save is one to go on with: it was not published in the end.
+fn goes_on(partial: &Path, records: &[Record]) -> Result<bool, StoreError> {
+    let Some(Record::Publishing(inode)) = records.last() else { return Ok(!records.is_empty()) };
+    let tree = partial.join("tree");
+    match fs::metadata(&tree) {
+        Ok(metadata) => Ok(metadata.ino() == *inode),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(failed("looking at", &tree)(e)),
+    }
+}
+
+/// Refuses to go on with a save of something else; names the first thing that differs.
+fn check_same(target: &Path, records: &[Record], save: &str) -> Result<(), StoreError> {
+    let Some(Record::Save(before)) = records.first() else { return Ok(()) };
+    if before == save {
+        return Ok(());
+    }
+    let parse =
+        |text: &str| serde_json::from_str::<serde_json::Map<_, serde_json::Value>>(text).unwrap_or_default();
+    let (before, now) = (parse(before), parse(save));
+    let differs = now.keys().chain(before.keys()).find(|key| now.get(*key) != before.get(*key));
+    let field = differs.cloned().unwrap_or_default();
+    let value = |of: &serde_json::Map<_, serde_json::Value>| {
+        of.get(&field).map_or("nothing".to_owned(), ToString::to_string)
+    };
+    Err(StoreError::OtherSave { path: target.to_owned(), found: value(&before), wanted: value(&now), field })
+}
+
+/// Removes what is in the partial folder, the journal last: as long as it is there, the folder is known for what it is.
+fn empty(partial: &Path) -> Result<(), StoreError> {
+    for name in ["tree", "objects"] {
+        remove_all(&partial.join(name))?;
+    }
+    sync_folder(partial)?;
+    remove_all(&partial.join("journal"))
+}
+
+fn remove_all(path: &Path) -> Result<(), StoreError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("removing", path)(e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,219 @@
+//! Owns the journal of a save: what it is of, and which of its objects are complete, as a file that is only added to. Knows nothing of what the objects are.
+//!
+//! ```text
+//! "vastgrid save 1\n"   then records:   | length u32 | checksum u64 | kind u8, payload ... |      little-endian
+//! ```
+//!
+//! A record that was cut short or damaged ends the journal: it and what follows count as never written.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::target::Done;
+use crate::error::StoreError;
+use crate::store::disk::{create_new, failed};
+
+const MAGIC: &[u8] = b"vastgrid save 1\n";
+
+/// The longest record that is read: longer than any that is written.
+const MOST_RECORD_BYTES: u32 = 1 << 28;
+
+/// What a journal is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record {
+    /// What the save is of, as JSON: the first record.
+    Save(String),
+    /// An object that is complete.
+    Done(Done),
+    /// The folder of that number in the file system is about to get the target's name.
+    Publishing(u64),
+}
+
+/// A journal that is open for adding to.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: File,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Journal {
+    /// Begins a journal where none is.
+    pub(super) fn create(path: &Path, save: &str) -> Result<Self, StoreError> {
+        let file = create_new(path)?;
+        let mut journal = Self { file, path: path.to_owned(), bytes: 0 };
+        let mut text = MAGIC.to_vec();
+        encode(&Record::Save(save.to_owned()), &mut text);
+        journal.append(&text)?;
+        Ok(journal)
+    }
+
+    /// Reads a journal, and opens it for adding to after its last whole record. `None` where the file is none.
+    pub(super) fn open(path: &Path) -> Result<Option<(Self, Vec<Record>)>, StoreError> {
+        let open = File::options().read(true).write(true).open(path);
+        let file = open.map_err(failed("opening", path))?;
+        let mut reader = BufReader::new(&file);
+        let mut magic = [0; MAGIC.len()];
+        match reader.read_exact(&mut magic) {
+            Ok(()) if magic == MAGIC => {}
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => return Err(failed("reading", path)(e)),
+            _ => return Ok(None),
+        }
+        let mut bytes = MAGIC.len() as u64;
+        let mut records = Vec::new();
+        while let Some((record, length)) = next(&mut reader).map_err(failed("reading", path))? {
+            bytes += length;
+            records.push(record);
+        }
+        drop(reader);
+        file.set_len(bytes).map_err(failed("cutting off the damaged end of", path))?;
+        Ok(Some((Self { file, path: path.to_owned(), bytes }, records)))
+    }
+
+    /// Adds records, durably.
+    pub(super) fn add(&mut self, records: impl IntoIterator<Item = Record>) -> Result<(), StoreError> {
+        let mut text = Vec::new();
+        for record in records {
+            encode(&record, &mut text);
+        }
+        if text.is_empty() { Ok(()) } else { self.append(&text) }
+    }
+
+    fn append(&mut self, text: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all_at(text, self.bytes).map_err(|source| StoreError::Write {
+            path: self.path.clone(),
+            offset_bytes: self.bytes,
+            bytes: text.len() as u64,
+            source,
+        })?;
+        self.file.sync_all().map_err(failed("making durable", &self.path))?;
+        self.bytes += text.len() as u64;
+        Ok(())
+    }
+}
+
+fn encode(record: &Record, out: &mut Vec<u8>) {
+    let mut payload = Vec::new();
+    match record {
+        Record::Save(save) => {
+            payload.push(b'S');
+            payload.extend_from_slice(save.as_bytes());
+        }
+        Record::Done(Done { key, note }) => {
+            payload.push(b'D');
+            payload.extend_from_slice(key.as_bytes());
+            payload.push(0);
+            payload.extend_from_slice(note);
+        }
+        Record::Publishing(inode) => {
+            payload.push(b'P');
+            payload.extend_from_slice(&inode.to_le_bytes());
+        }
+    }
+    out.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(&checksum(&payload).to_le_bytes());
+    out.append(&mut payload);
+}
+
+/// The next record and its length with everything, or `None` at the end or at the first that is not whole.
+fn next(reader: &mut impl Read) -> io::Result<Option<(Record, u64)>> {
+    let mut head = [0; 12];
+    if !fill(reader, &mut head)? {
+        return Ok(None);
+    }
+    let (length, sum) = head.split_at(4);
+    let length = u32::from_le_bytes(length.try_into().unwrap_or_default());
+    if length > MOST_RECORD_BYTES {
+        return Ok(None);
+    }
+    let mut payload = Vec::new();
+    reader.by_ref().take(length.into()).read_to_end(&mut payload)?;
+    if payload.len() as u64 != u64::from(length) || checksum(&payload).to_le_bytes() != *sum {
+        return Ok(None);
+    }
+    Ok(decode(&payload).map(|record| (record, 12 + u64::from(length))))
+}
+
+fn decode(payload: &[u8]) -> Option<Record> {
+    let (&kind, rest) = payload.split_first()?;
+    Some(match kind {
+        b'S' => Record::Save(String::from_utf8(rest.to_vec()).ok()?),
+        b'D' => {
+            let end = rest.iter().position(|&b| b == 0)?;
+            let key = String::from_utf8(rest[..end].to_vec()).ok()?;
+            Record::Done(Done { key, note: rest[end + 1..].to_vec() })
+        }
+        b'P' => Record::Publishing(u64::from_le_bytes(rest.try_into().ok()?)),
+        _ => return None,
+    })
+}
+
+/// Whether there was enough.
+fn fill(reader: &mut impl Read, out: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(out) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// FNV-1a: enough to tell what was written from what was cut short.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, &b| (sum ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> Vec<Record> {
+        let done = |key: &str, note: &[u8]| Record::Done(Done { key: key.into(), note: note.to_vec() });
+        vec![done("s0/c/0/0/1", b""), done("s1/c/0/0/0", &[0, 1, 2, 0]), Record::Publishing(77)]
+    }
+
+    fn read(path: &Path) -> Vec<Record> {
+        Journal::open(path).unwrap().unwrap().1
+    }
+
+    #[test]
+    fn what_is_added_is_found_and_added_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut journal = Journal::create(&path, "{}").unwrap();
+        journal.add(records()).unwrap();
+        let mut expected = vec![Record::Save("{}".into())];
+        expected.extend(records());
+        assert_eq!(read(&path), expected);
+        let (mut journal, _) = Journal::open(&path).unwrap().unwrap();
+        journal.add([Record::Publishing(5)]).unwrap();
+        expected.push(Record::Publishing(5));
+        assert_eq!(read(&path), expected);
+    }
+
+    #[test]
+    fn a_journal_that_was_cut_or_damaged_anywhere_ends_before_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        Journal::create(&path, "save").unwrap().add(records()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let all = read(&path);
+        for at in MAGIC.len()..whole.len() {
+            std::fs::write(&path, &whole[..at]).unwrap();
+            let cut = read(&path);
+            assert!(cut.len() < all.len() && all.starts_with(&cut), "cut at {at}");
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            std::fs::write(&path, &damaged).unwrap();
+            let (mut journal, found) = Journal::open(&path).unwrap().unwrap();
+            assert!(found.len() < all.len() && all.starts_with(&found), "damaged at {at}");
+            journal.add(records()).unwrap();
+            assert_eq!(read(&path).len(), found.len() + 3, "added after what was whole");
+        }
+        for none in [&whole[..MAGIC.len() - 1], b"", b"something else entirely"] {
+            std::fs::write(&path, none).unwrap();
+            assert!(Journal::open(&path).unwrap().is_none());
+        }
+    }
+}

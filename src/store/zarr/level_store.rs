@@ -1,0 +1,340 @@
+//! Owns [`LevelStore`]: the chunks of one array, encoded where they are written and gathered into shards. Knows nothing of other levels, nor of how a save is published.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::array::ArrayForm;
+use super::finisher::{Finisher, Job};
+use super::options::ZarrOptions;
+use super::ranges::Ranges;
+use super::shard::{Shard, read_chunk};
+use super::target::Done;
+use crate::error::StoreError;
+use crate::geometry::boxes::{copy_shared, grid, pieces, voxels};
+use crate::geometry::{Coord, Extent, Region};
+use crate::source::{index, with_buffer};
+use crate::store::{TileStore, check_write};
+use crate::voxel::Scalar;
+
+/// An array of a save in the making: what is written to it is encoded by the thread that writes, and added to its shard.
+///
+/// A shard is a file without a name until all of its chunks were written, or until [`TileStore::flush`]; then it gets its index, is made durable by threads of the save's own, and gets its name. It is never changed after that: a chunk
+/// that is written again has the shard copied. Chunks that hold the fill value take no space, and shards of nothing else are no files.
+///
+/// **Cost**: a chunk's encoding, and a positioned write; memory for the chunk as it is encoded, 16 bytes for each chunk of the shards that are not complete, and two voxels for each cell whose range is kept.
+pub struct LevelStore<T> {
+    name: String,
+    extent: Extent,
+    fill: T,
+    chunk: Extent,
+    object: Extent,
+    sharded: bool,
+    form: ArrayForm,
+    finisher: Arc<Finisher>,
+    slots: Mutex<HashMap<Coord, Arc<Mutex<Slot>>>>,
+    /// Whether objects may be there that nobody knows to be complete.
+    resumed: bool,
+    ranges: Option<Ranges<T>>,
+}
+
+/// What has become of an object.
+#[derive(Debug, Default)]
+struct Slot {
+    /// What is being put together; `None` where nothing is, be it that the object is there or about to be.
+    shard: Option<Shard>,
+    /// Whether the object that is there, or about to be, has all of its chunks.
+    complete: bool,
+}
+
+impl<T: Scalar> LevelStore<T> {
+    /// The array called `name` (empty: the save has no other), of which `done` is complete already.
+    pub(super) fn new(
+        name: String,
+        (extent, fill): (Extent, T),
+        options: &ZarrOptions,
+        form: ArrayForm,
+        finisher: Arc<Finisher>,
+        ranges: Option<Ranges<T>>,
+        done: &[Done],
+    ) -> Self {
+        let level = Self {
+            name,
+            extent,
+            fill,
+            chunk: options.chunk,
+            object: options.object(),
+            sharded: options.shard.is_some(),
+            form,
+            finisher,
+            slots: Mutex::default(),
+            resumed: options.resume,
+            ranges,
+        };
+        for Done { key, note } in done {
+            if let Some(object) = level.object_of(key) {
+                level.slots().insert(object, Arc::new(Mutex::new(Slot { shard: None, complete: true })));
+                if let Some(ranges) = &level.ranges {
+                    ranges.restore(object, note);
+                }
+            }
+        }
+        level
+    }
+
+    /// Whether every object that `region` touches has all of its chunks, from this save or from the interrupted one that it goes on with. [`LevelStore::read_back`] reads it.
+    #[must_use]
+    pub fn is_complete(&self, region: Region) -> bool {
+        let side = self.object;
+        grid(region, side).all(|object| {
+            let at = Coord::new(object.start.x / side.x, object.start.y / side.y, object.start.z / side.z);
+            let slot = self.slots().get(&at).cloned();
+            slot.is_some_and(|slot| {
+                let slot = locked(&slot);
+                slot.complete && slot.shard.is_none()
+            })
+        })
+    }
+
+    /// Reads what [`LevelStore::is_complete`] says is there.
+    ///
+    /// **Shape**: as [`TileStore::write`].
+    ///
+    /// # Errors
+    /// [`StoreError::BadCall`]; [`StoreError::ReadBack`].
+    pub fn read_back(&self, region: Region, out: &mut [T]) -> Result<(), StoreError> {
+        check_write(self.extent, self.chunk, region, Some(out.len()))?;
+        for chunk in pieces(region, self.chunk) {
+            let (object, place) = self.place_of(chunk.start);
+            let key = self.key(object);
+            self.finisher.wait_for(&key)?;
+            let place = self.sharded.then_some(place);
+            let whole = Region::new(chunk.start, self.chunk);
+            match read_chunk(&self.form, &**self.finisher.target(), &key, place)? {
+                Some(bytes) => {
+                    let decoded: Vec<T> = bytemuck::pod_collect_to_vec(&bytes);
+                    if decoded.len() as u64 != voxels(self.chunk) {
+                        let location = self.finisher.target().location(&key);
+                        let source = "a chunk of another length".into();
+                        return Err(StoreError::ReadBack { location, source });
+                    }
+                    copy_shared(whole, &decoded, region, out);
+                }
+                None => fill_part(chunk, self.fill, region, out),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn metadata(&self) -> (String, Vec<u8>) {
+        let prefix = if self.name.is_empty() { String::new() } else { format!("{}/", self.name) };
+        (format!("{prefix}zarr.json"), self.form.metadata())
+    }
+
+    pub(super) fn ranges(&self) -> Option<&Ranges<T>> {
+        self.ranges.as_ref()
+    }
+
+    /// What a chunk is encoded to; `None` where it holds the fill value. `part` is what of it lies inside the volume.
+    fn encode<'a>(
+        &self,
+        part: Region,
+        region: Region,
+        voxels_of_region: &'a [T],
+        whole: &'a mut [T],
+    ) -> Result<Option<Cow<'a, [u8]>>, StoreError> {
+        let chunk: &[T] = if part == region && part.extent == self.chunk {
+            voxels_of_region
+        } else {
+            if part.extent != self.chunk {
+                whole.fill(self.fill);
+            }
+            copy_shared(region, voxels_of_region, Region::new(part.start, self.chunk), whole);
+            whole
+        };
+        self.encode_whole(part.start, chunk)
+    }
+
+    fn encode_whole<'a>(&self, start: Coord, chunk: &'a [T]) -> Result<Option<Cow<'a, [u8]>>, StoreError> {
+        let bytes: &[u8] = bytemuck::cast_slice(chunk);
+        let fill = bytemuck::bytes_of(&self.fill);
+        if bytes.starts_with(fill) && bytes[fill.len()..] == bytes[..bytes.len() - fill.len()] {
+            return Ok(None);
+        }
+        let encoded = self.form.encode(bytes).map_err(|source| StoreError::Chunk {
+            location: self.finisher.target().location(&self.name),
+            chunk: [start.z / self.chunk.z, start.y / self.chunk.y, start.x / self.chunk.x].to_vec(),
+            source: source.into(),
+        })?;
+        Ok(Some(encoded))
+    }
+
+    /// Adds a chunk to its shard, and hands the shard over if that was the last one.
+    fn put(
+        &self,
+        start: Coord,
+        encoded: Option<&[u8]>,
+        note: impl Fn(&Ranges<T>, Coord),
+    ) -> Result<(), StoreError> {
+        let (object, place) = self.place_of(start);
+        let slot = self.slots().entry(object).or_insert_with(|| self.new_slot(object)).clone();
+        let mut slot = locked(&slot);
+        let shard = self.open(object, &mut slot)?;
+        shard.put(place, encoded, &**self.finisher.target())?;
+        if let Some(ranges) = &self.ranges {
+            note(ranges, object);
+        }
+        if shard.is_complete() { self.close(object, &mut slot) } else { Ok(()) }
+    }
+
+    fn new_slot(&self, object: Coord) -> Arc<Mutex<Slot>> {
+        // Where a save goes on, there may be an object that is not complete.
+        let shard = (!self.resumed).then(|| self.new_shard(object));
+        Arc::new(Mutex::new(Slot { shard, complete: false }))
+    }
+
+    fn new_shard(&self, object: Coord) -> Shard {
+        let (side, chunk) = (self.object, self.chunk);
+        let start = Coord::new(object.x * side.x, object.y * side.y, object.z * side.z);
+        let inside = Region::new(start, side).clipped_to(self.extent).extent;
+        let chunks = inside.x.div_ceil(chunk.x) * inside.y.div_ceil(chunk.y) * inside.z.div_ceil(chunk.z);
+        Shard::new(self.key(object), self.form.chunks_per_shard(), index(chunks))
+    }
+
+    /// The shard, so that chunks can be put.
+    fn open<'a>(&self, object: Coord, slot: &'a mut Slot) -> Result<&'a mut Shard, StoreError> {
+        let shard = match slot.shard.take() {
+            Some(shard) => shard,
+            None => {
+                let mut shard = self.new_shard(object);
+                self.finisher.wait_for(&shard.key)?;
+                shard.go_on(&self.form, &**self.finisher.target(), self.sharded, slot.complete)?;
+                shard
+            }
+        };
+        Ok(slot.shard.insert(shard))
+    }
+
+    /// Hands a shard over, if one is open.
+    fn close(&self, object: Coord, slot: &mut Slot) -> Result<(), StoreError> {
+        let Some(shard) = &mut slot.shard else { return Ok(()) };
+        let closed = shard.close(&self.form, self.sharded, &**self.finisher.target())?;
+        let key = std::mem::take(&mut shard.key);
+        slot.complete = shard.has_all();
+        slot.shard = None;
+        let done = slot.complete.then(|| {
+            let note = self.ranges.as_ref().map_or(Vec::new(), |ranges| ranges.remember(object));
+            Done { key: key.clone(), note }
+        });
+        self.finisher.take(Job { key, object: closed, done })
+    }
+
+    /// The object that has a chunk, and the chunk's place in it. Axes of the format are slowest first, so x is the fastest here, too.
+    fn place_of(&self, start: Coord) -> (Coord, usize) {
+        let (side, chunk) = (self.object, self.chunk);
+        let object = Coord::new(start.x / side.x, start.y / side.y, start.z / side.z);
+        let at = |start: u64, side: u64, chunk: u64| start % side / chunk;
+        let (x, y) = (at(start.x, side.x, chunk.x), at(start.y, side.y, chunk.y));
+        let z = at(start.z, side.z, chunk.z);
+        (object, index(x + side.x / chunk.x * (y + side.y / chunk.y * z)))
+    }
+
+    fn key(&self, object: Coord) -> String {
+        let prefix = if self.name.is_empty() { String::new() } else { format!("{}/", self.name) };
+        format!("{prefix}c/{}/{}/{}", object.z, object.y, object.x)
+    }
+
+    /// Undoes [`LevelStore::key`].
+    fn object_of(&self, key: &str) -> Option<Coord> {
+        let rest =
+            if self.name.is_empty() { key } else { key.strip_prefix(&self.name)?.strip_prefix('/')? };
+        let mut numbers = rest.strip_prefix("c/")?.split('/').map(|number| number.parse::<u64>().ok());
+        let [z, y, x] = [numbers.next()??, numbers.next()??, numbers.next()??];
+        numbers.next().is_none().then_some(Coord { x, y, z })
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<Coord, Arc<Mutex<Slot>>>> {
+        locked(&self.slots)
+    }
+}
+
+impl<T: Scalar> TileStore<T> for LevelStore<T> {
+    fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    fn fill_value(&self) -> T {
+        self.fill
+    }
+
+    fn piece(&self) -> Extent {
+        self.chunk
+    }
+
+    fn write(&self, region: Region, voxels_of_region: &[T]) -> Result<(), StoreError> {
+        check_write(self.extent, self.chunk, region, Some(voxels_of_region.len()))?;
+        for part in pieces(region, self.chunk) {
+            let needed = if part == region && part.extent == self.chunk { 0 } else { voxels(self.chunk) };
+            with_buffer(index(needed), |whole: &mut [T]| {
+                let encoded = self.encode(part, region, voxels_of_region, whole)?;
+                self.put(part.start, encoded.as_deref(), |ranges, object| {
+                    ranges.note(object, part, region, voxels_of_region);
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    fn write_uniform(&self, region: Region, value: T) -> Result<(), StoreError> {
+        check_write(self.extent, self.chunk, region, None)?;
+        if region.is_empty() {
+            return Ok(());
+        }
+        let whole = vec![value; index(voxels(self.chunk))];
+        let encoded = self.encode_whole(region.start, &whole)?;
+        pieces(region, self.chunk).try_for_each(|part| {
+            self.put(part.start, encoded.as_deref(), |ranges, object| {
+                ranges.note_uniform(object, part, value);
+            })
+        })
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        let slots: Vec<_> = self.slots().iter().map(|(&object, slot)| (object, slot.clone())).collect();
+        for (object, slot) in slots {
+            let mut slot = locked(&slot);
+            if slot.shard.as_ref().is_some_and(Shard::is_touched) {
+                self.close(object, &mut slot)?;
+            }
+        }
+        self.finisher.settle()
+    }
+}
+
+impl<T> fmt::Debug for LevelStore<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LevelStore")
+            .field("name", &self.name)
+            .field("extent", &self.extent)
+            .field("chunk", &self.chunk)
+            .field("object", &self.object)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Fills the part of a region's buffer.
+fn fill_part<T: Copy>(part: Region, value: T, region: Region, out: &mut [T]) {
+    let width = index(part.extent.x);
+    for z in part.start.z..part.start.z + part.extent.z {
+        for y in part.start.y..part.start.y + part.extent.y {
+            let row = (z - region.start.z) * region.extent.y + (y - region.start.y);
+            let at = index(row * region.extent.x + (part.start.x - region.start.x));
+            out[at..at + width].fill(value);
+        }
+    }
+}
+
+fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

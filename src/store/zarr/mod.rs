@@ -1,0 +1,32 @@
+//! Owns writing Zarr v3: arrays ([`ZarrStore`]) and OME-Zarr images ([`PyramidWriter`]), saved as a whole or not at all. Reading them is the sources' business.
+//!
+//! ```text
+//! level_store.rs  voxels -> chunks -> codec -> shard.rs: one object, one writer at a time
+//! finisher.rs   objects that are written -> durable, by threads of its own
+//! target.rs     what a save needs of wherever it goes; tree.rs: a folder (begin.rs: who may write, and what was left; journal.rs: what is complete)
+//! save.rs       a save from beginning to end; pyramid.rs: of several levels; ome.rs, array.rs: what describes them; ranges.rs: what values are where
+//! ```
+
+mod array;
+mod begin;
+mod finisher;
+mod journal;
+mod level_store;
+mod ome;
+mod options;
+mod pyramid;
+mod ranges;
+mod save;
+mod shard;
+mod target;
+mod tree;
+mod unnamed;
+
+pub use level_store::LevelStore;
+pub use ome::{ChannelDescription, PyramidDescription};
+pub use options::{Shuffle, ZarrCodec, ZarrOptions};
+pub use pyramid::PyramidWriter;
+pub use save::ZarrStore;
+
+#[cfg(test)]
+mod tests;

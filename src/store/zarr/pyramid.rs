@@ -1,0 +1,199 @@
+//! Owns [`PyramidWriter`]: several levels of one volume as an OME-Zarr image, with the ranges of their values. Knows nothing of how levels are computed.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::array::{ArrayForm, ArraySpec, pretty};
+use super::level_store::LevelStore;
+use super::ome::PyramidDescription;
+use super::options::{ZarrCodec, ZarrOptions};
+use super::ranges::Ranges;
+use super::save::{Save, fields, volume_form};
+use super::target::Done;
+use crate::error::StoreError;
+use crate::geometry::Region;
+use crate::geometry::boxes::pieces;
+use crate::store::TileStore;
+use crate::voxel::Scalar;
+
+/// The most cells along an axis of a chunk of ranges.
+const RANGES_SIDE: u64 = 64;
+
+/// An OME-Zarr 0.5 image in the making, on Zarr v3: each level is a [`TileStore`], and all appear together when they are saved.
+///
+/// As a [`ZarrStore`](super::ZarrStore), it is put together in a folder beside its own, and an interrupted save can be gone on with. Beside the levels (`s0`, `s1`, ...) it has the smallest and largest value of each cell of each level, in arrays
+/// of shape `[z, y, x, 2]` under `vastgrid/ranges`, which the root's attribute `vastgrid` names; other readers need not know of them.
+///
+/// ```
+/// use vastgrid::store::{PyramidDescription, PyramidWriter, TileStore, ZarrOptions};
+/// use vastgrid::{Extent, Region};
+///
+/// let folder = std::env::temp_dir().join(format!("vastgrid-doc-{}.ome.zarr", std::process::id()));
+/// let levels = vec![(Extent::cube(64), [1.0; 3]), (Extent::cube(32), [2.0; 3])];
+/// let description = PyramidDescription { unit: Some("micrometer".into()), ..PyramidDescription::new(levels) };
+/// let image = PyramidWriter::create(&folder, &description, 0u16, &ZarrOptions::default())?;
+/// image.level(0)?.write(Region::whole(Extent::cube(64)), &[3; 64 * 64 * 64])?;
+/// image.level(1)?.write(Region::whole(Extent::cube(32)), &[3; 32 * 32 * 32])?;
+/// image.save()?;
+/// assert!(folder.join("s1/zarr.json").exists());
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct PyramidWriter<T> {
+    // Before the save, so that nothing is written any more when that ends.
+    levels: Vec<LevelStore<T>>,
+    description: PyramidDescription,
+    save: Save,
+}
+
+impl<T: Scalar> PyramidWriter<T> {
+    /// Begins an image at `path`, or goes on with one. Voxels that are never written hold `fill`.
+    ///
+    /// # Errors
+    /// As [`ZarrStore::create`](super::ZarrStore::create); [`StoreError::NoLevel`] where `description` has none, [`StoreError::Metadata`] for numbers in it that cannot be written.
+    pub fn create(
+        path: impl AsRef<Path>,
+        description: &PyramidDescription,
+        fill: T,
+        options: &ZarrOptions,
+    ) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        options.check(size_of::<T>())?;
+        description.check()?;
+        let named = description.levels.iter().enumerate();
+        let forms = named.map(|(level, (extent, _))| {
+            let name = PyramidDescription::path(level);
+            let form = volume_form(*extent, fill, options, &path.join(&name).display().to_string())?;
+            Ok((name, *extent, form))
+        });
+        let forms = forms.collect::<Result<Vec<_>, StoreError>>()?;
+        let mut of = fields(description.levels[0].0, fill, options);
+        of["image"] = description.attributes();
+        of["sizes"] = description.levels.iter().map(|(extent, _)| json!(extent.to_array())).collect();
+        of["ranges"] = json!(description.ranges);
+        let save = Save::begin(path, &of, options)?;
+        let level = |(name, extent, form)| {
+            let ranges = description.ranges.then(|| Ranges::new(extent, options)).flatten();
+            let finisher = save.finisher.clone();
+            LevelStore::new(name, (extent, fill), options, form, finisher, ranges, &save.done)
+        };
+        let levels = forms.into_iter().map(level).collect();
+        Ok(Self { levels, description: description.clone(), save })
+    }
+
+    /// The folder that it will be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.save.path()
+    }
+
+    /// How many levels there are.
+    #[must_use]
+    pub fn levels(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// A level, 0 = full resolution.
+    ///
+    /// # Errors
+    /// [`StoreError::NoLevel`].
+    pub fn level(&self, level: usize) -> Result<&LevelStore<T>, StoreError> {
+        self.levels.get(level).ok_or(StoreError::NoLevel { level, levels: self.levels.len() })
+    }
+
+    /// Makes everything durable that was written to any level.
+    ///
+    /// # Errors
+    /// As [`TileStore::flush`].
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.levels.iter().try_for_each(TileStore::flush)
+    }
+
+    /// Makes everything durable and gives the folder its name.
+    ///
+    /// # Errors
+    /// As [`TileStore::flush`]; [`StoreError::Exists`] where somebody made something of that name meanwhile. What was written stays beside it, to go on with.
+    pub fn save(self) -> Result<(), StoreError> {
+        self.flush()?;
+        let mut metadata = Vec::new();
+        let mut ranges = Vec::new();
+        for (level, name) in self.levels.iter().zip((0..).map(PyramidDescription::path)) {
+            if let Some(of_level) = level.ranges() {
+                let group = format!("vastgrid/ranges/{name}");
+                metadata.push(write_ranges(of_level, &group, &self.save)?);
+                ranges.push((name, json!(group)));
+            }
+            metadata.push(level.metadata());
+        }
+        let mut attributes = json!({ "ome": self.description.attributes() });
+        if !ranges.is_empty() {
+            attributes["vastgrid"] = json!({ "ranges": Value::Object(ranges.into_iter().collect()) });
+            for group in ["vastgrid", "vastgrid/ranges"] {
+                metadata.push((format!("{group}/zarr.json"), group_metadata(&json!({}))));
+            }
+        }
+        metadata.push(("zarr.json".into(), group_metadata(&attributes)));
+        drop(self.levels);
+        self.save.publish(&metadata)
+    }
+
+    /// Gives up, and removes what was written.
+    ///
+    /// # Errors
+    /// [`StoreError::File`].
+    pub fn discard(self) -> Result<(), StoreError> {
+        drop(self.levels);
+        self.save.discard()
+    }
+}
+
+fn group_metadata(attributes: &Value) -> Vec<u8> {
+    pretty(&json!({ "zarr_format": 3, "node_type": "group", "attributes": attributes }))
+}
+
+/// Writes the ranges of a level as an array called `name`; gives what describes it.
+fn write_ranges<T: Scalar>(
+    ranges: &Ranges<T>,
+    name: &str,
+    save: &Save,
+) -> Result<(String, Vec<u8>), StoreError> {
+    let (cells, target) = (ranges.cells(), save.finisher.target());
+    let side = cells.to_array().map(|cells| cells.min(RANGES_SIDE));
+    let spec = ArraySpec {
+        shape: [&cells.to_zyx()[..], &[2]].concat(),
+        chunk: vec![side[2], side[1], side[0], 2],
+        shard: None,
+        scalar: T::TYPE,
+        fill: json!(0),
+        codec: ZarrCodec::default(),
+        axes: vec!["z", "y", "x", "range"],
+        attributes: json!({ "vastgrid": { "cell": ranges.cell().to_zyx() } }),
+    };
+    let form = ArrayForm::new(&spec, &target.location(name))?;
+    let zero = T::from_f64(0.0);
+    for part in pieces(Region::whole(cells), side.into()) {
+        let whole = Region::new(part.start, side.into());
+        let chunk: Vec<[T; 2]> = if part == whole {
+            ranges.of_cells(whole)
+        } else {
+            let mut chunk =
+                vec![[zero; 2]; whole.extent.to_array().into_iter().map(crate::source::index).product()];
+            crate::geometry::boxes::copy_shared(part, &ranges.of_cells(part), whole, &mut chunk);
+            chunk
+        };
+        let at = [0, 1, 2].map(|a| part.start.to_array()[a] / side[a]);
+        let encoded = form.encode(bytemuck::cast_slice(chunk.as_flattened()));
+        let encoded = encoded.map_err(|source| StoreError::Chunk {
+            location: target.location(name),
+            chunk: vec![at[2], at[1], at[0], 0],
+            source: source.into(),
+        })?;
+        let mut object = target.begin()?;
+        object.append(&encoded)?;
+        object.finish(&format!("{name}/c/{}/{}/{}/0", at[2], at[1], at[0]))?;
+    }
+    target.commit(&[] as &[Done])?;
+    Ok((format!("{name}/zarr.json"), form.metadata()))
+}

@@ -1,0 +1,193 @@
+//! Owns [`Save`]: one save from its beginning to its publication, and [`ZarrStore`], a save of a single array. Knows nothing of images.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::array::{ArrayForm, ArraySpec, fill_value};
+use super::begin::Begin;
+use super::finisher::Finisher;
+use super::level_store::LevelStore;
+use super::options::ZarrOptions;
+use super::target::{Done, Target};
+use super::tree::Tree;
+use crate::error::StoreError;
+use crate::geometry::{Extent, Region};
+use crate::store::TileStore;
+use crate::voxel::Scalar;
+
+/// A save in the making.
+#[derive(Debug)]
+pub(super) struct Save {
+    pub(super) finisher: Arc<Finisher>,
+    path: PathBuf,
+    /// What an interrupted save left that is complete.
+    pub(super) done: Vec<Done>,
+}
+
+impl Save {
+    /// Begins a save at `path`, or goes on with one that was of the same: `of` is a JSON object that says of what.
+    pub(super) fn begin(path: &Path, of: &Value, options: &ZarrOptions) -> Result<Self, StoreError> {
+        let begin = Begin { resume: options.resume, replace: options.replace };
+        let (tree, done) = Tree::begin(path, &of.to_string(), begin)?;
+        let target: Arc<dyn Target> = Arc::new(Arc::new(tree));
+        Ok(Self { finisher: Arc::new(Finisher::new(target)?), path: path.to_owned(), done })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Publishes what was flushed, with what describes it, the root last.
+    pub(super) fn publish(self, metadata: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+        self.finisher.settle()?;
+        self.finisher.target().publish(metadata)
+    }
+
+    /// Removes what was written.
+    pub(super) fn discard(self) -> Result<(), StoreError> {
+        // Nothing must be on its way there any more; what failed is discarded with the rest.
+        let _ = self.finisher.settle();
+        self.finisher.target().discard()
+    }
+}
+
+/// The fields of a save that must be the same for an interrupted one to be continued.
+pub(super) fn fields<T: Scalar>(extent: Extent, fill: T, options: &ZarrOptions) -> Value {
+    let ZarrOptions { chunk, shard, codec, input, .. } = options;
+    json!({
+        "input": input,
+        "type": T::TYPE.name(),
+        "shape": extent.to_array(),
+        "fill": fill_value(fill),
+        "chunk": chunk.to_array(),
+        "shard": shard.map(Extent::to_array),
+        "codec": format!("{codec:?}"),
+    })
+}
+
+/// The form of a volume's array.
+pub(super) fn volume_form<T: Scalar>(
+    extent: Extent,
+    fill: T,
+    options: &ZarrOptions,
+    location: &str,
+) -> Result<ArrayForm, StoreError> {
+    if extent.is_empty() {
+        let reason = "every side must be at least 1";
+        return Err(StoreError::Shape { what: "volume", shape: extent, reason });
+    }
+    let spec = ArraySpec {
+        shape: extent.to_zyx().to_vec(),
+        chunk: options.chunk.to_zyx().to_vec(),
+        shard: options.shard.map(|shard| shard.to_zyx().to_vec()),
+        scalar: T::TYPE,
+        fill: fill_value(fill),
+        codec: options.codec,
+        axes: vec!["z", "y", "x"],
+        attributes: json!({}),
+    };
+    ArrayForm::new(&spec, location)
+}
+
+/// A Zarr v3 array in the making, of axes z, y and x: what is written to it appears when it is saved, as a whole.
+///
+/// It is put together in a folder beside its own (`.NAME.partial`), which an interrupted save leaves behind and [`ZarrOptions::resume`] goes on with. How shards are written says [`LevelStore`].
+///
+/// ```
+/// use vastgrid::store::{TileStore, ZarrOptions, ZarrStore};
+/// use vastgrid::{Extent, Region};
+///
+/// let folder = std::env::temp_dir().join(format!("vastgrid-doc-{}.zarr", std::process::id()));
+/// let options = ZarrOptions { chunk: Extent::cube(4), shard: Some(Extent::cube(8)), ..ZarrOptions::default() };
+/// let store = ZarrStore::create(&folder, Extent::new(20, 20, 20), 0u16, &options)?;
+/// store.write(Region::whole(Extent::cube(8)), &[7; 512])?; // whole chunks, as many as one likes
+/// assert!(!folder.exists());
+/// store.save()?;
+/// assert!(folder.join("zarr.json").exists());
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct ZarrStore<T> {
+    // Before the save, so that nothing is written any more when that ends.
+    array: LevelStore<T>,
+    save: Save,
+}
+
+impl<T: Scalar> ZarrStore<T> {
+    /// Begins an array of `extent` at `path`, or goes on with one. Voxels that are never written hold `fill`.
+    ///
+    /// # Errors
+    /// * [`StoreError::Shape`]: an extent, chunk or shard that cannot be.
+    /// * [`StoreError::Exists`], [`StoreError::NotReplaced`]: something is at `path`.
+    /// * [`StoreError::Busy`]: it is being written already.
+    /// * [`StoreError::OtherSave`], [`StoreError::InTheWay`]: what an interrupted save left is of something else.
+    /// * [`StoreError::File`]: no permission, no space. [`StoreError::Metadata`]: a codec's level that is out of its range.
+    pub fn create(
+        path: impl AsRef<Path>,
+        extent: Extent,
+        fill: T,
+        options: &ZarrOptions,
+    ) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        options.check(size_of::<T>())?;
+        let form = volume_form(extent, fill, options, &path.display().to_string())?;
+        let save = Save::begin(path, &fields(extent, fill, options), options)?;
+        let (finisher, done) = (save.finisher.clone(), &save.done);
+        let array = LevelStore::new(String::new(), (extent, fill), options, form, finisher, None, done);
+        Ok(Self { array, save })
+    }
+
+    /// The folder that it will be.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.save.path()
+    }
+
+    /// The array, to see what is complete of a save that goes on.
+    #[must_use]
+    pub fn array(&self) -> &LevelStore<T> {
+        &self.array
+    }
+
+    /// Makes everything durable and gives the folder its name.
+    ///
+    /// # Errors
+    /// As [`TileStore::flush`]; [`StoreError::Exists`] where somebody made something of that name meanwhile. What was written stays beside it, to go on with.
+    pub fn save(self) -> Result<(), StoreError> {
+        self.array.flush()?;
+        self.save.publish(&[self.array.metadata()])
+    }
+
+    /// Gives up, and removes what was written.
+    ///
+    /// # Errors
+    /// [`StoreError::File`].
+    pub fn discard(self) -> Result<(), StoreError> {
+        drop(self.array);
+        self.save.discard()
+    }
+}
+
+impl<T: Scalar> TileStore<T> for ZarrStore<T> {
+    fn extent(&self) -> Extent {
+        self.array.extent()
+    }
+    fn fill_value(&self) -> T {
+        self.array.fill_value()
+    }
+    fn piece(&self) -> Extent {
+        self.array.piece()
+    }
+    fn write(&self, region: Region, voxels: &[T]) -> Result<(), StoreError> {
+        self.array.write(region, voxels)
+    }
+    fn write_uniform(&self, region: Region, value: T) -> Result<(), StoreError> {
+        self.array.write_uniform(region, value)
+    }
+    fn flush(&self) -> Result<(), StoreError> {
+        self.array.flush()
+    }
+}
