@@ -107,7 +107,10 @@ fn check_reads(store: &RemoteStore, key: &str, contents: &[u8], random: &mut Ran
         store.last(key, beyond + 1).unwrap_err(),
         store.ranges(key, &[0..u64::MAX]).unwrap_err(),
     ] {
-        assert!(matches!(*error, RemoteError::Beyond { object_bytes, .. } if object_bytes == beyond), "{error}");
+        assert!(
+            matches!(*error, RemoteError::Beyond { object_bytes, .. } if object_bytes == beyond),
+            "{error}"
+        );
     }
 }
 
@@ -163,7 +166,8 @@ fn a_bucket_is_listed_page_by_page_and_below_the_address_alone() {
     within(Duration::from_secs(120), || {
         let Some(port) = servers::s3() else { return };
         servers::make_bucket(port, "listed");
-        for key in ["v/zarr.json", "v/0/zarr.json", "v/0/c/0/0", "v/1/zarr.json", "vv/zarr.json", "zarr.json"] {
+        for key in ["v/zarr.json", "v/0/zarr.json", "v/0/c/0/0", "v/1/zarr.json", "vv/zarr.json", "zarr.json"]
+        {
             servers::put_object(port, "listed", key, key.as_bytes());
         }
         // More than a page of a thousand.
@@ -219,8 +223,7 @@ fn whatever_passes_again_is_overcome_or_told() {
         let contents = Arc::new(random_bytes(&mut random, 60_000));
         let Some((_folder, server)) = one_file(&contents) else { return };
         let dice = std::sync::Mutex::new(random.clone());
-        let proxy =
-            Proxy::new(server.port, move |_| passing_fault(&mut dice.lock().unwrap(), 3000));
+        let proxy = Proxy::new(server.port, move |_| passing_fault(&mut dice.lock().unwrap(), 3000));
         let options = RemoteOptions {
             stall_timeout: Duration::from_millis(150),
             attempts: 5,
@@ -291,7 +294,11 @@ fn what_does_not_pass_is_told_in_bounded_time_with_its_cause() {
         let long = |headers: Vec<(&'static str, String)>| Fate::Headers(headers);
         // What happens, how often it is tried, and what the error says.
         let cases: Vec<(Fate, usize, &str)> = vec![
-            (answer(503, "<Error><Code>SlowDown</Code><Message>Less.</Message></Error>"), 3, "HTTP 503 Service Unavailable: SlowDown: Less."),
+            (
+                answer(503, "<Error><Code>SlowDown</Code><Message>Less.</Message></Error>"),
+                3,
+                "HTTP 503 Service Unavailable: SlowDown: Less.",
+            ),
             (answer(429, "slowly"), 3, "HTTP 429 Too Many Requests: slowly"),
             (huge(), 3, "HTTP 500 Internal Server Error"),
             (answer(403, ""), 1, "was refused: HTTP 403"),
@@ -540,7 +547,11 @@ fn a_thread_of_another_runtime_reads_too() {
 }
 
 /// A folder of equal objects that nobody has fetched, behind a line on which every request takes so long.
-fn slow_objects(count: usize, bytes: usize, delay_ms: u64) -> Option<(tempfile::TempDir, servers::Server, Proxy)> {
+fn slow_objects(
+    count: usize,
+    bytes: usize,
+    delay_ms: u64,
+) -> Option<(tempfile::TempDir, servers::Server, Proxy)> {
     let folder = tempfile::tempdir().unwrap();
     for i in 0..count {
         std::fs::write(folder.path().join(i.to_string()), vec![i as u8; bytes]).unwrap();
@@ -570,7 +581,10 @@ fn what_is_announced_is_fetched_many_at_a_time_and_once() {
         let store = over(proxy.port, &RemoteOptions { max_requests: 16, ..impatient() });
         store.announce_objects(names());
         let ahead = read_objects(&store, count, bytes);
-        println!("one thread: {alone:?} alone, {ahead:?} with 16 ahead, {:.1} x", alone.as_secs_f64() / ahead.as_secs_f64());
+        println!(
+            "one thread: {alone:?} alone, {ahead:?} with 16 ahead, {:.1} x",
+            alone.as_secs_f64() / ahead.as_secs_f64()
+        );
         assert_eq!(proxy.asked().len(), 2 * count, "each object once");
         assert!((8..=16).contains(&proxy.most_under_way()), "{} under way", proxy.most_under_way());
         assert!(ahead * 4 < alone, "{ahead:?} against {alone:?}");
@@ -640,7 +654,8 @@ fn near_parts_are_fetched_together_and_far_ones_at_the_same_time() {
             for (range, found) in ranges.iter().zip(found) {
                 assert!(found == part(&contents, range), "{range:?}");
             }
-            let asked: Vec<_> = proxy.asked()[before..].iter().filter_map(|asked| asked.range.clone()).collect();
+            let asked: Vec<_> =
+                proxy.asked()[before..].iter().filter_map(|asked| asked.range.clone()).collect();
             assert_eq!(asked.len(), 3, "{asked:?}");
             assert!(asked.contains(&"bytes=100-2300".to_owned()), "{asked:?}");
         }

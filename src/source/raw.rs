@@ -320,7 +320,7 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
 }
 
 /// Opens a file for reading; a directory, a pipe or a device is refused (opening a pipe would wait for its writer).
-pub(super) fn open_regular(path: &Path) -> Result<File, SourceError> {
+pub(crate) fn open_regular(path: &Path) -> Result<File, SourceError> {
     let open = || {
         if std::fs::metadata(path)?.is_file() {
             File::open(path)
