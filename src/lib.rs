@@ -127,6 +127,7 @@ pub mod explore;
 mod geometry;
 mod layout;
 mod offsets;
+pub mod open;
 mod page_table;
 mod planes;
 mod pool;
@@ -159,6 +160,7 @@ pub use explore::{
 };
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};
+pub use open::{Opened, open};
 pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};
 pub use prepared::Prepared;
 pub use pyramid::{
