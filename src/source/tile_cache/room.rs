@@ -364,7 +364,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("photographs")).unwrap();
         let foreign = [folder.path().join("photographs/1.tile"), folder.path().join("thesis.tile")];
-        foreign.iter().for_each(|path| write(path).unwrap());
+        for path in &foreign {
+            write(path).unwrap();
+        }
         let both = || Room::new(folder.path().to_owned(), 16 * BLOCK_BYTES).unwrap();
         let (one, other) = (both(), both());
         let path = |n: u32| volume(folder.path()).join(format!("{n}.tile"));
