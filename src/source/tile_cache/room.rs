@@ -19,10 +19,10 @@ pub(super) const TILE: &str = ".tile";
 const BLOCK_BYTES: u64 = 4096;
 
 /// Uses are written to a file's time, for other processes and later ones, no more often than this.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+const TOLD_EVERY: Duration = Duration::from_mins(1);
 
 /// After how long a file that is not finished was left by a process that ended.
-const LEFT_AFTER: Duration = Duration::from_secs(600);
+const LEFT_AFTER: Duration = Duration::from_mins(10);
 
 /// How often the folder of a volume is made that others remove at once. Then something is not kept.
 const TRIES: usize = 4;
@@ -364,7 +364,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("photographs")).unwrap();
         let foreign = [folder.path().join("photographs/1.tile"), folder.path().join("thesis.tile")];
-        foreign.iter().for_each(|path| write(path).unwrap());
+        for path in &foreign {
+            write(path).unwrap();
+        }
         let both = || Room::new(folder.path().to_owned(), 16 * BLOCK_BYTES).unwrap();
         let (one, other) = (both(), both());
         let path = |n: u32| volume(folder.path()).join(format!("{n}.tile"));
