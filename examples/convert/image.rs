@@ -95,7 +95,7 @@ fn describe<T: Scalar>(plan: &Plan, args: &ImageArgs) {
         "level", "voxels", "bytes", "chunks", "files at most"
     ));
     for (level, planned) in plan.levels.iter().enumerate() {
-        let (extent, bytes) = (planned.extent.to_string(), size(planned.bytes));
+        let (extent, bytes) = (planned.extent.to_string(), size(planned.bytes).to_string());
         say(format_args!(
             "{level:>8} {extent:>24} {bytes:>12} {:>10} {:>14}",
             planned.chunks, planned.objects
