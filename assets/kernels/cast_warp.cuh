@@ -30,7 +30,6 @@ VG_HD float vg_least(float value) {
 // that holds the x axis.
 template <class RAY> VG_HD vg_u32 vg_lead(const RAY& ray, vg_u32 busy) {
     const bool takes = ray.left > 0, deep = vg_lanes(takes && fabsf(ray.step[2]) >= fabsf(ray.step[1])) * 2 >= busy;
-    const int a = deep ? 2 : 1;
     const float step = deep ? ray.step[2] : ray.step[1];
     const float place = (deep ? ray.origin[2] : ray.origin[1]) + (float)(deep ? ray.near.from[2] : ray.near.from[1]);
     const float ahead = step < 0 ? -place : place, least = vg_least(takes ? ahead : VG_INFINITY);
