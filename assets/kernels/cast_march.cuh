@@ -125,7 +125,8 @@ private:
             to[a] = (first < last ? last : first) + 1;
         }
         vg_flat<typename M::voxel_type> flat;
-        if (M::FLAT && vg_all(near.is_flat(from, to, &flat))) {
+        // In a pyramid it costs more registers than it saves time.
+        if (M::FLAT && !MANY && vg_all(near.is_flat(from, to, &flat))) {
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) values[j] = flat.sample(p[j][0], p[j][1], p[j][2]);
         } else {

@@ -28,13 +28,10 @@ VG_HD float vg_least(float value) {
 
 // By how many of its samples a ray is ahead of the hindmost of its warp, of which `busy` lanes have samples to take; all of them ask. Along z or y, whichever most go along more: lanes that are level there are in a plane
 // that holds the x axis.
-template <class RAY, bool MANY> VG_HD vg_u32 vg_lead(const RAY& ray, vg_u32 busy) {
+template <class RAY> VG_HD vg_u32 vg_lead(const RAY& ray, vg_u32 busy) {
     const bool takes = ray.left > 0, deep = vg_lanes(takes && fabsf(ray.step[2]) >= fabsf(ray.step[1])) * 2 >= busy;
-    const int a = deep ? 2 : 1;
-    // In voxels of the finest level.
-    const float factor = MANY ? (float)ray.c.level[ray.level].factor[a] : 1.0f;
-    const float step = (deep ? ray.step[2] : ray.step[1]) * factor;
-    const float place = ((deep ? ray.origin[2] : ray.origin[1]) + (float)(deep ? ray.near.from[2] : ray.near.from[1])) * factor;
+    const float step = deep ? ray.step[2] : ray.step[1];
+    const float place = (deep ? ray.origin[2] : ray.origin[1]) + (float)(deep ? ray.near.from[2] : ray.near.from[1]);
     const float ahead = step < 0 ? -place : place, least = vg_least(takes ? ahead : VG_INFINITY);
     // Rounding takes no whole sample away. Along an axis that a ray does not go along it is infinitely many, or no number.
     const float n = RAY::over(ahead - least, fabsf(step)) + 0.01f;
@@ -49,7 +46,8 @@ template <class M, int MODE, bool LIT, bool MANY> VG_HD void vg_cast_pixel(const
         ray.next();
         const vg_u32 busy = vg_lanes(ray.left > 0);
         if (busy == 0) break;
-        if (first) ray.lead = vg_lead<vg_march<M, MODE, LIT, MANY>, MANY>(ray, busy);
+        // Not in a pyramid: its kernels lack the registers, and were 4 % slower with it.
+        if (first && !MANY) ray.lead = vg_lead(ray, busy);
         do ray.go();
         while (vg_lanes(ray.left > 0) >= busy - busy / 4);
     }
