@@ -12,8 +12,11 @@ use crate::voxel::Voxel;
 /// Blocks that are put together.
 #[derive(Debug)]
 pub(super) struct Pending<T> {
-    blocks: Mutex<HashMap<(usize, Coord), Arc<Mutex<Parts<T>>>>>,
+    blocks: Mutex<HashMap<(usize, Coord), SharedParts<T>>>,
 }
+
+/// Whoever adds to a block locks that one alone.
+type SharedParts<T> = Arc<Mutex<Parts<T>>>;
 
 /// What there is of a block.
 #[derive(Debug)]

@@ -182,6 +182,7 @@ impl<T: Scalar> Run<'_, T> {
     }
 
     /// Has the tiles of one group after the other loaded, until nobody takes them any more.
+    #[expect(clippy::needless_pass_by_value, reason = "the receiver ends when it is dropped")]
     fn read(&self, groups_read: SyncSender<Result<Group, Error>>) {
         let conversion = self.conversion;
         let written = |level: usize, block: Coord| self.is_written(level, block);

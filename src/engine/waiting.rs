@@ -136,7 +136,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn deadline(&self) -> Deadline<'static> {
         let now = Instant::now();
         // A patience beyond what the clock can count is as good as a century.
-        let until = now.checked_add(self.patience).unwrap_or(now + Duration::from_secs(3_000_000_000));
+        let until = now.checked_add(self.patience).unwrap_or(now + Duration::from_mins(50_000_000));
         Deadline { until, stop: None }
     }
 

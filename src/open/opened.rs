@@ -70,7 +70,7 @@ impl Opened {
 
     /// A Zarr store, wherever it is.
     #[cfg(feature = "zarr")]
-    pub(super) fn zarr(zarr: crate::source::Zarr) -> Self {
+    pub(super) fn zarr(zarr: &crate::source::Zarr) -> Self {
         let location = zarr.name();
         let (entries, inside) = super::zarr::entries(zarr);
         Self { location, format: Format::Zarr, entries, inside: Inside::Zarr(inside) }
@@ -103,12 +103,11 @@ impl Opened {
     }
 
     fn index(&self, selection: &Selection) -> Result<usize, SourceError> {
-        let index = match &selection.entry {
-            Some(name) => self.entries.iter().position(|entry| entry.name == *name),
-            None => {
-                let first = |kind| self.entries.iter().position(|entry| entry.kind == kind);
-                [EntryKind::MultiResolution, EntryKind::Array, EntryKind::Labels].into_iter().find_map(first)
-            }
+        let index = if let Some(name) = &selection.entry {
+            self.entries.iter().position(|entry| entry.name == *name)
+        } else {
+            let first = |kind| self.entries.iter().position(|entry| entry.kind == kind);
+            [EntryKind::MultiResolution, EntryKind::Array, EntryKind::Labels].into_iter().find_map(first)
         };
         index.ok_or_else(|| SourceError::NoEntry {
             location: self.location.clone(),

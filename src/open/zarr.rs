@@ -28,7 +28,7 @@ struct Dimensions {
 }
 
 /// Images first, then the arrays that are no image's level.
-pub(super) fn entries(zarr: Zarr) -> (Vec<Entry>, ZarrInside) {
+pub(super) fn entries(zarr: &Zarr) -> (Vec<Entry>, ZarrInside) {
     let (mut entries, mut found) = (Vec::new(), Vec::new());
     let mut levels = HashSet::new();
     for image in zarr.images() {

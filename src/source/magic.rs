@@ -7,7 +7,7 @@ pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The keys that a MetaImage's header may begin with.
 ///
-/// **Source**: MetaIO's documentation, "Quick Start" and "Reference: Tags of MetaImage", <https://itk.org/Wiki/ITK/MetaIO/Documentation>.
+/// **Source**: `MetaIO`'s documentation, "Quick Start" and "Reference: Tags of MetaImage", <https://itk.org/Wiki/ITK/MetaIO/Documentation>.
 const META_IMAGE_KEYS: [&str; 4] = ["ObjectType", "NDims", "Comment", "BinaryData"];
 
 /// Whether a file that begins with these bytes is a NRRD file.

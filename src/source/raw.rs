@@ -305,7 +305,7 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
             None if self.are_shared.load(Ordering::Relaxed)
                 && let Some(rows) = &self.shared_rows =>
             {
-                rows.read(region, out)?
+                rows.read(region, out)?;
             }
             None => self.read_from((self.spec.offset_bytes, self.spec.extent, [0; 3]), &region, out)?,
             Some(tile) => self.read_tiles(tile, &region, out)?,

@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::chunked::{ChunkCoord, ChunkReader, Found};
@@ -36,7 +36,7 @@ pub(super) struct RowReader<T> {
 
 impl<T: Scalar> RowReader<T> {
     /// `None` where bands are not worth it: rows that are longer than what is read and dropped anyway, and files in another order.
-    pub(super) fn new(file: &Arc<File>, path: &PathBuf, spec: RawSpec) -> Option<Self> {
+    pub(super) fn new(file: &Arc<File>, path: &Path, spec: RawSpec) -> Option<Self> {
         let row_bytes = spec.extent.x * size_of::<T>() as u64;
         if spec.tile.is_some() || spec.order != AxisOrder::Xyz || row_bytes > CALL_WORTH_BYTES {
             return None;
@@ -46,7 +46,7 @@ impl<T: Scalar> RowReader<T> {
         let y = count(row_bytes, spec.extent.y);
         let z = if y == spec.extent.y { count(row_bytes * y, spec.extent.z) } else { 1 };
         let band = Extent::new(spec.extent.x, y, z);
-        Some(Self { file: file.clone(), path: path.clone(), spec, band, voxel: PhantomData })
+        Some(Self { file: file.clone(), path: path.to_owned(), spec, band, voxel: PhantomData })
     }
 
     /// Whether these regions lie in rows that several of them need: at least four to each on average.

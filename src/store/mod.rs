@@ -103,7 +103,7 @@ fn check_write(
     let (start, bound, side) = (region.start.to_array(), extent.to_array(), piece.to_array());
     let volume = region.extent.checked_volume();
     let fits = volume.is_some_and(|v| buffer_voxels.is_none_or(|len| usize::try_from(v) == Ok(len)));
-    let aligned = region.end().map(|end| end.to_array()).is_some_and(|end| {
+    let aligned = region.end().map(super::geometry::Coord::to_array).is_some_and(|end| {
         (0..3).all(|a| {
             end[a] <= bound[a]
                 && start[a].is_multiple_of(side[a])

@@ -123,11 +123,11 @@ impl MetaImageHeader {
             what: "voxels of the type",
             value: name.chars().take(40).collect(),
         })?;
-        let header = Self::from_fields(fields, scalar_type).map_err(|bad| bad.in_file(path))?;
+        let header = Self::from_fields(&fields, scalar_type).map_err(|bad| bad.in_file(path))?;
         Ok((header, data_at))
     }
 
-    fn from_fields(fields: Fields<'_>, scalar_type: ScalarType) -> Result<Self, Bad> {
+    fn from_fields(fields: &Fields<'_>, scalar_type: ScalarType) -> Result<Self, Bad> {
         for (key, wanted) in
             [("ObjectType", "Image"), ("BinaryData", "True"), ("ElementNumberOfChannels", "1")]
         {
@@ -135,7 +135,7 @@ impl MetaImageHeader {
                 return Err(Bad::new(key, value, "only images of binary voxels of one channel are read"));
             }
         }
-        let (extent, times) = sizes(&fields)?;
+        let (extent, times) = sizes(fields)?;
         if RawSpec::new(extent).data_bytes(scalar_type.bytes()).and_then(|b| b.checked_mul(times)).is_none() {
             return Err(Bad::new(
                 "DimSize",
@@ -143,7 +143,7 @@ impl MetaImageHeader {
                 "more bytes than 64 bits can count",
             ));
         }
-        let (data_file, header_bytes) = (data_file(&fields)?, header_bytes(&fields)?);
+        let (data_file, header_bytes) = (data_file(fields)?, header_bytes(fields)?);
         let compressed = fields.flag(&["CompressedData"])?;
         if compressed && header_bytes != Some(0) {
             let value = fields.required("HeaderSize")?;
@@ -155,9 +155,9 @@ impl MetaImageHeader {
             times,
             scalar_type,
             endian: if big { Endian::Big } else { Endian::Little },
-            spacing: spacing(&fields)?,
+            spacing: spacing(fields)?,
             offset: fields.vector(&["Offset", "Position", "Origin"])?,
-            transform: transform(&fields)?,
+            transform: transform(fields)?,
             compressed,
             header_bytes,
             data_file,

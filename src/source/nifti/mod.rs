@@ -51,10 +51,7 @@ impl Nifti {
         let file = Begun::open(path)?;
         if NiftiMagic::of(&file.start).is_some() {
             let header = NiftiHeader::parse(&file.start, path)?;
-            let data = match header.is_single_file() {
-                true => file,
-                false => Begun::open(&other_of_pair(path, "img"))?,
-            };
+            let data = if header.is_single_file() { file } else { Begun::open(&other_of_pair(path, "img"))? };
             return Ok(Self::new(header, data));
         }
         // Voxels without a header: there may be one beside them.

@@ -67,7 +67,7 @@ fn of_chain(error: &(dyn Error + 'static)) -> Verdict {
     let distrusted = chain(error)
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| [Some(error), within(error)].into_iter().flatten().any(is_invalid));
-    let on_the_way = chain(error).any(|error| error.is::<HttpError>());
+    let on_the_way = chain(error).any(|error| error.downcast_ref::<HttpError>().is_some());
     if on_the_way && distrusted { Verdict::Final } else { Verdict::Again(None) }
 }
 

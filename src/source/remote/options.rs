@@ -63,7 +63,7 @@ impl Default for RemoteOptions {
             forbidden_is_missing: false,
             connect_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(15),
-            request_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_mins(1),
             attempts: 6,
             first_backoff: Duration::from_millis(100),
             max_backoff: Duration::from_secs(10),

@@ -83,7 +83,7 @@ impl RemoteStore {
                 object_bytes: bytes,
             }));
         }
-        Ok(self.ranges(key, &[start..bytes])?.and_then(|mut parts| parts.pop()))
+        Ok(self.ranges(key, std::slice::from_ref(&(start..bytes)))?.and_then(|mut parts| parts.pop()))
     }
 }
 

@@ -11,6 +11,7 @@ const MOST_SAMPLES: u64 = 1 << 16;
 
 /// How a page's samples lie. Pages that are equal in this make an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "four tags that do not depend on each other")]
 pub(super) struct Layout {
     pub(super) width: u64,
     pub(super) height: u64,

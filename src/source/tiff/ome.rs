@@ -139,11 +139,11 @@ impl Ome {
     /// The page of each plane, in the order z, then channel, then time; `None` where they are not all among `pages` pages, or are in other files.
     /// `channels` are those that have pages of their own.
     pub(super) fn pages(&self, pages: u64, channels: u64) -> Option<Vec<u64>> {
+        const NONE: u64 = u64::MAX;
         let planes = self.size[2].checked_mul(channels)?.checked_mul(self.times)?;
         if planes > pages {
             return None;
         }
-        const NONE: u64 = u64::MAX;
         let mut page_at = vec![NONE; usize::try_from(planes).ok()?];
         let all = [Run { page: 0, first: [0; 3], pages: None }];
         // No file tells of a plane more than a few times, but one made to hang whoever reads it.
@@ -272,15 +272,12 @@ fn unescaped(text: &str) -> String {
             "apos" => Some('\''),
             _ => code.and_then(char::from_u32),
         };
-        match c {
-            Some(c) => {
-                out.push(c);
-                rest = &rest[reference.len() + 2..];
-            }
-            None => {
-                out.push('&');
-                rest = &rest[1..];
-            }
+        if let Some(c) = c {
+            out.push(c);
+            rest = &rest[reference.len() + 2..];
+        } else {
+            out.push('&');
+            rest = &rest[1..];
         }
     }
     out + rest

@@ -31,16 +31,14 @@ impl Chunks {
         let origin = vec![0; array.dimensionality()];
         let outer = array.chunk_shape(&origin)?;
         let (data_type, fill) = (array.data_type(), array.fill_value());
-        let (shards, shape, pipeline) = match Shards::new(&array.codecs(), &outer, data_type)? {
-            Some((shards, inner)) => {
+        let (shards, shape, pipeline) =
+            if let Some((shards, inner)) = Shards::new(&array.codecs(), &outer, data_type)? {
                 let pipeline = Pipeline::new(&inner.codecs, &inner.shape, data_type, fill)?;
                 (Some(shards), inner.shape, pipeline)
-            }
-            None => {
+            } else {
                 let pipeline = Pipeline::new(&array.codecs(), &outer, data_type, fill)?;
                 (None, outer, pipeline)
-            }
-        };
+            };
         Ok(Self { objects, location, array, shape, pipeline, shards })
     }
 

@@ -33,7 +33,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) enum Kind {
     Group,
-    Array(ArrayText),
+    Array(Box<ArrayText>),
 }
 
 /// What an array's metadata says, and what `zarrs` makes of it.
@@ -82,7 +82,7 @@ impl Node {
         } else {
             let kind = if let Some(text) = text(".zarray")? {
                 let array = array_2(path, text).map_err(|source| failed(".zarray", source))?;
-                Kind::Array(array)
+                Kind::Array(Box::new(array))
             } else if text(".zgroup")?.is_some() {
                 Kind::Group
             } else {
@@ -117,7 +117,7 @@ fn json(objects: &dyn Objects, name: &str) -> Result<Option<Value>, Cause> {
 fn kind_3(path: &str, text: Value) -> Result<Kind, Cause> {
     match (text.get("zarr_format").and_then(Value::as_u64), text.get("node_type").and_then(Value::as_str)) {
         (Some(3), Some("group")) => Ok(Kind::Group),
-        (Some(3), Some("array")) => Ok(Kind::Array(array_3(path, text)?)),
+        (Some(3), Some("array")) => Ok(Kind::Array(Box::new(array_3(path, text)?))),
         _ => Err(Fault::Nothing("`zarr_format` of 3 and `node_type` of `array` or `group`").into()),
     }
 }

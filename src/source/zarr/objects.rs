@@ -95,11 +95,9 @@ impl Objects for Stored {
             Part::At { bytes: expected_bytes, .. } | Part::Last { bytes: expected_bytes }
                 if expected_bytes != actual_bytes =>
             {
-                return Err(Fault::Length { expected_bytes, actual_bytes }.into());
+                Err(Fault::Length { expected_bytes, actual_bytes }.into())
             }
-            _ if actual_bytes > most_bytes => {
-                return Err(Fault::TooLarge { actual_bytes, most_bytes }.into());
-            }
+            _ if actual_bytes > most_bytes => Err(Fault::TooLarge { actual_bytes, most_bytes }.into()),
             _ => with(&bytes).map(|()| true),
         }
     }

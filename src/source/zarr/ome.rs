@@ -101,7 +101,11 @@ pub(super) fn images(
     let is_label = ome.contains_key("image-label");
     let image = |text: Multiscale| ImageText {
         axes: text.axes.into_iter().map(axis).collect(),
-        levels: text.datasets.into_iter().map(|d| level(path, d, &text.coordinate_transformations)).collect(),
+        levels: text
+            .datasets
+            .into_iter()
+            .map(|d| level(path, &d, &text.coordinate_transformations))
+            .collect(),
         version: text.version.or_else(|| version.map(str::to_owned)),
         name: text.name,
         channels: channels.clone(),
@@ -126,7 +130,7 @@ fn axis(text: AxisText) -> ZarrAxis {
     }
 }
 
-fn level(group: &str, text: DatasetText, of_all: &[Transform]) -> ZarrLevel {
+fn level(group: &str, text: &DatasetText, of_all: &[Transform]) -> ZarrLevel {
     let path = text.path.trim_matches('/');
     let path = match (group, path) {
         ("", path) => path.to_owned(),

@@ -7,7 +7,8 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ::zarrs::array::{
-    ArrayToBytesCodecTraits, BytesRepresentation, CodecChain, CodecOptions, DataType, FillValue, data_type,
+    ArrayToBytesCodecTraits, BytesRepresentation, CodecChain, CodecMetadataOptions, CodecOptions, DataType,
+    FillValue, data_type,
 };
 use ::zarrs::metadata::ConfigurationSerialize;
 use ::zarrs::metadata_ext::codec::sharding::{ShardingCodecConfiguration, ShardingIndexLocation};
@@ -73,7 +74,9 @@ impl Shards {
         if !alone || !codec.as_any().is::<::zarrs::array::codec::ShardingCodec>() || data_type.is_optional() {
             return Ok(None);
         }
-        let Some(configuration) = codec.configuration_v3(&Default::default()) else { return Ok(None) };
+        let Some(configuration) = codec.configuration_v3(&CodecMetadataOptions::default()) else {
+            return Ok(None);
+        };
         let ShardingCodecConfiguration::V1(sharding) =
             ShardingCodecConfiguration::try_from_configuration(configuration)?
         else {

@@ -75,7 +75,7 @@ impl Store {
             return Ok(listed.clone());
         }
         match Node::read(&*self.objects, path)? {
-            Some(Node { kind: Kind::Array(text), .. }) => Ok(self.opened(path, text)),
+            Some(Node { kind: Kind::Array(text), .. }) => Ok(self.opened(path, *text)),
             _ => Err(SourceError::Store {
                 doing: "opening",
                 location: self.location(path),
@@ -144,7 +144,7 @@ impl Listing {
             self.found.skipped.push((path.clone(), Arc::new(error)));
         }
         if let Kind::Array(text) = kind {
-            let array = self.store.opened(&path, text);
+            let array = self.store.opened(&path, *text);
             self.store.arrays.push(array);
             return;
         }

@@ -35,7 +35,8 @@ impl Objects for RemoteStore {
             }
             Part::At { offset_bytes, bytes } => {
                 let end = offset_bytes.checked_add(bytes).ok_or(Fault::Nothing("such range of bytes"))?;
-                self.ranges(name, &[offset_bytes..end])?.and_then(|mut parts| parts.pop())
+                self.ranges(name, std::slice::from_ref(&(offset_bytes..end)))?
+                    .and_then(|mut parts| parts.pop())
             }
             Part::Last { bytes } => self.last(name, bytes)?,
         };

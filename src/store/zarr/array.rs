@@ -223,7 +223,7 @@ pub(super) fn fill_value<T: Scalar>(value: T) -> Value {
             if cfg!(target_endian = "little") {
                 bytes.reverse();
             }
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits = bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
             match digits.as_str() {
                 "7e00" | "7fc00000" | "7ff8000000000000" => json!("NaN"),
                 other => json!(format!("0x{other}")),

@@ -92,7 +92,7 @@ impl Finisher {
     /// # Errors
     /// [`StoreError::Shared`]: something is not.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
-        let mut state = self.shared.wait_until(|under_way| under_way.is_empty());
+        let mut state = self.shared.wait_until(std::collections::HashSet::is_empty);
         state.check()?;
         let done = std::mem::take(&mut state.done);
         drop(state);

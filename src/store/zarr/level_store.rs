@@ -204,14 +204,13 @@ impl<T: Scalar> LevelStore<T> {
 
     /// The shard, so that chunks can be put.
     fn open<'a>(&self, object: Coord, slot: &'a mut Slot) -> Result<&'a mut Shard, StoreError> {
-        let shard = match slot.shard.take() {
-            Some(shard) => shard,
-            None => {
-                let mut shard = self.new_shard(object);
-                self.finisher.wait_for(&shard.key)?;
-                shard.go_on(&self.form, &**self.finisher.target(), self.sharded, slot.complete)?;
-                shard
-            }
+        let shard = if let Some(shard) = slot.shard.take() {
+            shard
+        } else {
+            let mut shard = self.new_shard(object);
+            self.finisher.wait_for(&shard.key)?;
+            shard.go_on(&self.form, &**self.finisher.target(), self.sharded, slot.complete)?;
+            shard
         };
         Ok(slot.shard.insert(shard))
     }

@@ -41,14 +41,13 @@ pub(super) struct Unnamed {
 
 impl Unnamed {
     fn open(&mut self) -> Result<&File, StoreError> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                let open = File::options().read(true).write(true).open(&self.path);
-                let file = open.map_err(failed("opening", &self.path))?;
-                self.files.open.fetch_add(1, Ordering::Relaxed);
-                file
-            }
+        let file = if let Some(file) = self.file.take() {
+            file
+        } else {
+            let open = File::options().read(true).write(true).open(&self.path);
+            let file = open.map_err(failed("opening", &self.path))?;
+            self.files.open.fetch_add(1, Ordering::Relaxed);
+            file
         };
         Ok(self.file.insert(file))
     }
