@@ -127,6 +127,7 @@ pub mod explore;
 mod geometry;
 mod layout;
 mod offsets;
+pub mod open;
 mod page_table;
 mod planes;
 mod pool;
@@ -149,6 +150,8 @@ pub use array::{ArrayBuilder, Pins, SparseArray3D};
 pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda, vmm};
 pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};
+#[cfg(feature = "cloud")]
+pub use error::RemoteError;
 pub use error::{BackendError, Error, LayoutError, PyramidError, ResidencyError, SourceError, StoreError};
 #[cfg(feature = "render")]
 pub use explore::{
@@ -157,6 +160,7 @@ pub use explore::{
 };
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};
+pub use open::{Opened, open};
 pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};
 pub use prepared::Prepared;
 pub use pyramid::{

@@ -1,92 +1,23 @@
 //! Where tiles come from, by property: files written elsewhere decode to the voxels their writers meant, any region equals that part of the whole, and no
 //! file, however damaged, does more than return an error.
 
+mod common;
+
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use common::files::{apply, damage, extents, fixtures, gzip, read, read_whole, region_in, sha256};
 use flate2::Compression;
-use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use vastgrid::source::{
     AxisOrder, Converted, Dataset, Endian, Nrrd, NrrdEncoding, Procedural, RawFile, RawSpec,
 };
 use vastgrid::{Coord, Extent, Region, Scalar, ScalarType, SourceError, TileSource};
 
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-fn read<T: Scalar>(source: &dyn TileSource<T>, region: Region) -> Vec<T> {
-    // Not zero before: every voxel must be written.
-    let mut out = vec![T::from_f64(77.0); usize::try_from(region.extent.checked_volume().unwrap()).unwrap()];
-    source.read(region, &mut out).unwrap();
-    out
-}
-
-fn read_whole<T: Scalar>(source: &dyn TileSource<T>) -> Vec<T> {
-    read(source, Region::whole(source.extent()))
-}
-
-/// SHA-256 of all voxels, least significant byte first.
-fn digest(dataset: Dataset) -> String {
-    fn of<T: Scalar>(source: &dyn TileSource<T>) -> String {
-        let mut voxels = read_whole(source);
-        if Endian::NATIVE == Endian::Big {
-            for voxel in &mut voxels {
-                *voxel = voxel.swap_bytes();
-            }
-        }
-        format!("{:x}", Sha256::digest(bytemuck::cast_slice::<T, u8>(&voxels)))
-    }
-    match dataset {
-        Dataset::U8(source) => of(&source),
-        Dataset::I16(source) => of(&source),
-        Dataset::U16(source) => of(&source),
-        Dataset::F32(source) => of(&source),
-        other => panic!("no fixture holds {other:?}"),
-    }
-}
-
 // ---- files written elsewhere ---------------------------------------------------------------------------------------------------------------------
-
-#[test]
-fn fixtures_decode_to_the_voxels_that_their_writers_wrote() {
-    let expected: serde_json::Value =
-        serde_json::from_slice(&fs::read(fixtures().join("expected.json")).unwrap()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let entries = expected.as_array().unwrap();
-    assert!(entries.len() >= 7, "only {} fixtures", entries.len());
-    // Zarr has tests of its own.
-    for entry in
-        entries.iter().filter(|entry| !entry["format"].as_str().unwrap().to_lowercase().contains("zarr"))
-    {
-        let path = entry["path"].as_str().unwrap();
-        let zyx: Vec<u64> = entry["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
-        let extent = Extent::from_zyx([zyx[0], zyx[1], zyx[2]]);
-        let scalar_type = match entry["dtype"].as_str().unwrap() {
-            "|u1" => ScalarType::U8,
-            "<i2" => ScalarType::I16,
-            "<u2" => ScalarType::U16,
-            "<f4" => ScalarType::F32,
-            other => panic!("{other}"),
-        };
-        let dataset = if entry["format"] == "raw" {
-            let unpacked = folder.path().join("unpacked.raw");
-            let mut packed = MultiGzDecoder::new(File::open(fixtures().join(path)).unwrap());
-            std::io::copy(&mut packed, &mut File::create(&unpacked).unwrap()).unwrap();
-            let spec = RawSpec { endian: Endian::Little, ..RawSpec::new(extent) };
-            Dataset::open_raw(&unpacked, scalar_type, spec).unwrap()
-        } else {
-            Nrrd::open(fixtures().join(path)).unwrap().into_dataset().unwrap()
-        };
-        assert_eq!((dataset.extent(), dataset.scalar_type()), (extent, scalar_type), "{path}");
-        assert_eq!(digest(dataset), entry["sha256"].as_str().unwrap(), "{path}");
-    }
-}
 
 #[test]
 fn fixture_headers_say_what_their_writer_said() {
@@ -118,7 +49,7 @@ fn the_default_volume_is_the_one_that_the_notice_names() {
     assert!(seen.len() > 8, "in steps");
     // Of array `arr_0` in imageio's stent.npz, C order, little-endian.
     assert_eq!(
-        digest(Dataset::from(source)),
+        sha256(bytemuck::cast_slice(&read_whole(&source))),
         "8431cfdc59600c1a6e2b68adeac61a8535d01cfdba236150b92101f984454da1"
     );
 }
@@ -163,16 +94,6 @@ fn write_raw(path: &Path, spec: &RawSpec) {
 
 fn truth(extent: Extent) -> Procedural<u32> {
     Procedural::new(extent, voxel)
-}
-
-fn region_in(extent: Extent) -> impl Strategy<Value = Region> {
-    let axis = |size: u64| (0..size).prop_flat_map(move |start| (Just(start), 0..=size - start));
-    (axis(extent.x), axis(extent.y), axis(extent.z))
-        .prop_map(|(x, y, z)| Region::new(Coord::new(x.0, y.0, z.0), Extent::new(x.1, y.1, z.1)))
-}
-
-fn extents(most: u64) -> impl Strategy<Value = Extent> {
-    (1..=most, 1..=most, 1..=most).prop_map(|(x, y, z)| Extent::new(x, y, z))
 }
 
 fn specs() -> impl Strategy<Value = RawSpec> {
@@ -335,12 +256,6 @@ fn file_of(bytes: &[u8]) -> (TempDir, PathBuf) {
     let path = folder.path().join("v.nrrd");
     fs::write(&path, bytes).unwrap();
     (folder, path)
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 fn attached(header: &str, data: &[u8]) -> Vec<u8> {
@@ -642,76 +557,6 @@ fn good_header() -> Vec<u8> {
     let mut bytes = Vec::new();
     File::open(fixtures().join("nrrd/detached_i16.nhdr")).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
-}
-
-#[derive(Clone, Debug)]
-enum Damage {
-    Flip(usize, u8),
-    Cut(usize),
-    Drop(usize, usize),
-    Repeat(usize, usize),
-    Insert(usize, &'static str),
-}
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let at = 0..2048usize;
-    let words = [
-        "\n",
-        ": ",
-        ":=",
-        "#",
-        "-1",
-        "0",
-        "18446744073709551615",
-        "99999999999999999999999",
-        "(",
-        ")",
-        "none",
-        "\"",
-        "nan",
-        "inf",
-        "1e999",
-        "%d 1 9 1",
-        "LIST",
-        "\u{fffd}",
-        "\0",
-        "sizes: 1000000 1000000 1000000\n",
-        "block",
-        "encoding: raw\n",
-        "line skip: 4294967296\n",
-        "byte skip: 18446744073709551615\n",
-        "dimension: 2\n",
-    ];
-    prop_oneof![
-        (at.clone(), any::<u8>()).prop_map(|(at, bits)| Damage::Flip(at, bits)),
-        at.clone().prop_map(Damage::Cut),
-        (at.clone(), 1..40usize).prop_map(|(at, n)| Damage::Drop(at, n)),
-        (at.clone(), 1..80usize).prop_map(|(at, n)| Damage::Repeat(at, n)),
-        (at, proptest::sample::select(words.to_vec())).prop_map(|(at, word)| Damage::Insert(at, word)),
-    ]
-}
-
-fn apply(bytes: &mut Vec<u8>, damage: &Damage) {
-    let within = |at: usize, len: usize| at % (len + 1);
-    let len = bytes.len();
-    match *damage {
-        Damage::Flip(at, bits) if len > 0 => bytes[at % len] ^= bits,
-        Damage::Flip(..) => {}
-        Damage::Cut(at) => bytes.truncate(within(at, len)),
-        Damage::Drop(at, n) => {
-            let at = within(at, len);
-            bytes.drain(at..(at + n).min(len));
-        }
-        Damage::Repeat(at, n) => {
-            let at = within(at, len);
-            let piece = bytes[at..(at + n).min(len)].to_vec();
-            bytes.splice(at..at, piece);
-        }
-        Damage::Insert(at, word) => {
-            let at = within(at, len);
-            bytes.splice(at..at, word.bytes());
-        }
-    }
 }
 
 proptest! {

@@ -55,6 +55,22 @@ macro_rules! dataset {
                 match self { $($(#[$cfg])? Self::$kind(source) => Box::new(Converted::new(source)),)* }
             }
 
+            /// Of sources that are made for a type once it is known; `path` is for messages.
+            #[cfg(feature = "tiff")]
+            pub(super) fn make(
+                scalar_type: ScalarType,
+                path: &Path,
+                maker: impl Make,
+            ) -> Result<Self, SourceError> {
+                #[cfg(feature = "f16")]
+                let _ = path;
+                Ok(match scalar_type {
+                    $($(#[$cfg])? ScalarType::$kind => Self::$kind(maker.make::<$t>()?),)*
+                    #[cfg(not(feature = "f16"))]
+                    ScalarType::F16 => return Err(without_f16(path)),
+                })
+            }
+
             /// Opens a file without a header whose voxels are of type `scalar_type`.
             ///
             /// # Errors
@@ -78,12 +94,7 @@ macro_rules! dataset {
                 Ok(match scalar_type {
                     $($(#[$cfg])? ScalarType::$kind => RawFile::<$t>::from_file(file, path, spec)?.into(),)*
                     #[cfg(not(feature = "f16"))]
-                    ScalarType::F16 => return Err(SourceError::Header {
-                        path,
-                        field: "type",
-                        value: scalar_type.name().to_owned(),
-                        reason: "vastgrid was built without the feature `f16`",
-                    }),
+                    ScalarType::F16 => return Err(without_f16(&path)),
                 })
             }
         }
@@ -104,6 +115,23 @@ dataset! {
     #[cfg(feature = "f16")]
     F16(half::f16),
     F32(f32), F64(f64),
+}
+
+/// What makes a source of a type that is known only now.
+#[cfg(feature = "tiff")]
+pub(super) trait Make {
+    /// Of voxels of type `T`.
+    fn make<T: Scalar>(self) -> Result<BoxedSource<T>, SourceError>;
+}
+
+#[cfg(not(feature = "f16"))]
+fn without_f16(path: &Path) -> SourceError {
+    SourceError::Header {
+        path: path.to_owned(),
+        field: "type",
+        value: ScalarType::F16.name().to_owned(),
+        reason: "vastgrid was built without the feature `f16`",
+    }
 }
 
 impl fmt::Debug for Dataset {

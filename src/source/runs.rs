@@ -8,9 +8,11 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use super::buffer::with_buffer;
 use super::call::index;
+use crate::error::SourceError;
 use crate::voxel::Voxel;
 
 /// Bytes that are cheaper to read and drop than to skip with another system call.
@@ -49,6 +51,20 @@ pub(super) struct ReadFailed {
     pub(super) offset_bytes: u64,
     pub(super) bytes: u64,
     pub(super) source: io::Error,
+}
+
+impl ReadFailed {
+    /// What to tell of a file that was long enough when it was opened.
+    pub(super) fn in_file(self, file: &File, path: &Path) -> SourceError {
+        let (path, Self { offset_bytes, bytes, source }) = (path.to_owned(), self);
+        if source.kind() == io::ErrorKind::UnexpectedEof
+            && let Ok(metadata) = file.metadata()
+        {
+            let expected_bytes = offset_bytes.saturating_add(bytes);
+            return SourceError::Truncated { path, expected_bytes, actual_bytes: metadata.len() };
+        }
+        SourceError::Read { path, offset_bytes, bytes, source }
+    }
 }
 
 /// Reads a box of voxels, bytes in the file's own order, into `out` at `place`.

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::path::Path;
-#[cfg(feature = "nrrd")]
+#[cfg(any(feature = "nifti", feature = "nrrd"))]
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::SourceError;
 
 /// A file without a name, being written from its beginning to its end.
-#[cfg(feature = "nrrd")]
+#[cfg(any(feature = "nifti", feature = "nrrd"))]
 #[derive(Debug)]
 pub(super) struct Scratch {
     file: File,
@@ -22,7 +22,7 @@ pub(super) struct Scratch {
     promised_bytes: u64,
 }
 
-#[cfg(feature = "nrrd")]
+#[cfg(any(feature = "nifti", feature = "nrrd"))]
 impl Scratch {
     /// Makes one, as [`scratch_file`].
     ///
@@ -145,7 +145,7 @@ mod tests {
         assert!(matches!(error, SourceError::Scratch { .. }), "{error}");
     }
 
-    #[cfg(feature = "nrrd")]
+    #[cfg(any(feature = "nifti", feature = "nrrd"))]
     #[test]
     fn a_full_disk_is_reported_when_it_happens() {
         let Ok(file) = File::options().write(true).open("/dev/full") else {

@@ -5,10 +5,12 @@
 pub(crate) mod cuda;
 #[cfg(feature = "render")]
 pub(crate) mod explored;
+pub(crate) mod files;
 #[cfg(feature = "render")]
 pub(crate) mod hollow;
 #[cfg(feature = "render")]
 pub(crate) mod pictures;
+pub(crate) mod tiffs;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -147,7 +149,7 @@ pub(crate) fn within_20_s(test: impl FnOnce() + Send + 'static) {
     within(Duration::from_secs(20), test);
 }
 
-fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
+pub(crate) fn within(limit: Duration, test: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         test();

@@ -4,9 +4,11 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::text::{Bad, Text};
+use super::text::Text;
 use super::values;
 use crate::geometry::Extent;
+use crate::source::bad::Bad;
+use crate::source::numbers;
 use crate::source::{Endian, RawSpec};
 use crate::voxel::ScalarType;
 
@@ -175,7 +177,7 @@ impl NrrdHeader {
             space_origin: space_origin(&fields, space_dimension)?,
             units: units(&fields, sizes.len(), on_axes)?,
             kinds: on_axes(&kinds(&fields, sizes.len())?),
-            line_skip: fields.get("line skip").map_or(Ok(0), |v| values::count("line skip", &v))?,
+            line_skip: fields.get("line skip").map_or(Ok(0), |v| numbers::count("line skip", &v))?,
             byte_skip: byte_skip(&fields, encoding)?,
             data_file: data_file(&text.fields)?,
             fields: fields.all().chain(text.other_fields).collect(),
@@ -217,14 +219,14 @@ fn one_per_axis(field: &'static str, value: &str, entries: usize, axes: usize) -
 
 fn sizes(fields: &Fields<'_>) -> Result<Vec<u64>, Bad> {
     let dimension = fields.required("dimension")?;
-    let axes = match values::count("dimension", &dimension)? {
+    let axes = match numbers::count("dimension", &dimension)? {
         2 => 2,
         3 => 3,
         4 => 4,
         _ => return Err(Bad::new("dimension", dimension, "only volumes of 2, 3 or 4 axes are read")),
     };
     let value = fields.required("sizes")?;
-    let sizes = values::counts("sizes", &value)?;
+    let sizes = numbers::counts("sizes", &value)?;
     one_per_axis("sizes", &value, sizes.len(), axes)?;
     if sizes.contains(&0) {
         return Err(Bad::new("sizes", value, "every size must be at least 1"));
@@ -273,7 +275,7 @@ fn spacing(
     const REASON: &str = "must be finite and not zero";
     let mut spacing = [None; 3];
     if let Some(value) = fields.get("spacings") {
-        let all = values::numbers("spacings", &value)?;
+        let all = numbers::numbers("spacings", &value)?;
         one_per_axis("spacings", &value, all.len(), dimension)?;
         spacing = axes.map(|axis| axis.map(|a| all[a].abs()).filter(|s| !s.is_nan()));
         if spacing.iter().flatten().any(|s| *s == 0.0 || s.is_infinite()) {
@@ -294,7 +296,7 @@ fn spacing(
 /// Dimension of the world space, where the header says.
 fn space_dimension(fields: &Fields<'_>) -> Result<Option<u64>, Bad> {
     if let Some(value) = fields.get("space dimension") {
-        return values::count("space dimension", &value).map(Some);
+        return numbers::count("space dimension", &value).map(Some);
     }
     Ok(fields.get("space").and_then(|space| match space.to_ascii_lowercase().as_str() {
         "right-anterior-superior"
@@ -372,7 +374,7 @@ fn byte_skip(fields: &Fields<'_>, encoding: NrrdEncoding) -> Result<Option<u64>,
     match (value.as_str(), encoding) {
         ("-1", NrrdEncoding::Raw) => Ok(None),
         ("-1", _) => Err(Bad::new("byte skip", value, "-1 goes with the encoding raw only")),
-        _ => values::count("byte skip", &value).map(Some),
+        _ => numbers::count("byte skip", &value).map(Some),
     }
 }
 

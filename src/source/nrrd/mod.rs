@@ -26,19 +26,19 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::bad::Bad;
+use super::inflate::{Compressed, inflate};
 use super::raw::{file_bytes, open_regular};
 use super::{Dataset, Endian, RawFile, RawSpec};
 use crate::error::SourceError;
 use crate::voxel::Scalar;
 
 mod header;
-mod inflate;
 mod text;
 mod values;
 
 pub use header::{NrrdEncoding, NrrdHeader};
-use inflate::{Compressed, inflate};
-use text::{Bad, Text};
+use text::Text;
 
 /// A NRRD file whose header has been read and whose data has been found.
 #[derive(Debug)]
@@ -149,6 +149,7 @@ impl Nrrd {
             file: &self.file,
             path: &self.path,
             offset_bytes: self.offset_bytes,
+            or_zlib: false,
             skip_bytes: self.header.byte_skip.unwrap_or(0),
             keep_bytes: self.header.data_bytes(),
         };

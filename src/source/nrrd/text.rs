@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::SourceError;
+use crate::source::bad::Bad;
 
 /// The longest header that is read.
 const MAX_BYTES: usize = 1 << 20;
@@ -63,26 +64,6 @@ const FIELDS: [(&str, &str); 39] = [
 ];
 // `units` is looked up apart from these, so that the table above stays in the order of a binary search.
 const UNITS: &str = "units";
-
-/// A field that cannot be; becomes [`SourceError::Header`] where the file's path is known.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Bad {
-    pub(super) field: &'static str,
-    pub(super) value: String,
-    pub(super) reason: &'static str,
-}
-
-impl Bad {
-    pub(super) fn new(field: &'static str, value: impl AsRef<str>, reason: &'static str) -> Self {
-        // A hostile header's value may be a megabyte long.
-        Self { field, value: value.as_ref().chars().take(120).collect(), reason }
-    }
-
-    pub(super) fn in_file(self, path: &Path) -> SourceError {
-        let Self { field, value, reason } = self;
-        SourceError::Header { path: path.to_owned(), field, value, reason }
-    }
-}
 
 /// A header taken apart.
 #[derive(Debug, Default)]

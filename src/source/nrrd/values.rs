@@ -1,10 +1,8 @@
 //! Owns the values of NRRD fields: types, numbers, lists, vectors and quoted strings. Knows nothing of which field holds which.
 
-use super::text::Bad;
 use crate::source::Endian;
+use crate::source::bad::Bad;
 use crate::voxel::ScalarType;
-
-const NOT_A_COUNT: &str = "must be a whole number below 2^64";
 
 /// The scalar type of that name.
 ///
@@ -49,20 +47,6 @@ pub(super) fn endian(value: &str) -> Result<Endian, Bad> {
         "big" => Ok(Endian::Big),
         _ => Err(Bad::new("endian", value, "must be `little` or `big`")),
     }
-}
-
-pub(super) fn count(field: &'static str, value: &str) -> Result<u64, Bad> {
-    value.parse().map_err(|_| Bad::new(field, value, NOT_A_COUNT))
-}
-
-pub(super) fn counts(field: &'static str, value: &str) -> Result<Vec<u64>, Bad> {
-    let all: Result<_, _> = value.split_ascii_whitespace().map(str::parse).collect();
-    all.map_err(|_| Bad::new(field, value, "must be whole numbers below 2^64"))
-}
-
-pub(super) fn numbers(field: &'static str, value: &str) -> Result<Vec<f64>, Bad> {
-    let all: Result<_, _> = value.split_ascii_whitespace().map(str::parse).collect();
-    all.map_err(|_| Bad::new(field, value, "must be numbers"))
 }
 
 /// Vectors `(a,b,...)`, or `none` for an axis that has none.

@@ -1,17 +1,15 @@
-//! Owns the one-time decompression of gzip data into a scratch file, within fixed memory. Knows nothing of headers.
+//! Owns the one-time decompression of gzip or zlib data into a scratch file, within fixed memory. Knows nothing of headers.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::{GzDecoder, ZlibDecoder};
 
+use super::magic::GZIP_MAGIC;
+use super::peek::Positioned;
+use super::scratch::Scratch;
 use crate::error::SourceError;
-use crate::source::scratch::Scratch;
-
-/// **Source**: RFC 1952, section 2.3.1, ID1.
-const MEMBER_FIRST_BYTE: u8 = 0x1f;
 
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -19,15 +17,17 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub(super) struct Compressed<'a> {
     pub(super) file: &'a File,
     pub(super) path: &'a Path,
-    /// Where the first gzip member begins.
+    /// Where the compressed data begins.
     pub(super) offset_bytes: u64,
+    /// Whether it may be a zlib stream as well, told apart by its first byte.
+    pub(super) or_zlib: bool,
     /// Decompressed bytes to drop before the voxels.
     pub(super) skip_bytes: u64,
     /// Decompressed bytes to keep: what the header promises. No more is ever written.
     pub(super) keep_bytes: u64,
 }
 
-/// Decompresses all members of the gzip data in order, as far as the promised bytes go. A member that ends there has its checksum verified.
+/// Decompresses all members of the gzip data in order (or the one stream of zlib data), as far as the promised bytes go. What ends there has its checksum verified.
 pub(super) fn inflate(
     from: &Compressed<'_>,
     progress: &mut dyn FnMut(u64, u64),
@@ -40,36 +40,63 @@ pub(super) fn inflate(
     let mut members = 0;
     while sink.left > 0 {
         let next = compressed.fill_buf().map(|bytes| bytes.first().copied());
-        match next {
+        let is_gzip = match next {
             Ok(None) => break,
-            // Whatever follows the members and is none itself is ignored, as gzip does. What begins with something else is no gzip data at all.
-            Ok(Some(first)) if first != MEMBER_FIRST_BYTE && members > 0 => break,
-            Ok(Some(_)) => members += 1,
+            Ok(Some(first)) => first == GZIP_MAGIC[0],
             Err(source) => return Err(from.failed(compressed.get_ref().at, source)),
+        };
+        // Whatever follows the members and is none itself is ignored, as gzip does. What begins with something else is no gzip data at all.
+        if !is_gzip && members > 0 {
+            break;
         }
-        let mut member = GzDecoder::new(&mut compressed);
-        loop {
-            match member.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(read) => {
-                    let more_than_promised = sink.take(&chunk[..read])?;
-                    progress(from.keep_bytes - sink.left, from.keep_bytes);
-                    if more_than_promised {
-                        break;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && sink.left > 0 => {
-                    return Err(from.truncated(&sink));
-                }
-                Err(source) => return Err(from.failed(member.get_ref().get_ref().at, source)),
-            }
-        }
+        members += 1;
+        let outcome = if !is_gzip && from.or_zlib {
+            from.drain(ZlibDecoder::new(&mut compressed), (&mut sink, &mut chunk), progress)
+        } else {
+            from.drain(GzDecoder::new(&mut compressed), (&mut sink, &mut chunk), progress)
+        };
+        outcome.map_err(|e| match e {
+            Drain::Damaged(source) => from.failed(compressed.get_ref().at, source),
+            Drain::Failed(error) => error,
+        })?;
     }
     if sink.left > 0 { Err(from.truncated(&sink)) } else { Ok(sink.scratch.into_file()) }
 }
 
+/// What ends the decompression of a member.
+enum Drain {
+    /// The compressed data cannot be read, or is damaged.
+    Damaged(io::Error),
+    Failed(SourceError),
+}
+
 impl Compressed<'_> {
+    /// Reads one member to its end, or until more than the promised bytes have come.
+    fn drain(
+        &self,
+        mut member: impl Read,
+        (sink, chunk): (&mut Sink, &mut [u8]),
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), Drain> {
+        loop {
+            match member.read(chunk) {
+                Ok(0) => return Ok(()),
+                Ok(read) => {
+                    let more_than_promised = sink.take(&chunk[..read]).map_err(Drain::Failed)?;
+                    progress(self.keep_bytes - sink.left, self.keep_bytes);
+                    if more_than_promised {
+                        return Ok(());
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && sink.left > 0 => {
+                    return Err(Drain::Failed(self.truncated(sink)));
+                }
+                Err(source) => return Err(Drain::Damaged(source)),
+            }
+        }
+    }
+
     /// Counted in decompressed bytes.
     fn truncated(&self, sink: &Sink) -> SourceError {
         let expected_bytes = self.skip_bytes.saturating_add(self.keep_bytes);
@@ -110,20 +137,6 @@ fn shorter(len: usize, most: u64) -> usize {
     usize::try_from(most).map_or(len, |most| len.min(most))
 }
 
-/// Reads on from a position without moving the file's own.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for Positioned<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(out, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -151,6 +164,7 @@ mod tests {
                 file: &file,
                 path: Path::new("bomb"),
                 offset_bytes: 0,
+                or_zlib: false,
                 skip_bytes: 3,
                 keep_bytes,
             };
@@ -163,6 +177,7 @@ mod tests {
             file: &file,
             path: Path::new("bomb"),
             offset_bytes: 0,
+            or_zlib: false,
             skip_bytes: 0,
             keep_bytes: 64 << 20,
         };
