@@ -82,6 +82,8 @@ pub use range_index::{RangeIndex, RangeIndexBuilder};
 pub use ranged::Ranged;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 #[cfg(feature = "cloud")]
+pub(crate) use remote::{Put, shown_url};
+#[cfg(feature = "cloud")]
 pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
 pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
