@@ -101,6 +101,7 @@
 //! | `render` | yes | CPU ray casting |
 //! | `nrrd` | no | NRRD files |
 //! | `f16` | no | `half::f16` as a voxel type |
+//! | `cloud` | no | Zarr in object stores and on web servers (brings `zarr`) |
 //!
 //! # Limits
 //!
