@@ -105,6 +105,7 @@
 //! | `zarr` | no | Zarr and OME-Zarr, read and written |
 //! | `cloud` | no | Zarr at addresses: S3, HTTP, Google, Azure |
 //! | `f16` | no | `half::f16` as a voxel type |
+//! | `cloud` | no | Zarr in object stores and on web servers (brings `zarr`) |
 //!
 //! # Limits
 //!

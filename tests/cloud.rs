@@ -3,7 +3,6 @@
 //! The servers are packaged ones that the tests start (see `cloud_support/servers.rs`); what goes wrong is done by a proxy before them.
 
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

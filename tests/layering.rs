@@ -27,7 +27,22 @@ const TABLE: &[(&str, &[&str])] = &[
     // Where tiles come from, not where they go.
     ("source", &["error", "geometry", "voxel", "layout", "prepared", "sync", "stats"]),
     // Where voxels go.
-    ("store", &["error", "geometry", "voxel", "source::index", "source::with_buffer"]),
+    (
+        "store",
+        &[
+            "error",
+            "geometry",
+            "voxel",
+            "source::index",
+            "source::with_buffer",
+            // Objects are put where they are read from.
+            "source::Put",
+            "source::RemoteOptions",
+            "source::RemoteStore",
+            "source::scratch_file",
+            "source::shown_url",
+        ],
+    ),
     // Who stays and who goes, decided without any memory.
     ("residency", &["error", "geometry", "layout", "sync", "stats", "page_table"]),
     (

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::SourceError;
+use super::{SourceError, StoreError};
 
 /// What keeps an object in a remote store from being read.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +109,12 @@ pub enum RemoteError {
         /// The folder.
         url: String,
     },
+    /// Nothing can be written there.
+    #[error("{url}: a plain web server takes no objects")]
+    ReadOnly {
+        /// The store.
+        url: String,
+    },
     /// A listing has no end.
     #[error("{url}: more than {limit} names are listed, which is the limit")]
     Listing {
@@ -140,5 +146,11 @@ pub enum RemoteError {
 impl From<RemoteError> for SourceError {
     fn from(error: RemoteError) -> Self {
         Self::Remote(Arc::new(error))
+    }
+}
+
+impl From<Arc<RemoteError>> for StoreError {
+    fn from(error: Arc<RemoteError>) -> Self {
+        Self::Remote(error)
     }
 }

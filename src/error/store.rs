@@ -133,6 +133,10 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An object in a remote store could not be put, read back or removed.
+    #[cfg(feature = "cloud")]
+    #[error(transparent)]
+    Remote(Arc<super::RemoteError>),
     /// An error that several callers get: once an object could not be made durable, nothing can be saved any more.
     #[error(transparent)]
     Shared(Arc<StoreError>),

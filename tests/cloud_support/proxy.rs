@@ -126,7 +126,8 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
         shared.asked.lock().unwrap().push(asked.clone());
         let (delay, fate) = (shared.judge)(&asked);
         tokio::time::sleep(delay).await;
-        let goes_on = one(&mut client, shared.upstream, &head, &asked, fate).await;
+        let body = body(&mut client, &mut left, &head).await?;
+        let goes_on = one(&mut client, shared.upstream, (&head, &body), &asked, fate).await;
         shared.under_way.fetch_sub(1, Ordering::SeqCst);
         if !goes_on? {
             break;
@@ -139,7 +140,7 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
 async fn one(
     client: &mut TcpStream,
     upstream: u16,
-    head: &str,
+    request: (&str, &[u8]),
     asked: &Asked,
     fate: Fate,
 ) -> std::io::Result<bool> {
@@ -162,7 +163,7 @@ async fn one(
         }
         _ => {}
     }
-    let (mut lines, mut body) = fetched(upstream, head).await?;
+    let (mut lines, mut body) = fetched(upstream, request).await?;
     let had = body.len();
     let mut goes_on = true;
     match &fate {
@@ -204,11 +205,12 @@ async fn one(
 }
 
 /// What the server answers: the lines of its head, and its body.
-async fn fetched(upstream: u16, head: &str) -> std::io::Result<(Vec<String>, Vec<u8>)> {
+async fn fetched(upstream: u16, (head, body): (&str, &[u8])) -> std::io::Result<(Vec<String>, Vec<u8>)> {
     let mut server = TcpStream::connect(("127.0.0.1", upstream)).await?;
     let mut lines: Vec<&str> = head.split("\r\n").filter(|line| !is_header(line, "connection")).collect();
     lines.push("Connection: close");
     server.write_all((lines.join("\r\n") + "\r\n\r\n").as_bytes()).await?;
+    server.write_all(body).await?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer).await?;
     let end = find(&answer, b"\r\n\r\n").unwrap_or(answer.len());
@@ -226,7 +228,22 @@ fn is_header(line: &str, name: &str) -> bool {
     line.split_once(':').is_some_and(|(its, _)| its.eq_ignore_ascii_case(name))
 }
 
-/// The head of the next request, without the empty line; none of them has a body.
+/// The body of a request, as long as its head says.
+async fn body(client: &mut TcpStream, left: &mut Vec<u8>, head: &str) -> std::io::Result<Vec<u8>> {
+    let line = head.split("\r\n").find(|line| is_header(line, "content-length"));
+    let bytes = line.and_then(|line| line.split_once(':')?.1.trim().parse().ok()).unwrap_or(0);
+    let mut part = vec![0; 64 << 10];
+    while left.len() < bytes {
+        let count = client.read(&mut part).await?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        left.extend_from_slice(&part[..count]);
+    }
+    Ok(left.drain(..bytes).collect())
+}
+
+/// The head of the next request, without the empty line.
 async fn head(client: &mut TcpStream, left: &mut Vec<u8>) -> std::io::Result<Option<String>> {
     loop {
         if let Some(end) = find(left, b"\r\n\r\n") {

@@ -9,6 +9,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
 use object_store::list::PaginatedListStore;
+use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use super::cause::Cause;
@@ -22,6 +23,8 @@ pub(super) struct Client {
     pub(super) objects: Arc<dyn ObjectStore>,
     /// What lists, where the store can.
     pub(super) lists: Option<Arc<dyn PaginatedListStore>>,
+    /// What takes objects part by part, where the store takes any.
+    pub(super) parts: Option<Arc<dyn MultipartStore>>,
 }
 
 impl Client {
@@ -65,7 +68,7 @@ async fn s3(location: &Location, bucket: &str, options: &RemoteOptions) -> Resul
         had(location, options, store.credentials().get_credential()).await?;
     }
     let store = Arc::new(store);
-    Ok(Client { objects: store.clone(), lists: Some(store) })
+    Ok(Client { objects: store.clone(), lists: Some(store.clone()), parts: Some(store) })
 }
 
 async fn google(location: &Location, bucket: &str, options: &RemoteOptions) -> Result<Client, RemoteError> {
@@ -93,7 +96,7 @@ async fn google(location: &Location, bucket: &str, options: &RemoteOptions) -> R
         had(location, options, store.credentials().get_credential()).await?;
     }
     let store = Arc::new(store);
-    Ok(Client { objects: store.clone(), lists: Some(store) })
+    Ok(Client { objects: store.clone(), lists: Some(store.clone()), parts: Some(store) })
 }
 
 async fn azure(location: &Location, url: &str, options: &RemoteOptions) -> Result<Client, RemoteError> {
@@ -121,7 +124,7 @@ async fn azure(location: &Location, url: &str, options: &RemoteOptions) -> Resul
         had(location, options, store.credentials().get_credential()).await?;
     }
     let store = Arc::new(store);
-    Ok(Client { objects: store.clone(), lists: Some(store) })
+    Ok(Client { objects: store.clone(), lists: Some(store.clone()), parts: Some(store) })
 }
 
 fn http(location: &Location, url: &str, options: &RemoteOptions) -> Result<Client, RemoteError> {
@@ -137,7 +140,7 @@ fn http(location: &Location, url: &str, options: &RemoteOptions) -> Result<Clien
         .with_http_connector(Watched)
         .build()
         .map_err(|error| refused(location, &error))?;
-    Ok(Client { objects: Arc::new(store), lists: None })
+    Ok(Client { objects: Arc::new(store), lists: None, parts: None })
 }
 
 /// Time limits are ours, for each attempt as a whole; of the client's own only that of connecting.

@@ -217,7 +217,7 @@ impl Fetcher {
     async fn body(&self, answer: GetResult, begun: Instant) -> Result<Bytes, Failure> {
         let promised = answer.range.end.saturating_sub(answer.range.start);
         let GetResultPayload::Stream(mut parts) = answer.payload;
-        let most = self.options.request_timeout.saturating_mul(1 + u32_of(promised / TIMED_BYTES));
+        let most = self.most_time(promised);
         let mut bytes = Vec::with_capacity(usize_of(promised.min(FIRST_CAPACITY_BYTES)));
         let stall = self.options.stall_timeout;
         loop {
@@ -243,6 +243,11 @@ impl Fetcher {
             return Err(Cause::again(format!("{} of {promised} bytes came", bytes.len())).into());
         }
         Ok(bytes.into())
+    }
+
+    /// The longest that a request of so many bytes may take.
+    pub(super) fn most_time(&self, bytes: u64) -> Duration {
+        self.options.request_timeout.saturating_mul(1 + u32_of(bytes / TIMED_BYTES))
     }
 
     /// How long to wait after this attempt.
@@ -303,7 +308,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn told(error: RemoteError) -> Self {
+    pub(super) fn told(error: RemoteError) -> Self {
         Self::Told(Box::new(error))
     }
 }

@@ -70,6 +70,11 @@ pub fn file_url(text: &str) -> Result<Option<PathBuf>, RemoteError> {
     url.to_file_path().map(Some).map_err(|()| wrong(text, "a file of this machine has no host, and a path"))
 }
 
+/// A place below an address, for people: without secrets.
+pub(crate) fn shown_url(url: &str, key: &str) -> String {
+    Location::parse(url).map_or_else(|_| key.to_owned(), |location| location.show(key))
+}
+
 impl Location {
     /// Of an address.
     ///

@@ -8,7 +8,7 @@
 //! ahead, coalesce     what is fetched before it is asked for, and together
 //! store               all of it, for threads that wait;   runtime: the threads that do not
 //! aside               what has to wait to find out what else to fetch
-//! storage, listing    the same, as the `zarrs` crate wants it
+//! storage, listing    the same, as the `zarrs` crate wants it;   upload: the other way
 //! ```
 
 mod ahead;
@@ -23,9 +23,12 @@ mod options;
 mod runtime;
 mod storage;
 mod store;
+mod upload;
 mod versions;
 mod watched;
 
+pub(crate) use location::shown_url;
 pub use location::{file_url, is_url};
 pub use options::RemoteOptions;
 pub use store::RemoteStore;
+pub(crate) use upload::Put;

@@ -33,7 +33,7 @@ const MOST_COALESCED_BYTES: u64 = 8 << 20;
 pub struct RemoteStore(Arc<Shared>);
 
 pub(super) struct Shared {
-    pub(super) fetcher: Fetcher,
+    pub(super) fetcher: Arc<Fetcher>,
     ahead: Ahead,
     /// For what threads wait for.
     requests: Semaphore,
@@ -60,7 +60,7 @@ impl RemoteStore {
         let client = runtime::wait(|| shown, async move { Client::new(&place, &asked).await })??;
         let ahead = Ahead::new(options.max_requests, options.ahead_bytes);
         let requests = Semaphore::new(options.max_requests.clamp(1, Semaphore::MAX_PERMITS));
-        let fetcher = Fetcher::new(client, location, options.clone());
+        let fetcher = Arc::new(Fetcher::new(client, location, options.clone()));
         Ok(Self(Arc::new(Shared { fetcher, ahead, requests, aside: Aside::default() })))
     }
 

@@ -86,6 +86,11 @@ impl Versions {
         Ok(())
     }
 
+    /// Forgets the version of an object, which is about to be another.
+    pub(super) fn forget(&self, key: &str) {
+        lock(&self.seen).pop(key);
+    }
+
     /// Notes what metadata says, and its version.
     pub(super) fn note_metadata(&self, key: &str, now: &Version, contents: &[u8]) {
         let tag = now.etag.as_deref().unwrap_or_default();

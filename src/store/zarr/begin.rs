@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::store::disk::{beside, exists, failed, parent_and_name, sync_folder};
 
 /// What one finds in a folder that holds Zarr, of which one may take the place.
-const MARKS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];
+pub(super) const MARKS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];
 
 /// Whether a save goes on where an earlier one was interrupted, and whether it takes the place of what is there.
 #[derive(Debug, Clone, Copy, Default)]
@@ -156,7 +156,7 @@ fn goes_on(partial: &Path, records: &[Record]) -> Result<bool, StoreError> {
 }
 
 /// Refuses to go on with a save of something else; names the first thing that differs.
-fn check_same(target: &Path, records: &[Record], save: &str) -> Result<(), StoreError> {
+pub(super) fn check_same(target: &Path, records: &[Record], save: &str) -> Result<(), StoreError> {
     let Some(Record::Save(before)) = records.first() else { return Ok(()) };
     if before == save {
         return Ok(());

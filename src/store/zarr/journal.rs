@@ -94,6 +94,21 @@ impl Journal {
     }
 }
 
+/// Records as they stand in a journal.
+#[cfg(feature = "cloud")]
+pub(super) fn encoded(records: &[Record]) -> Vec<u8> {
+    let mut text = Vec::new();
+    records.iter().for_each(|record| encode(record, &mut text));
+    text
+}
+
+/// The records of a part of a journal, up to the first that is not whole.
+#[cfg(feature = "cloud")]
+pub(super) fn records(mut text: &[u8]) -> Vec<Record> {
+    // Reading from memory does not fail.
+    std::iter::from_fn(|| next(&mut text).ok().flatten()).map(|(record, _)| record).collect()
+}
+
 fn encode(record: &Record, out: &mut Vec<u8>) {
     let mut payload = Vec::new();
     match record {

@@ -3,12 +3,14 @@
 //! ```text
 //! level_store.rs  voxels -> chunks -> codec -> shard.rs: one object, one writer at a time
 //! finisher.rs   objects that are written -> durable, by threads of its own
-//! target.rs     what a save needs of wherever it goes; tree.rs: a folder (begin.rs: who may write, and what was left; journal.rs: what is complete)
+//! target.rs     what a save needs of wherever it goes; tree.rs: a folder (begin.rs: who may write, and what was left; journal.rs: what is complete); bucket.rs: an object store
 //! save.rs       a save from beginning to end; pyramid.rs: of several levels; ome.rs, array.rs: what describes them; ranges.rs: what values are where
 //! ```
 
 mod array;
 mod begin;
+#[cfg(feature = "cloud")]
+mod bucket;
 mod finisher;
 mod journal;
 mod level_store;

@@ -9,11 +9,13 @@ use super::level_store::LevelStore;
 use super::ome::PyramidDescription;
 use super::options::{ZarrCodec, ZarrOptions};
 use super::ranges::Ranges;
-use super::save::{Save, fields, volume_form};
+use super::save::{Place, Save, fields, volume_form};
 use super::target::Done;
 use crate::error::StoreError;
 use crate::geometry::Region;
 use crate::geometry::boxes::pieces;
+#[cfg(feature = "cloud")]
+use crate::source::RemoteOptions;
 use crate::store::TileStore;
 use crate::voxel::Scalar;
 
@@ -59,13 +61,36 @@ impl<T: Scalar> PyramidWriter<T> {
         fill: T,
         options: &ZarrOptions,
     ) -> Result<Self, StoreError> {
-        let path = path.as_ref();
+        Self::create_at(Place::Folder(path.as_ref()), description, fill, options)
+    }
+
+    /// Begins an image in an object store, or goes on with one, as [`ZarrStore::create_url`](super::ZarrStore::create_url).
+    ///
+    /// # Errors
+    /// As [`PyramidWriter::create`], and [`StoreError::Remote`]. [`StoreError::NotReplaced`] with [`ZarrOptions::replace`].
+    #[cfg(feature = "cloud")]
+    pub fn create_url(
+        url: &str,
+        remote: &RemoteOptions,
+        description: &PyramidDescription,
+        fill: T,
+        options: &ZarrOptions,
+    ) -> Result<Self, StoreError> {
+        Self::create_at(Place::Url(url, remote), description, fill, options)
+    }
+
+    fn create_at(
+        place: Place<'_>,
+        description: &PyramidDescription,
+        fill: T,
+        options: &ZarrOptions,
+    ) -> Result<Self, StoreError> {
         options.check(size_of::<T>())?;
         description.check()?;
         let named = description.levels.iter().enumerate();
         let forms = named.map(|(level, (extent, _))| {
             let name = PyramidDescription::path(level);
-            let form = volume_form(*extent, fill, options, &path.join(&name).display().to_string())?;
+            let form = volume_form(*extent, fill, options, &place.location(&name))?;
             Ok((name, *extent, form))
         });
         let forms = forms.collect::<Result<Vec<_>, StoreError>>()?;
@@ -73,7 +98,7 @@ impl<T: Scalar> PyramidWriter<T> {
         of["image"] = description.attributes();
         of["sizes"] = description.levels.iter().map(|(extent, _)| json!(extent.to_array())).collect();
         of["ranges"] = json!(description.ranges);
-        let save = Save::begin(path, &of, options)?;
+        let save = Save::begin(place, &of, options)?;
         let level = |(name, extent, form)| {
             let ranges = description.ranges.then(|| Ranges::new(extent, options)).flatten();
             let finisher = save.finisher.clone();
@@ -83,7 +108,7 @@ impl<T: Scalar> PyramidWriter<T> {
         Ok(Self { levels, description: description.clone(), save })
     }
 
-    /// The folder that it will be.
+    /// The folder, or the address, that it will be.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.save.path()

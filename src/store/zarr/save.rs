@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::array::{ArrayForm, ArraySpec, fill_value};
 use super::begin::Begin;
+#[cfg(feature = "cloud")]
+use super::bucket::Bucket;
 use super::finisher::Finisher;
 use super::level_store::LevelStore;
 use super::options::ZarrOptions;
@@ -14,8 +16,29 @@ use super::target::{Done, Target};
 use super::tree::Tree;
 use crate::error::StoreError;
 use crate::geometry::{Extent, Region};
+#[cfg(feature = "cloud")]
+use crate::source::{RemoteOptions, shown_url};
 use crate::store::TileStore;
 use crate::voxel::Scalar;
+
+/// Where a save goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    Folder(&'a Path),
+    #[cfg(feature = "cloud")]
+    Url(&'a str, &'a RemoteOptions),
+}
+
+impl Place<'_> {
+    /// What messages call a place in it (empty: all of it).
+    pub(super) fn location(&self, key: &str) -> String {
+        match self {
+            Self::Folder(path) => path.join(key).display().to_string(),
+            #[cfg(feature = "cloud")]
+            Self::Url(url, _) => shown_url(url, key),
+        }
+    }
+}
 
 /// A save in the making.
 #[derive(Debug)]
@@ -27,12 +50,22 @@ pub(super) struct Save {
 }
 
 impl Save {
-    /// Begins a save at `path`, or goes on with one that was of the same: `of` is a JSON object that says of what.
-    pub(super) fn begin(path: &Path, of: &Value, options: &ZarrOptions) -> Result<Self, StoreError> {
+    /// Begins a save at `place`, or goes on with one that was of the same: `of` is a JSON object that says of what.
+    pub(super) fn begin(place: Place<'_>, of: &Value, options: &ZarrOptions) -> Result<Self, StoreError> {
         let begin = Begin { resume: options.resume, replace: options.replace };
-        let (tree, done) = Tree::begin(path, &of.to_string(), begin)?;
-        let target: Arc<dyn Target> = Arc::new(Arc::new(tree));
-        Ok(Self { finisher: Arc::new(Finisher::new(target)?), path: path.to_owned(), done })
+        let (target, done): (Arc<dyn Target>, _) = match place {
+            Place::Folder(path) => {
+                let (tree, done) = Tree::begin(path, &of.to_string(), begin)?;
+                (Arc::new(Arc::new(tree)), done)
+            }
+            #[cfg(feature = "cloud")]
+            Place::Url(url, remote) => {
+                let (bucket, done) = Bucket::begin(url, remote, &of.to_string(), begin)?;
+                (Arc::new(Arc::new(bucket)), done)
+            }
+        };
+        let path = PathBuf::from(target.location(""));
+        Ok(Self { finisher: Arc::new(Finisher::new(target)?), path, done })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -131,16 +164,40 @@ impl<T: Scalar> ZarrStore<T> {
         fill: T,
         options: &ZarrOptions,
     ) -> Result<Self, StoreError> {
-        let path = path.as_ref();
+        Self::create_at(Place::Folder(path.as_ref()), extent, fill, options)
+    }
+
+    /// Begins an array in an object store, or goes on with one: at an address such as `s3://bucket/prefix` (see [`RemoteOptions`]). There it is put together under its own prefix, and its metadata put last; what is there is never
+    /// replaced. Nothing keeps another writer away, but the second one to save is told so.
+    ///
+    /// # Errors
+    /// As [`ZarrStore::create`], and [`StoreError::Remote`]. [`StoreError::NotReplaced`] with [`ZarrOptions::replace`].
+    #[cfg(feature = "cloud")]
+    pub fn create_url(
+        url: &str,
+        remote: &RemoteOptions,
+        extent: Extent,
+        fill: T,
+        options: &ZarrOptions,
+    ) -> Result<Self, StoreError> {
+        Self::create_at(Place::Url(url, remote), extent, fill, options)
+    }
+
+    fn create_at(
+        place: Place<'_>,
+        extent: Extent,
+        fill: T,
+        options: &ZarrOptions,
+    ) -> Result<Self, StoreError> {
         options.check(size_of::<T>())?;
-        let form = volume_form(extent, fill, options, &path.display().to_string())?;
-        let save = Save::begin(path, &fields(extent, fill, options), options)?;
+        let form = volume_form(extent, fill, options, &place.location(""))?;
+        let save = Save::begin(place, &fields(extent, fill, options), options)?;
         let (finisher, done) = (save.finisher.clone(), &save.done);
         let array = LevelStore::new(String::new(), (extent, fill), options, form, finisher, None, done);
         Ok(Self { array, save })
     }
 
-    /// The folder that it will be.
+    /// The folder, or the address, that it will be.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.save.path()
