@@ -4,7 +4,7 @@
 //! they go, under the same budget. *Flights*: into a volume of 4096 x 4096 x 2048 u16 whose tiles lie in page-locked memory, at budgets of a quarter to four times of what its largest picture needs:
 //! how long a picture takes, what is read again, and how soon the last one is as good as it gets.
 //!
-//! Needs a CUDA device with 40 GiB; says so where there is none.
+//! `VASTGRID_QUARTERS`, such as `1 4 16`: flights alone, at so many quarters of that. Needs a CUDA device with 40 GiB; says so where there is none.
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "figures of a known size")]
 
@@ -232,7 +232,7 @@ fn flight(extent: Extent) -> Vec<Camera> {
     (0..60).map(at).collect()
 }
 
-fn flights(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Failure> {
+fn flights(device: &Device, pinned: &Arc<PinnedBuffer>, budgets: &[u64]) -> Result<(), Failure> {
     let extent = Extent::new(4096, 4096, 2048);
     let (transfer, options) = (transfer()?, options(768, None));
     let cameras = flight(extent);
@@ -247,7 +247,7 @@ fn flights(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), Failure> {
         pinned_bytes = pinned_bytes.max(pool.stats().pinned_bytes);
     }
     println!("flight into {extent}: {} MiB needed at once, {} pinned", needed >> 20, pinned_bytes >> 20);
-    for quarters in [1, 2, 4, 8, 16] {
+    for &quarters in budgets {
         let budget_bytes = pinned_bytes + (needed * quarters / 4).next_multiple_of(2 << 20);
         let (mut explorer, _pool, reads) = explorer(device, pinned, extent, budget_bytes)?;
         let (mut times, mut bias) = (Vec::new(), 0.0);
@@ -277,6 +277,10 @@ fn main() -> Result<(), Failure> {
     let Some(device) = device_or_skip() else { return Ok(()) };
     println!("{}", device.name());
     let pinned = Arc::new(random_pinned(&device, 1 << 30, 0x0fff_0fff_0fff_0fff)?);
+    if let Ok(budgets) = std::env::var("VASTGRID_QUARTERS") {
+        let budgets: Result<Vec<_>, _> = budgets.split_whitespace().map(str::parse).collect();
+        return flights(&device, &pinned, &budgets?);
+    }
     beside_streaming(&device, &pinned)?;
-    flights(&device, &pinned)
+    flights(&device, &pinned, &[1, 2, 4, 8, 16])
 }

@@ -61,7 +61,7 @@
 //! # Ok::<_, vastgrid::Error>(())
 //! ```
 //!
-//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`] or, with the feature `nrrd`, `source::Nrrd`. A tile that fails
+//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`], or whatever it is with [`open()`] (formats are features). A tile that fails
 //! to load is reported; the others of the request are there.
 //!
 //! **Look at it from afar**: a [`Pyramid3D`] has a volume in several resolutions, from files that have them or computed where they are read (see [`pyramid`]).
@@ -99,7 +99,11 @@
 //! | feature | default | brings |
 //! | --- | --- | --- |
 //! | `render` | yes | CPU ray casting |
-//! | `nrrd` | no | NRRD files |
+//! | `nrrd` | no | NRRD and `MetaImage` files |
+//! | `nifti` | no | NIfTI files |
+//! | `tiff` | no | TIFF stacks |
+//! | `zarr` | no | Zarr and OME-Zarr, read and written |
+//! | `cloud` | no | Zarr at addresses: S3, HTTP, Google, Azure |
 //! | `f16` | no | `half::f16` as a voxel type |
 //!
 //! # Limits
@@ -127,6 +131,7 @@ pub mod explore;
 mod geometry;
 mod layout;
 mod offsets;
+pub mod open;
 mod page_table;
 mod planes;
 mod pool;
@@ -159,6 +164,7 @@ pub use explore::{
 };
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};
+pub use open::{Opened, open};
 pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};
 pub use prepared::Prepared;
 pub use pyramid::{

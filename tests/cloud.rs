@@ -12,44 +12,12 @@ use vastgrid::RemoteError;
 use vastgrid::source::{RemoteOptions, RemoteStore};
 
 use cloud_support::proxy::{Asked, Fate, Proxy};
-use cloud_support::servers;
+use cloud_support::{fresh_seed, impatient, s3_options, servers};
 use common::{Random, within};
 use zarrs::storage::{ListableStorageTraits, StorePrefix};
 
 mod cloud_support;
 mod common;
-
-/// Impatient, so that what fails for good does so soon.
-fn impatient() -> RemoteOptions {
-    RemoteOptions {
-        connect_timeout: Duration::from_secs(2),
-        stall_timeout: Duration::from_millis(400),
-        request_timeout: Duration::from_secs(2),
-        attempts: 3,
-        first_backoff: Duration::from_millis(5),
-        max_backoff: Duration::from_millis(50),
-        ..RemoteOptions::anonymous()
-    }
-}
-
-fn s3_options(port: u16) -> RemoteOptions {
-    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    RemoteOptions {
-        endpoint: Some(format!("http://127.0.0.1:{port}")),
-        region: Some("us-east-1".into()),
-        anonymous: false,
-        settings: vec![set("aws_access_key_id", "somebody"), set("aws_secret_access_key", "s3cret")],
-        ..impatient()
-    }
-}
-
-/// A seed that no earlier run had.
-fn fresh_seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let seed = u64::from(now.subsec_nanos()) << 20 ^ now.as_secs();
-    println!("seed {seed}");
-    seed
-}
 
 fn random_bytes(random: &mut Random, count: usize) -> Vec<u8> {
     (0..count).map(|_| random.below(256) as u8).collect()
@@ -648,7 +616,7 @@ fn near_parts_are_fetched_together_and_far_ones_at_the_same_time() {
         for announced in [false, true] {
             let before = proxy.asked().len();
             if announced {
-                store.announce_ranges("object", &ranges);
+                store.announce_ranges("object", &ranges, 1);
             }
             let found = store.ranges("object", &ranges).unwrap().unwrap();
             for (range, found) in ranges.iter().zip(found) {
@@ -662,7 +630,7 @@ fn near_parts_are_fetched_together_and_far_ones_at_the_same_time() {
         assert_eq!(proxy.most_under_way(), 3);
         // A part of what was announced is taken by itself, as inner chunks are; the rest stays.
         let before = proxy.asked().len();
-        store.announce_ranges("object", &ranges[..2]);
+        store.announce_ranges("object", &ranges[..2], 1);
         for range in &ranges[..2] {
             let found = store.ranges("object", std::slice::from_ref(range)).unwrap().unwrap();
             assert!(found[0] == part(&contents, range));

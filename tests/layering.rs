@@ -120,6 +120,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "pyramid",
         ],
     ),
+    // What a path or an address is, and what is in it.
+    ("open", &["error", "geometry", "voxel", "source", "pyramid"]),
     // Requests that nobody waits for, of arrays and engine as they are.
     ("stream", &["error", "layout", "voxel", "backend", "engine", "pool", "array"]),
     // Arrays as kernels see them.

@@ -13,7 +13,7 @@ use vastgrid::pyramid::{DeriveOptions, Downsample};
 use vastgrid::render::{Camera, Image, Mode, Options, render, render_exact};
 use vastgrid::source::{ContentKey, Instruments, Procedural, RangeIndex, Ranged};
 use vastgrid::{
-    Coord, Explorer, Extent, HostBackend, Pool, Pyramid3D, PyramidSource, Region, SparseArray3D,
+    Coord, Explorer, Extent, HostBackend, Pool, Pyramid3D, PyramidSource, Region, Scalar, SparseArray3D,
     StreamOptions, TileCoord, TileSource,
 };
 
@@ -184,7 +184,7 @@ fn uniform_tiles_are_learnt_and_untracked_arrays_learn_nothing() {
     let range = |x| known.of(Region::new(Coord::new(x, 0, 0), Extent::cube(16))).unwrap();
     assert_eq!(range(32), (f64::INFINITY, f64::NEG_INFINITY), "nothing but NaN");
     let (low, high) = range(0);
-    assert!(low <= 7.5 && 7.5 <= high && (low as f32, high as f32) == (7.5, 7.5), "{low} {high}");
+    assert!(low <= 7.5 && 7.5 <= high && (low.to_f32(), high.to_f32()) == (7.5, 7.5), "{low} {high}");
     let untracked = SparseArray3D::builder(&pool, source()).tile([TILE; 3]).build().unwrap();
     let _ = untracked.request_region(Region::whole(array.extent())).unwrap().complete().unwrap();
     assert_eq!(untracked.known_ranges([16; 3]).unwrap().known(), 0);

@@ -7,6 +7,7 @@
 //   cast_look.cuh    what values look like, and what is missing
 //   cast_course.cuh  how a ray goes from tile to tile and from level to level
 //   cast_march.cuh   what a ray makes of its samples
+//   cast_warp.cuh    how the rays of a warp go together
 //   cast_met.cuh     which tiles rays met and lacked
 //   cast_kernels.cuh    the kernels of both
 //   cast_TYPE.cu     the kernels for voxels of that type

@@ -2,21 +2,22 @@
 #ifndef VASTGRID_CAST_KERNELS_CUH
 #define VASTGRID_CAST_KERNELS_CUH
 
-#include "cast_march.cuh"
 #include "cast_met.cuh"
+#include "cast_warp.cuh"
 
 #if defined(__CUDACC__)
 // Blocks of 8 x 8 pixels, 8 x 4 a warp. What is counted is added up in the block first.
 template <class M, int MODE, bool LIT, bool MANY> __device__ void vg_cast_block(const vg_cast& c) {
-    __shared__ vg_counts counts;
-    const vg_u32 words = sizeof(vg_counts) / 8;
-    for (vg_u32 n = threadIdx.x; n < words; n += 64) ((vg_u64*)&counts)[n] = 0;
+    // Without the counts by level where there is one: memory of a block that is shared is none of the L1's.
+    const vg_u32 words = (MANY ? sizeof(vg_counts) : VG_OFFSET_OF(vg_counts, shown)) / 8;
+    __shared__ vg_u64 counts[words];
+    for (vg_u32 n = threadIdx.x; n < words; n += 64) counts[n] = 0;
     __syncthreads();
-    vg_cast_pixel<M, MODE, LIT, MANY>(c, &counts, blockIdx.x * 8 + threadIdx.x % 8, blockIdx.y * 8 + threadIdx.x / 8);
+    vg_cast_pixel<M, MODE, LIT, MANY>(c, (vg_counts*)counts, blockIdx.x * 8 + threadIdx.x % 8, blockIdx.y * 8 + threadIdx.x / 8);
     __syncthreads();
     vg_u64* sums = vg_global<vg_u64>(c.counts);
     for (vg_u32 n = threadIdx.x; n < words; n += 64) {
-        const vg_u64 sum = ((vg_u64*)&counts)[n];
+        const vg_u64 sum = counts[n];
         if (sum) atomicAdd(sums + n, sum);
     }
 }

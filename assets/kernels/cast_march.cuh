@@ -7,8 +7,6 @@
 // A box of tiles that are all there is one run up to where samples reach beyond it; what is left of it is taken tile by tile.
 // m: the tile is missing, and so, in a pyramid, the next coarser level is looked at until the tile is left. Tiles and rims of which ranges tell that nothing of them matters are
 // leapt over.
-//
-// The lanes of a warp look for their next samples together, and take them together: as soon as less than three quarters of those that began are still at it, all look again.
 #ifndef VASTGRID_CAST_MARCH_CUH
 #define VASTGRID_CAST_MARCH_CUH
 
@@ -49,6 +47,7 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
     vg_counts* counts;
     vg_u32 left;              // samples from the next one on that need no test
     vg_u32 i;                 // how many of those from `origin` on were taken
+    vg_u32 lead;              // by so many samples the ray is ahead of its warp: it takes none until the others have taken so many (cast_warp.cuh)
     float low[3], top[3];     // from where up to where samples may be read without a test
     vg_colour colour;         // so far; of a surface, once it is met
     float most;               // the greatest value so far
@@ -58,7 +57,7 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
     bool waits;               // for what is missing, at sample k
 
     VG_HD vg_march(const vg_cast& cast, vg_counts* into, vg_u32 column, vg_u32 row, bool exists)
-        : course(cast, column, row, exists), counts(into), left(0), i(0), most(-VG_INFINITY), samples(0), skipped(0), noted(0), lacking(false), bare(false), waits(false) {
+        : course(cast, column, row, exists), counts(into), left(0), i(0), lead(0), most(-VG_INFINITY), samples(0), skipped(0), noted(0), lacking(false), bare(false), waits(false) {
         colour.r = colour.g = colour.b = colour.a = 0;
         if (!MANY || !c.before || !exists) return;
         // Where it was after the turn before.
@@ -74,12 +73,19 @@ template <class M, int MODE, bool LIT, bool MANY> struct vg_march : vg_course<M,
         while (left == 0 && k < line.samples) visit();
     }
 
-    // Takes some of those.
+    // Takes some of those, or waits.
     VG_HD void go() {
         if (left == 0) return;
+        if (lead >= VG_BATCH) {
+            lead -= VG_BATCH;
+            return;
+        }
+        // Fewer the first time, so that all lanes are in step to the sample.
+        const vg_u32 n = left < VG_BATCH - lead ? left : VG_BATCH - lead;
+        lead = 0;
         float values[VG_BATCH];
-        fetch(values);
-        take_all(values);
+        fetch(n, values);
+        take_all(n, values);
     }
 
     // The pixel.
@@ -101,15 +107,15 @@ private:
 #endif
     }
 
-    // The values of the next samples. Where each lane of a warp needs one tile alone for its own, they are found as in flat memory.
-    VG_HD void fetch(float values[VG_BATCH]) const {
+    // The values of the next n samples. Where each lane of a warp needs one tile alone for its own, they are found as in flat memory.
+    VG_HD void fetch(vg_u32 n, float values[VG_BATCH]) const {
         float p[VG_BATCH][3];
         VG_UNROLL
         for (int j = 0; j < VG_BATCH; j++) {
             // Past the last one that again, so that none is taken by itself.
-            const vg_u32 n = i + ((vg_u32)j < left ? (vg_u32)j : left - 1);
+            const vg_u32 next = i + ((vg_u32)j < n ? (vg_u32)j : n - 1);
             VG_UNROLL
-            for (int a = 0; a < 3; a++) p[j][a] = at(a, n);
+            for (int a = 0; a < 3; a++) p[j][a] = at(a, next);
         }
         vg_u32 from[3], to[3];
         VG_UNROLL
@@ -119,7 +125,8 @@ private:
             to[a] = (first < last ? last : first) + 1;
         }
         vg_flat<typename M::voxel_type> flat;
-        if (vg_all(near.is_flat(from, to, &flat))) {
+        // In a pyramid it costs more registers than it saves time.
+        if (M::FLAT && !MANY && vg_all(near.is_flat(from, to, &flat))) {
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) values[j] = flat.sample(p[j][0], p[j][1], p[j][2]);
         } else {
@@ -328,7 +335,7 @@ private:
 
     // ---- what is made of it
 
-    // Takes the value of the next sample, which is at(., i) in a resident place where it is `inner`. Whether the ray has ended.
+    // Takes the value of the next sample, which is at(., i) in a resident place, and known to be seen, where it is `inner`. Whether the ray has ended.
     VG_HD bool take(float value, bool inner) {
         if (MODE == VG_MIP) {
             if (value > most) most = value;
@@ -340,7 +347,7 @@ private:
             return true;
         }
         vg_colour own = vg_colour_of(c, shade, value);
-        if (own.a == 0 || value != value) return false;
+        if (!inner && (own.a == 0 || value != value)) return false;
         if (LIT) {
             float slope[3];
             const float here[3] = {at(0, i), at(1, i), at(2, i)};
@@ -363,14 +370,13 @@ private:
         return colour.a >= c.stop_at_alpha;
     }
 
-    // Takes some at once: as many as there are left, if those are fewer.
-    VG_HD void take_all(const float values[VG_BATCH]) {
-        const vg_u32 n = left < VG_BATCH ? left : VG_BATCH;
+    // Takes n at once.
+    VG_HD void take_all(vg_u32 n, const float values[VG_BATCH]) {
         if (MODE == VG_DVR && LIT) {
-            // Those that are not clear, one by one: gradients are too long to have several at once.
+            // Those that are seen, one by one: gradients are too long to have several at once.
             vg_u32 seen = 0, done = 0;
             VG_UNROLL
-            for (int j = 0; j < VG_BATCH; j++) seen |= (vg_colour_of(c, shade, values[j]).a != 0 ? 1u : 0u) << j;
+            for (int j = 0; j < VG_BATCH; j++) seen |= (vg_colour_of(c, shade, values[j]).a != 0 && values[j] == values[j] ? 1u : 0u) << j;
             VG_NO_UNROLL
             for (seen &= (1u << n) - 1; seen; seen &= seen - 1) {
                 const vg_u32 j = (vg_u32)vg_lowest(seen);
@@ -384,14 +390,19 @@ private:
             vg_colour own[VG_BATCH];
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) own[j] = vg_colour_of(c, shade, values[j]);
+            // None of them looks whether the ray has ended before it is looked up: a branch between them would have each colour wait for the one before.
+            vg_u32 taken = 0;
+            bool ended = false;
             VG_UNROLL
             for (int j = 0; j < VG_BATCH; j++) {
-                // What is clear adds nothing; what is no number, or past the last, must not.
-                blend(own[j], values[j] == values[j] && (vg_u32)j < n ? 1.0f - colour.a : 0.0f);
-                if (colour.a >= c.stop_at_alpha) {
-                    left -= (vg_u32)j < n ? (vg_u32)j : n - 1;
-                    return end();
-                }
+                // What is clear adds nothing; what is no number, past the last, or behind the ray's end, must not.
+                blend(own[j], values[j] == values[j] && (vg_u32)j < n && !ended ? 1.0f - colour.a : 0.0f);
+                taken += ended ? 0 : 1;
+                ended = colour.a >= c.stop_at_alpha;
+            }
+            if (ended) {
+                left -= (taken < n ? taken : n) - 1;
+                return end();
             }
             return advance(n);
         }
@@ -523,30 +534,5 @@ private:
         lacking = true;
     }
 };
-
-// Follows the ray of a pixel. All lanes of a warp do, those of pixels that do not exist too.
-template <class M, int MODE, bool LIT, bool MANY> VG_HD void vg_cast_pixel(const vg_cast& c, vg_counts* counts, vg_u32 column, vg_u32 row) {
-    const bool exists = column < c.width && row < c.height;
-    vg_march<M, MODE, LIT, MANY> ray(c, counts, column, row, exists);
-    for (;;) {
-        ray.next();
-        const vg_u32 busy = vg_lanes(ray.left > 0);
-        if (busy == 0) break;
-        do ray.go();
-        while (vg_lanes(ray.left > 0) >= busy - busy / 4);
-    }
-    if (!exists) return;
-    vg_global<vg_colour>(c.image)[(vg_u64)row * c.width + column] = ray.finished();
-    if (MANY && c.rays) {
-        const vg_turn is = {ray.colour, ray.most, ray.k, ray.waits, 0};
-        vg_global<vg_turn>(c.rays)[(vg_u64)row * c.width + column] = is;
-    }
-    if (c.ends) vg_global<vg_u32>(c.ends)[(vg_u64)row * c.width + column] = ray.line.samples;
-    if (ray.line.samples == 0) return;
-    vg_add(&counts->rays, 1);
-    vg_add(&counts->samples, ray.samples);
-    vg_add(&counts->skipped, ray.skipped);
-    if (ray.lacking) vg_add(&counts->rays_incomplete, 1);
-}
 
 #endif

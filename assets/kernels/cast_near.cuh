@@ -236,6 +236,7 @@ VG_HD vg_u32 vg_neighbours(vg_u32 x, vg_u32 y, vg_u32 z) {
 
 template <class T> struct vg_near {
     typedef T voxel_type;
+    enum { FLAT = true };  // whether anything is ever flat: all lanes vote on it
 
     const vg_cast_level* level;
     const T* anchor;    // voxel `from`; this alone is needed until the next place

@@ -30,6 +30,7 @@ template <class M> VG_HD bool vg_slope_by(const M& m, const vg_i64 p[3], float o
 
 // The whole volume in one piece of memory, row by row: one place. Of less than 2^32 voxels.
 template <class T> struct vg_dense_near : vg_near<T> {
+    enum { FLAT = false };
     const T* data;
 
     VG_HD explicit vg_dense_near(const vg_cast& c) : vg_near<T>(c), data(vg_global<const T>(c.level[1].grid.base)) {
@@ -55,7 +56,6 @@ template <class T> struct vg_dense_near : vg_near<T> {
         const vg_flat<T> all = {data, row(), plane()};
         return all;
     }
-    VG_HD bool is_flat(const vg_u32*, const vg_u32*, vg_flat<T>*) const { return false; }
     VG_HD float voxel(int x, int y, int z) const {
         return vg_float(data[vg_clamp(x, this->extent(0)) + row() * vg_clamp(y, this->extent(1)) + plane() * vg_clamp(z, this->extent(2))]);
     }
@@ -140,6 +140,7 @@ template <class T> struct vg_voxel_table_near : vg_table_near<T> {
 
 // An atlas of tiles with ghost borders, one voxel below and two above: nothing but the volume's lower faces has a rim. A table says where each tile is.
 template <class T> struct vg_atlas_near : vg_near<T> {
+    enum { FLAT = false };
     const T* atlas;
     const vg_u32* slots;
 
@@ -151,7 +152,6 @@ template <class T> struct vg_atlas_near : vg_near<T> {
         const vg_flat<T> tile = {this->anchor, row(), plane()};
         return tile;
     }
-    VG_HD bool is_flat(const vg_u32*, const vg_u32*, vg_flat<T>*) const { return false; }
     VG_HD const T* place(vg_u32 tx, vg_u32 ty, vg_u32 tz) const {
         const vg_grid& g = this->grid();
         const vg_u32 nx = ((g.extent[0] - 1) >> g.axis[0].tile_shift) + 1, ny = ((g.extent[1] - 1) >> g.axis[1].tile_shift) + 1;

@@ -1,6 +1,6 @@
 //! Owns the command line. Knows nothing of volumes but what they are called.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use vastgrid::pyramid::Downsample;
@@ -14,20 +14,12 @@ use crate::Failure;
 ///
 /// IN is read once, within a budget of memory. OUT appears when it is whole; what an interrupted conversion leaves is beside it, and --resume goes on from there.
 #[derive(Debug, Parser)]
-#[command(name = "convert", version, args_conflicts_with_subcommands = true)]
+#[command(name = "convert", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
     #[command(flatten)]
-    image: Option<ImageArgs>,
-}
-
-impl Args {
-    pub(crate) fn image(&self) -> Result<&ImageArgs, Failure> {
-        self.image
-            .as_ref()
-            .ok_or_else(|| "needs IN and OUT, or the command `region`; --help says more".into())
-    }
+    pub(crate) image: ImageArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,8 +32,9 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct InputArgs {
     /// A NRRD file, or with --shape and --type a raw one
-    #[arg(value_name = "IN")]
-    pub(crate) input: PathBuf,
+    // Required, but not where there is a command.
+    #[arg(value_name = "IN", required = true)]
+    input: Option<PathBuf>,
     /// Size of a raw file in voxels, x first, such as 512x512x300
     #[arg(long, value_name = "XxYxZ", value_parser = extent, requires = "scalar", help_heading = "Raw files")]
     pub(crate) shape: Option<Extent>,
@@ -74,14 +67,20 @@ pub(crate) struct InputArgs {
     pub(crate) quiet: bool,
 }
 
+impl InputArgs {
+    pub(crate) fn path(&self) -> Result<&Path, Failure> {
+        self.input.as_deref().ok_or_else(|| "needs IN".into())
+    }
+}
+
 /// What becomes of a volume.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ImageArgs {
     #[command(flatten)]
     pub(crate) input: InputArgs,
     /// The folder to make
-    #[arg(value_name = "OUT")]
-    pub(crate) output: PathBuf,
+    #[arg(value_name = "OUT", required = true)]
+    output: Option<PathBuf>,
     /// Go on with a conversion of the same input and options that was interrupted
     #[arg(long)]
     pub(crate) resume: bool,
@@ -106,6 +105,12 @@ pub(crate) struct ImageArgs {
     /// Threads that encode [default: one for each processor]
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "THREADS")]
     pub(crate) threads: usize,
+}
+
+impl ImageArgs {
+    pub(crate) fn output(&self) -> Result<&Path, Failure> {
+        self.output.as_deref().ok_or_else(|| "needs OUT".into())
+    }
 }
 
 /// Which box of a volume goes where.

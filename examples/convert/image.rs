@@ -76,15 +76,15 @@ fn convert<T: Scalar>(
     }
     let levels: Vec<_> =
         (0..).zip(&plan.levels).map(|(level, planned)| (format!("level {level}"), planned.bytes)).collect();
-    let progress = conversion.progress();
+    let (progress, output) = (conversion.progress(), args.output()?);
     let quiet = args.input.quiet;
-    let summary = bars::watch(&levels, plan.voxel_bytes, &progress, quiet, || conversion.run(&args.output))?;
+    let summary = bars::watch(&levels, plan.voxel_bytes, &progress, quiet, || conversion.run(output))?;
     if summary.found_voxels > 0 {
         let share =
             100.0 * summary.found_voxels as f64 / (summary.found_voxels + summary.written_voxels) as f64;
         say(format_args!("{share:.1} % was there from before"));
     }
-    say(format_args!("{}: {} levels, {}", args.output.display(), plan.levels.len(), size(plan.bytes())));
+    say(format_args!("{}: {} levels, {}", output.display(), plan.levels.len(), size(plan.bytes())));
     Ok(())
 }
 
@@ -95,7 +95,7 @@ fn describe<T: Scalar>(plan: &Plan, args: &ImageArgs) {
         "level", "voxels", "bytes", "chunks", "files at most"
     ));
     for (level, planned) in plan.levels.iter().enumerate() {
-        let (extent, bytes) = (planned.extent.to_string(), size(planned.bytes));
+        let (extent, bytes) = (planned.extent.to_string(), size(planned.bytes).to_string());
         say(format_args!(
             "{level:>8} {extent:>24} {bytes:>12} {:>10} {:>14}",
             planned.chunks, planned.objects

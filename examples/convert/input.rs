@@ -26,7 +26,7 @@ pub(crate) struct Input {
 
 /// Opens what the arguments name.
 pub(crate) fn open(args: &InputArgs) -> Result<Input, Failure> {
-    let path = &args.input;
+    let path = args.path()?;
     let (dataset, spacing, origin, unit) = match (args.shape, args.scalar) {
         (Some(extent), Some(scalar)) => {
             let spec = RawSpec {
@@ -77,7 +77,8 @@ fn open_nrrd(path: &Path, quiet: bool) -> Result<Found, Failure> {
 
 /// The file, its size and time, and how it is read.
 fn identity(args: &InputArgs) -> Result<String, Failure> {
-    let path = args.input.canonicalize().map_err(|e| format!("opening {}: {e}", args.input.display()))?;
+    let path = args.path()?;
+    let path = path.canonicalize().map_err(|e| format!("opening {}: {e}", path.display()))?;
     let metadata = std::fs::metadata(&path).map_err(|e| format!("opening {}: {e}", path.display()))?;
     let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
     let InputArgs { shape, scalar, offset, endian, order, .. } = args;

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.command {
         Some(Command::Region(args)) => region::run(args),
-        None => args.image().and_then(image::run),
+        None => image::run(&args.image),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

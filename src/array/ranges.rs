@@ -95,7 +95,8 @@ mod tests {
             }
         }
         for _ in 0..20_000 {
-            let (v, w) = ((random() >> 32) as u32, (random() >> 30) as u32 as i32);
+            let [v, w] = [random(), random()].map(|bits| u32::try_from(bits >> 32).unwrap_or(0));
+            let w = w.cast_signed();
             let (low, high) = widest::<u32>((v.to_f32(), v.to_f32()));
             assert!(low <= v && v <= high, "{v}: {low} to {high}");
             let (low, high) = widest::<i32>((w.to_f32(), w.to_f32()));

@@ -387,6 +387,38 @@ pub enum SourceError {
         /// Which one.
         value: String,
     },
+    /// A file, folder or address of no format that is known.
+    #[error("{location} is of no known format: {found}; known are {known}{hint}")]
+    Unrecognised {
+        /// What was to be opened.
+        location: String,
+        /// What is there instead: the first bytes, or names in a folder.
+        found: String,
+        /// What would have been known.
+        known: &'static str,
+        /// What else may help (empty, or begins with a separator).
+        hint: &'static str,
+    },
+    /// The format is known, but was left out when vastgrid was built.
+    #[error("{location}: {format} needs vastgrid's feature `{feature}`")]
+    NeedsFeature {
+        /// What was to be opened.
+        location: String,
+        /// What it is.
+        format: &'static str,
+        /// What reads it.
+        feature: &'static str,
+    },
+    /// There is no volume of that name.
+    #[error("{location}: there is no volume {name:?}; there are {names:?}")]
+    NoEntry {
+        /// What was opened.
+        location: String,
+        /// What was asked for; empty where nothing was, and there is none at all.
+        name: String,
+        /// Those that there are, or the first of them.
+        names: Vec<String>,
+    },
     /// A file of several arrays, channels or points in time has not the one that was asked for.
     #[error("{location}: there is no {what} {index}; it has {count}, counted from 0")]
     NoSuch {

@@ -88,9 +88,7 @@ pub enum RemoteError {
         object_bytes: u64,
     },
     /// More would have to be read at once than anything is let be.
-    #[error(
-        "{url}: more than {limit_bytes} bytes would be read at once, which is the limit (option `max_object_bytes`)"
-    )]
+    #[error("{url} has more than {limit_bytes} bytes, which is the most that is read of it at once")]
     TooLarge {
         /// The object.
         url: String,

@@ -1,4 +1,4 @@
-//! Owns the arithmetic of dense boxes: cutting one into pieces, and copying the part that two share. Knows nothing of levels.
+//! Owns the arithmetic of dense boxes: cutting one into pieces, and copying the part that two share. Knows nothing of what is in them.
 
 use super::{Coord, Extent, Region};
 

@@ -1,9 +1,9 @@
-//! Owns [`Cached`]: a computed level whose tiles are kept in a [`KeptTiles`]. Knows nothing of what computes them.
+//! Owns [`Cached`]: a computed level whose tiles are kept in a [`ComputedTiles`]. Knows nothing of what computes them.
 
 use std::fmt;
 use std::sync::Arc;
 
-use super::kept::{KeptTiles, Key};
+use super::computed::{ComputedTiles, Key};
 use crate::error::SourceError;
 use crate::geometry::boxes::{copy_shared, grid, voxels};
 use crate::geometry::{Extent, Region};
@@ -16,14 +16,14 @@ use crate::voxel::Voxel;
 /// would wait for each other.) Where the tiles are those of the arrays, or parts of them, that does not happen within a request.
 pub(super) struct Cached<T, S> {
     source: S,
-    kept: Arc<KeptTiles<T>>,
+    kept: Arc<ComputedTiles<T>>,
     level: u32,
     tile: Extent,
 }
 
 impl<T: Voxel, S: TileSource<T>> Cached<T, S> {
     /// Keeps the tiles of `source`, of a shape without empty sides, under the name `level`.
-    pub(super) fn new(source: S, kept: Arc<KeptTiles<T>>, level: u32, tile: Extent) -> Self {
+    pub(super) fn new(source: S, kept: Arc<ComputedTiles<T>>, level: u32, tile: Extent) -> Self {
         Self { source, kept, level, tile }
     }
 
@@ -121,7 +121,7 @@ mod tests {
         let extent = Extent::new(70, 40, 33);
         let source = Instrumented::new(Procedural::new(extent, value));
         let watch = source.instruments();
-        let cached = Cached::new(source, Arc::new(KeptTiles::new(1 << 15, 1 << 30)), 3, Extent::cube(32));
+        let cached = Cached::new(source, Arc::new(ComputedTiles::new(1 << 15, 1 << 30)), 3, Extent::cube(32));
         for region in [
             Region::new(Coord::new(30, 31, 2), Extent::new(5, 3, 31)),
             Region::whole(extent),
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn tiles_that_turned_out_to_hold_one_value_are_known_to() {
         let source = Procedural::new(Extent::cube(64), |c| u8::from(c.x >= 32));
-        let cached = Cached::new(source, Arc::new(KeptTiles::new(1 << 15, 0)), 0, Extent::cube(32));
+        let cached = Cached::new(source, Arc::new(ComputedTiles::new(1 << 15, 0)), 0, Extent::cube(32));
         let far = Region::new(Coord::new(40, 0, 0), Extent::cube(2));
         assert_eq!(cached.uniform(far), None);
         cached.read(Region::whole(Extent::new(64, 4, 4)), &mut vec![0; 1024]).unwrap();
@@ -153,7 +153,7 @@ mod tests {
         let source = Instrumented::new(Procedural::new(Extent::cube(8), value));
         let watch = source.instruments();
         watch.fail_nth(1);
-        let cached = Cached::new(source, Arc::new(KeptTiles::new(1 << 15, 1 << 20)), 0, Extent::cube(32));
+        let cached = Cached::new(source, Arc::new(ComputedTiles::new(1 << 15, 1 << 20)), 0, Extent::cube(32));
         let whole = Region::whole(Extent::cube(8));
         assert!(cached.read(whole, &mut [0; 512]).is_err());
         assert!(cached.read(whole, &mut [0; 512]).is_ok());

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::blocks::Blocks;
 use super::cached::Cached;
+use super::computed::ComputedTiles;
 use super::downsample::Downsample;
 use super::downsampled::{Downsampled, PIECE_VOXELS};
 use super::geometry::LevelGeometry;
-use super::kept::KeptTiles;
 use super::source::{Level, PyramidSource, SharedSource};
 use super::source_builder::check_spacing;
 use super::strided::Strided;
@@ -76,7 +76,7 @@ impl<T: Scalar> PyramidSource<T> {
         self.levels.truncate(self.coarsest + 1);
         let tile = options.tile.unwrap_or_else(default_tile::<T>);
         let tile = Blocks::new(geometry.extent(), tile, PIECE_VOXELS)?.block;
-        let kept_tiles = Arc::new(KeptTiles::new(index(voxels(tile)), options.kept_bytes));
+        let kept_tiles = Arc::new(ComputedTiles::new(index(voxels(tile)), options.kept_bytes));
         let (mut below, mut total) = (base.clone(), [1u64; 3]);
         for step in steps(geometry.extent(), spacing, options.coarsest_voxels) {
             total = [0, 1, 2].map(|axis| total[axis].saturating_mul(step[axis]));

@@ -1,6 +1,7 @@
 //! Owns [`ContentKey`]: what kept voxels are found again by, and told from those of another version. Knows nothing of what is kept.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -58,12 +59,13 @@ impl ContentKey {
         let of = || -> std::io::Result<Self> {
             let resolved = std::fs::canonicalize(path)?;
             let metadata = std::fs::metadata(&resolved)?;
-            let mut key = Self::new(format_args!("{resolved:?}")).with_metadata(&metadata);
+            let mut key =
+                Self::new(format_args!("{:?}", resolved.as_os_str().as_bytes())).with_metadata(&metadata);
             if metadata.is_dir() {
                 let mut entries = std::fs::read_dir(&resolved)?.collect::<Result<Vec<_>, _>>()?;
                 entries.sort_by_key(std::fs::DirEntry::file_name);
                 for entry in entries {
-                    key = key.with("entry", format_args!("{:?}", entry.file_name()));
+                    key = key.with("entry", format_args!("{:?}", entry.file_name().as_bytes()));
                     // One that goes meanwhile is none.
                     key = entry.metadata().map_or(key.clone(), |metadata| key.with_metadata(&metadata));
                 }

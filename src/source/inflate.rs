@@ -6,7 +6,8 @@ use std::path::Path;
 
 use flate2::bufread::{GzDecoder, ZlibDecoder};
 
-use super::peek::{GZIP_MAGIC, Positioned};
+use super::magic::GZIP_MAGIC;
+use super::peek::Positioned;
 use super::scratch::Scratch;
 use crate::error::SourceError;
 

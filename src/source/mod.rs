@@ -26,12 +26,12 @@ use crate::geometry::{Extent, Region};
 use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
+mod ahead;
 mod atomic_file;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 mod bad;
 mod buffer;
 mod call;
-#[cfg(any(feature = "tiff", feature = "zarr"))]
 mod chunked;
 mod content_key;
 mod convert;
@@ -40,6 +40,7 @@ mod dense;
 #[cfg(any(feature = "nifti", feature = "nrrd"))]
 mod inflate;
 mod instrumented;
+mod magic;
 #[cfg(feature = "nrrd")]
 mod metaimage;
 #[cfg(feature = "nifti")]
@@ -48,7 +49,6 @@ mod nifti;
 mod nrrd;
 #[cfg(feature = "nrrd")]
 mod numbers;
-#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 mod peek;
 mod procedural;
 mod range_index;
@@ -56,11 +56,13 @@ mod ranged;
 mod raw;
 #[cfg(feature = "cloud")]
 mod remote;
+mod rows;
 mod runs;
 mod scaled;
 mod scratch;
 #[cfg(feature = "tiff")]
 mod tiff;
+mod tile_cache;
 #[cfg(feature = "zarr")]
 mod zarr;
 
@@ -71,15 +73,20 @@ pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
+pub(crate) use magic::{GZIP_MAGIC, NiftiMagic, is_meta_image, is_nrrd, is_tiff};
 #[cfg(feature = "nrrd")]
 pub use metaimage::{MetaImage, MetaImageHeader};
 #[cfg(feature = "nifti")]
 pub use nifti::{Nifti, NiftiHeader, NiftiQform, NiftiSform};
 #[cfg(feature = "nrrd")]
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
+pub(crate) use peek::first_bytes;
+#[cfg(any(feature = "nifti", feature = "nrrd"))]
+pub(crate) use peek::first_inflated_bytes;
 pub use procedural::Procedural;
 pub use range_index::{RangeIndex, RangeIndexBuilder};
 pub use ranged::Ranged;
+pub(crate) use raw::open_regular;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 #[cfg(feature = "cloud")]
 pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
@@ -87,6 +94,7 @@ pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
 #[cfg(feature = "tiff")]
 pub use tiff::{Tiff, TiffChannel, TiffImage};
+pub use tile_cache::{KeptTiles, TileCache, TileCacheOptions, TileCacheStats};
 #[cfg(feature = "zarr")]
 pub use zarr::{
     Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,

@@ -1,4 +1,4 @@
-//! Owns the first bytes of a file, as they are or decompressed: what a file is recognised by. Knows nothing of any format but gzip's first bytes.
+//! Owns the first bytes of a file, as they are or decompressed: what a file is recognised by. Knows nothing of any format.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,9 +6,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::error::SourceError;
-
-/// **Source**: RFC 1952, section 2.3.1, ID1 and ID2.
-pub(crate) const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The first `want` bytes of `file`, fewer where it is shorter.
 pub(crate) fn first_bytes(file: &File, path: &Path, want: usize) -> Result<Vec<u8>, SourceError> {

@@ -19,11 +19,15 @@
 
 use std::fs::File;
 use std::io;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::TileSource;
+use super::ahead::read_ahead;
 use super::call::{check_call, index};
+use super::chunked::Chunked;
+use super::rows::{KEPT_BYTES, RowReader};
 use super::runs::{FileBox, Place, read_box};
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
@@ -130,11 +134,13 @@ impl RawSpec {
 /// one positioned read, straight into the caller's memory; rows that are short or in another order are read many at a time through a buffer. Any number of
 /// threads may read at once.
 #[derive(Debug)]
-pub struct RawFile<T> {
-    file: File,
+pub struct RawFile<T: Scalar> {
+    file: Arc<File>,
     path: PathBuf,
     spec: RawSpec,
-    voxel: PhantomData<fn() -> T>,
+    /// Rows that the tiles of a batch share, where that is worth it.
+    shared_rows: Option<Chunked<T, RowReader<T>>>,
+    are_shared: AtomicBool,
 }
 
 impl<T: Scalar> RawFile<T> {
@@ -159,7 +165,10 @@ impl<T: Scalar> RawFile<T> {
         if actual_bytes < expected_bytes {
             return Err(SourceError::Truncated { path, expected_bytes, actual_bytes });
         }
-        Ok(Self { file, path, spec, voxel: PhantomData })
+        let file = Arc::new(file);
+        let rows = RowReader::new(&file, &path, spec).map(Chunked::new).transpose()?;
+        let shared_rows = rows.map(|rows| rows.with_kept_bytes(KEPT_BYTES));
+        Ok(Self { file, path, spec, shared_rows, are_shared: AtomicBool::new(false) })
     }
 
     /// The file.
@@ -204,6 +213,17 @@ impl<T: Scalar> RawFile<T> {
             strides: order.sort(strides),
         };
         read_box(&self.file, &from, &place, out).map_err(|failed| failed.in_file(&self.file, &self.path))
+    }
+
+    /// Where a region lies in the file of one dense array.
+    fn box_of(&self, (offset_bytes, shape): (u64, Extent), region: &Region) -> FileBox {
+        let order = self.spec.order;
+        FileBox {
+            offset_bytes,
+            shape: order.sort(shape.to_array()),
+            start: order.sort(region.start.to_array()),
+            size: order.sort(region.extent.to_array()),
+        }
     }
 
     fn read_tiles(&self, tile: Extent, region: &Region, out: &mut [T]) -> Result<(), SourceError> {
@@ -255,9 +275,18 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
         self.spec.extent
     }
 
-    /// Has the system read whole tiles ahead: then as many reads are under way as the storage takes, not only as many as there are threads.
+    /// Has the system read whole tiles, or the rows that the regions share, ahead: then as many reads are under way as the storage takes, not only as many as there are threads.
     fn will_read(&self, regions: &[Region]) {
-        let Some(tile) = self.spec.tile else { return };
+        let Some(tile) = self.spec.tile else {
+            let are_shared = self.shared_rows.is_some() && RowReader::<T>::are_shared(regions);
+            self.are_shared.store(are_shared, Ordering::Relaxed);
+            if are_shared {
+                return;
+            }
+            let regions = regions.iter().filter(|region| region.is_within(self.spec.extent));
+            let boxes = regions.map(|region| self.box_of((self.spec.offset_bytes, self.spec.extent), region));
+            return read_ahead::<T>(&self.file, boxes);
+        };
         for region in regions {
             if let Some((offset_bytes, bytes)) = self.whole_tile(tile, region) {
                 // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
@@ -273,6 +302,11 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
             return Ok(());
         }
         match self.spec.tile {
+            None if self.are_shared.load(Ordering::Relaxed)
+                && let Some(rows) = &self.shared_rows =>
+            {
+                rows.read(region, out)?
+            }
             None => self.read_from((self.spec.offset_bytes, self.spec.extent, [0; 3]), &region, out)?,
             Some(tile) => self.read_tiles(tile, &region, out)?,
         }
@@ -286,7 +320,7 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
 }
 
 /// Opens a file for reading; a directory, a pipe or a device is refused (opening a pipe would wait for its writer).
-pub(super) fn open_regular(path: &Path) -> Result<File, SourceError> {
+pub(crate) fn open_regular(path: &Path) -> Result<File, SourceError> {
     let open = || {
         if std::fs::metadata(path)?.is_file() {
             File::open(path)

@@ -16,6 +16,7 @@ use crate::error::SourceError;
 use crate::geometry::Extent;
 use crate::source::bad::Bad;
 use crate::source::call::index;
+use crate::source::magic::is_meta_image;
 use crate::source::numbers::{count, counts, numbers};
 use crate::source::{Endian, RawSpec};
 use crate::voxel::ScalarType;
@@ -23,11 +24,6 @@ use crate::voxel::ScalarType;
 /// The longest header that is read.
 pub(super) const MAX_BYTES: usize = 64 << 10;
 const MAX_FIELDS: usize = 1000;
-
-/// The keys that a header may begin with: what it is recognised by.
-///
-/// **Source**: MetaIO's documentation, "Quick Start" and "Reference: Tags of MetaImage", <https://itk.org/Wiki/ITK/MetaIO/Documentation>.
-const FIRST_KEYS: [&str; 4] = ["ObjectType", "NDims", "Comment", "BinaryData"];
 
 /// What the header of a MetaImage says.
 ///
@@ -168,13 +164,6 @@ impl MetaImageHeader {
             fields: fields.0.iter().map(|(k, v)| (lossy(k), lossy(v))).collect(),
         })
     }
-}
-
-/// Whether a file that begins with these bytes is a MetaImage's header.
-pub(crate) fn is_meta_image(start: &[u8]) -> bool {
-    let line = start.split(|&b| b == b'\n').next().unwrap_or_default();
-    let Some(at) = line.iter().position(|&b| b == b'=') else { return false };
-    FIRST_KEYS.iter().any(|key| key.as_bytes() == line[..at].trim_ascii())
 }
 
 type Lines<'a> = Vec<(&'a [u8], &'a [u8])>;

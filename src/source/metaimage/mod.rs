@@ -33,7 +33,6 @@ use crate::error::SourceError;
 mod header;
 
 pub use header::MetaImageHeader;
-pub(crate) use header::is_meta_image;
 
 /// A MetaImage whose header has been read and whose data has been found.
 #[derive(Debug)]

@@ -4,14 +4,11 @@ use nifti::{Endianness, NiftiType};
 
 use crate::source::Endian;
 use crate::source::bad::Bad;
+use crate::source::magic::NiftiMagic;
 use crate::voxel::ScalarType;
 
-/// Bytes of a header of version 1, and of the four after it that say whether extensions follow.
-const V1_BYTES: usize = 348;
-/// The same of version 2.
-const V2_BYTES: usize = 540;
 /// The longest header.
-pub(super) const MAX_BYTES: usize = V2_BYTES;
+pub(super) const MAX_BYTES: usize = NiftiMagic::V2_BYTES;
 
 /// A header's fields, those of version 1 widened to what version 2 has.
 #[derive(Debug)]
@@ -36,55 +33,11 @@ pub(super) struct Fields {
     pub(super) xyzt_units: usize,
 }
 
-/// Which kind of header a file begins with, told by its length field and its magic, which both have to be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
-    version: u8,
-    single_file: bool,
-    endian: Endian,
-}
-
-impl Kind {
-    /// `None`: no NIfTI header.
-    pub(super) fn of(bytes: &[u8]) -> Option<Self> {
-        let length: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
-        let endian = |bytes: usize| {
-            let bytes = u32::try_from(bytes).ok()?;
-            let orders = [(bytes.to_le_bytes(), Endian::Little), (bytes.to_be_bytes(), Endian::Big)];
-            orders.into_iter().find(|(of, _)| *of == length).map(|(_, endian)| endian)
-        };
-        if let Some(endian) = endian(V1_BYTES) {
-            let single_file = match bytes.get(344..348)? {
-                b"n+1\0" => true,
-                b"ni1\0" => false,
-                _ => return None,
-            };
-            return Some(Self { version: 1, single_file, endian });
-        }
-        let endian = endian(V2_BYTES)?;
-        // What follows the name shows whether a transfer has changed line endings.
-        let single_file = match bytes.get(4..12)? {
-            b"n+2\0\r\n\x1a\n" => true,
-            b"ni2\0\r\n\x1a\n" => false,
-            _ => return None,
-        };
-        Some(Self { version: 2, single_file, endian })
-    }
-
-    pub(super) fn is_single_file(self) -> bool {
-        self.single_file
-    }
-
-    fn header_bytes(self) -> usize {
-        if self.version == 1 { V1_BYTES } else { V2_BYTES }
-    }
-}
-
 impl Fields {
     /// From the first bytes of a file.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Bad> {
         let start = || String::from_utf8_lossy(&bytes[..bytes.len().min(8)]).into_owned();
-        let kind = Kind::of(bytes).ok_or_else(|| Bad::new("magic", start(), "not a NIfTI file"))?;
+        let kind = NiftiMagic::of(bytes).ok_or_else(|| Bad::new("magic", start(), "not a NIfTI file"))?;
         let Some(header) = bytes.get(..kind.header_bytes()) else {
             return Err(Bad::new("sizeof_hdr", kind.header_bytes().to_string(), "more than the file has"));
         };
@@ -95,7 +48,7 @@ impl Fields {
         }
     }
 
-    fn of_version_1(kind: Kind, header: &[u8]) -> Result<Self, Bad> {
+    fn of_version_1(kind: NiftiMagic, header: &[u8]) -> Result<Self, Bad> {
         // That crate decides the byte order by the number of axes, this one by the header's length: what contradicts itself is refused.
         let contradicts = || Bad::new("dim", "", "contradicts the byte order that `sizeof_hdr` has");
         let raw = nifti::NiftiHeader::from_reader(header).map_err(|_| contradicts())?;
@@ -127,7 +80,7 @@ impl Fields {
     }
 
     /// **Source**: nifti2.h.
-    fn of_version_2(kind: Kind, header: &[u8]) -> Self {
+    fn of_version_2(kind: NiftiMagic, header: &[u8]) -> Self {
         let at = At { bytes: header, endian: kind.endian };
         let codes = [344, 348, 500].map(|offset| i32::from_le_bytes(at.array(offset)));
         Self {
@@ -158,7 +111,7 @@ impl Fields {
     /// Where the voxels begin in their file.
     pub(super) fn offset_bytes(&self) -> Result<u64, Bad> {
         let bad = |reason| Bad::new("vox_offset", self.vox_offset.to_string(), reason);
-        let header_bytes = if self.version == 1 { V1_BYTES } else { V2_BYTES } as u64;
+        let header_bytes = if self.version == 1 { NiftiMagic::V1_BYTES } else { NiftiMagic::V2_BYTES } as u64;
         if self.single_file && self.vox_offset == 0.0 {
             return Ok(header_bytes + 4);
         }

@@ -17,7 +17,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::inflate::{Compressed, inflate};
-use super::peek::{GZIP_MAGIC, first_bytes, first_inflated_bytes};
+use super::magic::{GZIP_MAGIC, NiftiMagic};
+use super::peek::{first_bytes, first_inflated_bytes};
 use super::raw::open_regular;
 use super::{Dataset, RawSpec};
 use crate::error::SourceError;
@@ -25,7 +26,6 @@ use crate::error::SourceError;
 mod fields;
 mod header;
 
-use fields::Kind;
 pub use header::{NiftiHeader, NiftiQform, NiftiSform};
 
 /// A NIfTI file whose header has been read and whose data has been found.
@@ -49,7 +49,7 @@ impl Nifti {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         let path = path.as_ref();
         let file = Begun::open(path)?;
-        if Kind::of(&file.start).is_some() {
+        if NiftiMagic::of(&file.start).is_some() {
             let header = NiftiHeader::parse(&file.start, path)?;
             let data = match header.is_single_file() {
                 true => file,
@@ -60,7 +60,7 @@ impl Nifti {
         // Voxels without a header: there may be one beside them.
         let beside = other_of_pair(path, "hdr");
         match Begun::open(&beside) {
-            Ok(found) if Kind::of(&found.start).is_some_and(|kind| !kind.is_single_file()) => {
+            Ok(found) if NiftiMagic::of(&found.start).is_some_and(|magic| !magic.single_file) => {
                 Ok(Self::new(NiftiHeader::parse(&found.start, &beside)?, file))
             }
             // Says that, and how, the file named is none.
@@ -151,11 +151,6 @@ impl Nifti {
         let (slope, intercept) = header.scaling().unwrap_or((1.0, 0.0));
         Ok(dataset.scaled(slope, intercept))
     }
-}
-
-/// Whether a file that begins with these bytes (decompressed, where it is compressed) is a NIfTI header, and how many bytes that takes to say.
-pub(crate) fn is_nifti(start: &[u8]) -> bool {
-    Kind::of(start).is_some()
 }
 
 /// A file that is open, and the bytes that it begins with.

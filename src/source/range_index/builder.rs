@@ -266,7 +266,7 @@ mod tests {
             let (extent, cell) = (Extent::from(extent), Extent::from(cell));
             let value = |c: Coord| {
                 let mixed = (c.x * 131 + c.y * 17 + c.z).wrapping_mul(u64::from(seed) | 1) >> 3;
-                if mixed % 5 == 0 { f32::NAN } else { (mixed % 1000) as f32 - 500.0 }
+                if mixed.is_multiple_of(5) { f32::NAN } else { (mixed % 1000) as f32 - 500.0 }
             };
             let voxels = |r: Region| -> Vec<f32> {
                 let mut all = Vec::new();
@@ -309,7 +309,7 @@ mod tests {
         let builder = RangeIndexBuilder::new(Extent::cube(16), Extent::cube(16)).unwrap();
         for i in 0..16u64.pow(3) {
             let c = Coord::new(i % 16, i / 16 % 16, i / 256);
-            if (c.x + c.y + c.z) % 2 == 0 {
+            if (c.x + c.y + c.z).is_multiple_of(2) {
                 builder.note(Region::new(c, Extent::cube(1)), &[3u8]).unwrap();
             }
         }

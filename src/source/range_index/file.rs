@@ -123,7 +123,9 @@ fn header<T: Scalar>(extent: Extent, cell: Extent, key: &ContentKey) -> [u8; HEA
 fn sum(parts: &[&[u8]]) -> u64 {
     use std::hash::Hasher;
     let mut hash = XxHash3_64::new();
-    parts.iter().for_each(|part| hash.write(part));
+    for part in parts {
+        hash.write(part);
+    }
     hash.finish()
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Announced {
     pub(super) part: Part,
     /// How many bytes it will have, or at most.
     pub(super) most_bytes: u64,
-    /// How many of them are going to be taken: fewer, where parts with gaps between them are fetched as one.
+    /// How many bytes are going to be taken: fewer, where parts with gaps between them are fetched as one; more, where one part is for several readers.
     pub(super) wanted_bytes: u64,
 }
 
@@ -178,7 +178,7 @@ impl Ahead {
                 let taken = got.as_ref().map(|got| slice(got, &entry.announced.part, part));
                 let bytes = taken.as_ref().map_or(u64::MAX, |got| got.bytes.len() as u64);
                 *left = left.saturating_sub(bytes);
-                (Ok(taken), *left == 0 || entry.announced.part == Part::Whole)
+                (Ok(taken), *left == 0 || matches!(entry.announced.part, Part::Whole(_)))
             }
             State::Failed(error) => (Err(error.clone()), entry.waiting == 0),
             State::Queued | State::UnderWay => return None,
@@ -199,7 +199,7 @@ impl Books {
     fn holds(&self, key: &str, part: &Part) -> Option<u64> {
         let covers = |id: &&u64| {
             self.entries.get(id).is_some_and(|entry| match (&entry.announced.part, part) {
-                (Part::Whole, Part::Whole) => true,
+                (Part::Whole(_), Part::Whole(_)) => true,
                 (Part::Range(whole), Part::Range(its)) => whole.start <= its.start && its.end <= whole.end,
                 (Part::Last(whole), Part::Last(its)) => whole == its,
                 _ => false,

@@ -32,7 +32,8 @@ const S3_REFUSES: &str = "; S3 answers so, too, where an object is missing and o
 /// A part of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Part {
-    Whole,
+    /// All of it, if it has no more bytes than this.
+    Whole(u64),
     /// These bytes, all of them.
     Range(Range<u64>),
     /// That many bytes at its end.
@@ -44,7 +45,7 @@ pub(super) enum Part {
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Whole => write!(f, "the whole object"),
+            Self::Whole(_) => write!(f, "the whole object"),
             Self::Range(range) => write!(f, "bytes {} to {}", range.start, range.end),
             Self::Last(bytes) => write!(f, "the last {bytes} bytes"),
             Self::Size => write!(f, "its size"),
@@ -156,7 +157,7 @@ impl Fetcher {
             range: match part {
                 Part::Range(range) => Some(GetRange::Bounded(range.clone())),
                 Part::Last(bytes) => Some(GetRange::Suffix(*bytes)),
-                Part::Whole | Part::Size => None,
+                Part::Whole(_) | Part::Size => None,
             },
             head: *part == Part::Size,
             if_match: before.and_then(|before| before.condition()),
@@ -179,7 +180,7 @@ impl Fetcher {
     fn same_version(&self, key: &str, part: &Part, version: &Version) -> Result<(), Failure> {
         let noted = match part {
             // An object that is read as a whole is of one version whenever that is.
-            Part::Whole => return Ok(()),
+            Part::Whole(_) => return Ok(()),
             Part::Range(_) | Part::Last(_) | Part::Size => self.versions.note(key, version),
         };
         noted.map_err(|before| {
@@ -194,12 +195,15 @@ impl Fetcher {
     /// Whether an answer is of the part that was asked for; `object_store` has compared its range with what an object of this size can have.
     fn right_range(&self, key: &str, part: &Part, answer: &GetResult) -> Result<(), Failure> {
         let bytes = answer.range.end.saturating_sub(answer.range.start);
-        let limit_bytes = self.options.max_object_bytes;
+        let limit_bytes = match part {
+            Part::Whole(most_bytes) => self.options.max_object_bytes.min(*most_bytes),
+            _ => self.options.max_object_bytes,
+        };
         if bytes > limit_bytes {
-            return Err(Failure::told(RemoteError::TooLarge { url: self.location.show(key), limit_bytes }));
+            return Err(Failure::told(self.too_large(key, limit_bytes)));
         }
         let wanted = match part {
-            Part::Whole | Part::Size => return Ok(()),
+            Part::Whole(_) | Part::Size => return Ok(()),
             Part::Range(range) => range.end - range.start,
             Part::Last(bytes) => *bytes,
         };
@@ -272,6 +276,10 @@ impl Fetcher {
     fn changed(&self, key: &str, before: &str, now: &str) -> (Verdict, RemoteError) {
         let (before, now) = (before.to_owned(), now.to_owned());
         (Verdict::Final, RemoteError::Changed { url: self.location.show(key), before, now })
+    }
+
+    pub(super) fn too_large(&self, key: &str, limit_bytes: u64) -> RemoteError {
+        RemoteError::TooLarge { url: self.location.show(key), limit_bytes }
     }
 
     fn beyond(&self, key: &str, part: &Part, object_bytes: u64) -> RemoteError {

@@ -25,6 +25,13 @@ pub(super) struct Listed {
     pub(super) folders: Vec<String>,
 }
 
+impl RemoteStore {
+    /// Keys of the folders right below `prefix` (empty, or with a slash at its end), sorted.
+    pub(crate) fn folders_below(&self, prefix: &str) -> Result<Vec<String>, Arc<RemoteError>> {
+        Ok(list(self, prefix, false)?.folders)
+    }
+}
+
 /// What lies below `prefix` (empty, or with a slash at its end): all of it, or its own objects and folders.
 ///
 /// # Errors
@@ -33,8 +40,10 @@ pub(super) fn list(store: &RemoteStore, prefix: &str, deep: bool) -> Result<List
     let shared = store.shared().clone();
     let Some(lists) = shared.fetcher.client.lists.clone() else { return from_metadata(store, prefix, deep) };
     let its = prefix.to_owned();
-    let url = || store.shared().fetcher.location.show(prefix);
-    Ok(runtime::wait(url, async move { pages(&shared.fetcher, &*lists, &its, deep).await })??)
+    Ok(runtime::wait(
+        || store.show(prefix),
+        async move { pages(&shared.fetcher, &*lists, &its, deep).await },
+    )??)
 }
 
 async fn pages(
@@ -92,10 +101,7 @@ async fn page(
 
 /// What consolidated metadata at the root says is there: metadata alone, no chunks.
 fn from_metadata(store: &RemoteStore, prefix: &str, deep: bool) -> Result<Listed, Arc<RemoteError>> {
-    let not_listed = || {
-        let url = store.shared().fetcher.location.show(prefix.trim_end_matches('/'));
-        Arc::new(RemoteError::NotListed { url })
-    };
+    let not_listed = || Arc::new(RemoteError::NotListed { url: store.show(prefix.trim_end_matches('/')) });
     let mut keys = None;
     for name in ["zarr.json", ".zmetadata"] {
         if let Some(metadata) = store.object(name)? {

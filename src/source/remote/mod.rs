@@ -7,10 +7,12 @@
 //! versions            which version was seen first
 //! ahead, coalesce     what is fetched before it is asked for, and together
 //! store               all of it, for threads that wait;   runtime: the threads that do not
+//! aside               what has to wait to find out what else to fetch
 //! storage, listing    the same, as the `zarrs` crate wants it
 //! ```
 
 mod ahead;
+mod aside;
 mod cause;
 mod client;
 mod coalesce;

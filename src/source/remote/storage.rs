@@ -51,7 +51,7 @@ impl RemoteStore {
                 ByteRange::FromStart(start, Some(bytes)) => {
                     let end = start.checked_add(bytes).ok_or_else(|| {
                         of_zarrs(Arc::new(RemoteError::Beyond {
-                            url: self.shared().fetcher.location.show(key),
+                            url: self.show(key),
                             what: format!("{bytes} bytes from {start}"),
                             object_bytes: u64::MAX,
                         }))
@@ -78,7 +78,7 @@ impl RemoteStore {
         let Some(bytes) = self.object_bytes(key)? else { return Ok(None) };
         if start > bytes {
             return Err(Arc::new(RemoteError::Beyond {
-                url: self.shared().fetcher.location.show(key),
+                url: self.show(key),
                 what: format!("bytes from {start}"),
                 object_bytes: bytes,
             }));

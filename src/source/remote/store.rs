@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use zarrs::storage::Bytes;
 
 use super::ahead::{Ahead, Announced, Ticket};
+use super::aside::Aside;
 use super::client::Client;
 use super::coalesce::coalesce;
 use super::fetch::{Answer, Fetcher, Part};
@@ -18,7 +19,7 @@ use super::runtime;
 use crate::error::RemoteError;
 
 /// Parts of an object that are fetched as one are no more than this together.
-const MOST_COALESCED_BYTES: u64 = 16 << 20;
+const MOST_COALESCED_BYTES: u64 = 8 << 20;
 
 /// The objects below one address in a remote store, read by threads that wait for them.
 ///
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     ahead: Ahead,
     /// For what threads wait for.
     requests: Semaphore,
+    aside: Aside,
 }
 
 impl fmt::Debug for RemoteStore {
@@ -59,13 +61,18 @@ impl RemoteStore {
         let ahead = Ahead::new(options.max_requests, options.ahead_bytes);
         let requests = Semaphore::new(options.max_requests.clamp(1, Semaphore::MAX_PERMITS));
         let fetcher = Fetcher::new(client, location, options.clone());
-        Ok(Self(Arc::new(Shared { fetcher, ahead, requests })))
+        Ok(Self(Arc::new(Shared { fetcher, ahead, requests, aside: Aside::default() })))
     }
 
     /// The address, without user name, password and query.
     #[must_use]
     pub fn url(&self) -> String {
-        self.0.fetcher.location.show("")
+        self.show("")
+    }
+
+    /// The address of an object, without secrets.
+    pub(crate) fn show(&self, key: &str) -> String {
+        self.0.fetcher.location.show(key)
     }
 
     /// The version of the contents, for whoever keeps copies: [`RemoteOptions::version`] if given, or else made of tags, times and contents of all metadata (`zarr.json`, `.zarray`, `.zattrs`, ...) that was
@@ -81,7 +88,20 @@ impl RemoteStore {
     /// # Errors
     /// Why it cannot be had.
     pub fn object(&self, key: &str) -> Result<Option<Bytes>, Arc<RemoteError>> {
-        let Some(got) = self.one(key, Part::Whole)? else { return Ok(None) };
+        self.object_within(key, u64::MAX)
+    }
+
+    /// A whole object of at most so many bytes.
+    pub(crate) fn object_within(
+        &self,
+        key: &str,
+        most_bytes: u64,
+    ) -> Result<Option<Bytes>, Arc<RemoteError>> {
+        let Some(got) = self.one(key, Part::Whole(most_bytes))? else { return Ok(None) };
+        // What was announced may have been so with another limit.
+        if got.bytes.len() as u64 > most_bytes {
+            return Err(Arc::new(self.0.fetcher.too_large(key, most_bytes)));
+        }
         if is_metadata(key) {
             self.0.fetcher.versions.note_metadata(key, &got.version, &got.bytes);
         }
@@ -139,33 +159,34 @@ impl RemoteStore {
 
     /// Begins to fetch whole objects, in this order, of at most so many bytes each. Waits for nothing.
     pub fn announce_objects(&self, objects: impl IntoIterator<Item = (String, u64)>) {
-        self.announce(objects.into_iter().map(|(key, most_bytes)| Announced {
-            key,
-            part: Part::Whole,
-            most_bytes,
-            wanted_bytes: most_bytes,
+        self.announce(objects.into_iter().map(|(key, most_bytes)| {
+            let part = Part::Whole(self.0.fetcher.options.max_object_bytes);
+            Announced { key, part, most_bytes, wanted_bytes: most_bytes }
         }));
     }
 
-    /// Begins to fetch the last so many bytes of objects, in this order. Waits for nothing.
-    pub fn announce_last(&self, objects: impl IntoIterator<Item = (String, u64)>) {
-        self.announce(objects.into_iter().map(|(key, bytes)| Announced {
-            key,
-            part: Part::Last(bytes),
-            most_bytes: bytes,
-            wanted_bytes: bytes,
+    /// Begins to fetch the last so many bytes of objects, in this order, each for so many readers. Waits for nothing.
+    pub fn announce_last(&self, objects: impl IntoIterator<Item = (String, u64)>, readers: u64) {
+        self.announce(objects.into_iter().map(|(key, bytes)| {
+            let wanted_bytes = bytes.saturating_mul(readers);
+            Announced { key, part: Part::Last(bytes), most_bytes: bytes, wanted_bytes }
         }));
     }
 
-    /// Begins to fetch parts of an object; those that lie near each other as one. Waits for nothing.
-    pub fn announce_ranges(&self, key: &str, ranges: &[Range<u64>]) {
+    /// Begins to fetch parts of an object; those that lie near each other as one; each for so many readers. Waits for nothing.
+    pub fn announce_ranges(&self, key: &str, ranges: &[Range<u64>], readers: u64) {
         let groups = coalesce(ranges, self.0.fetcher.options.coalesce_bytes, MOST_COALESCED_BYTES);
         self.announce(groups.into_iter().map(|group| Announced {
             key: key.to_owned(),
             most_bytes: group.whole.end.saturating_sub(group.whole.start),
-            wanted_bytes: group.wanted_bytes,
+            wanted_bytes: group.wanted_bytes.saturating_mul(readers),
             part: Part::Range(group.whole),
         }));
+    }
+
+    /// Does something that waits for this store on a thread of its own, after what was given before; not at all, where too much was. For what finds out what else to announce.
+    pub(crate) fn do_aside(&self, work: Box<dyn FnOnce() + Send>) {
+        self.0.aside.run(work);
     }
 
     fn announce(&self, parts: impl IntoIterator<Item = Announced>) {
@@ -201,7 +222,7 @@ impl RemoteStore {
             }))
             .await
         };
-        Ok(runtime::wait(|| self.0.fetcher.location.show(key), work)?)
+        Ok(runtime::wait(|| self.show(key), work)?)
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

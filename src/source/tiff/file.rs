@@ -16,6 +16,7 @@ use super::tags::{KNOWN, Tag};
 use crate::error::SourceError;
 use crate::source::Endian;
 use crate::source::bad::Bad;
+use crate::source::magic::is_tiff;
 use crate::source::raw::{file_bytes, open_regular};
 
 /// The most entries that a directory of the classic kind can have; big ones have no more here.
@@ -47,11 +48,6 @@ struct Entry {
     count: u64,
     /// The values, or where they are.
     value: [u8; 8],
-}
-
-/// Whether a file that begins with these bytes is a TIFF file.
-pub(crate) fn is_tiff(start: &[u8]) -> bool {
-    matches!(start, [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..])
 }
 
 impl TiffFile {

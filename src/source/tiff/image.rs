@@ -243,7 +243,7 @@ mod tests {
     fn resolutions_become_spacings() {
         let of = |x, y, unit| spacing_of(Resolution { x, y, unit });
         let mm = || Some("mm".to_owned());
-        assert_eq!(of(Some(254.0), Some(127.0), 2), ([0.1, 0.2, 0.1], mm()));
+        assert_eq!(of(Some(25.4), Some(12.7), 2), ([1.0, 2.0, 1.0], mm()));
         assert_eq!(of(Some(100.0), Some(50.0), 3), ([0.1, 0.2, 0.1], mm()));
         assert_eq!(of(Some(4.0), Some(2.0), 1), ([0.25, 0.5, 0.25], None));
         for none in [of(None, Some(2.0), 2), of(Some(1.0), Some(1.0), 2), of(Some(0.0), Some(f64::NAN), 3)] {

@@ -37,7 +37,6 @@ mod tags;
 
 use chunks::TiffChunks;
 use file::TiffFile;
-pub(crate) use file::is_tiff;
 pub use image::{TiffChannel, TiffImage};
 use imagej::ImageJ;
 use ome::Ome;

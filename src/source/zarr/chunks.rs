@@ -1,5 +1,6 @@
 //! Owns [`Chunks`]: the chunks of one array, in its own dimensions and bytes: which object holds one, and decoding it. Knows nothing of x, y, z or of voxel types.
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use ::zarrs::array::Array;
 
 use super::MOST_OBJECT_BYTES;
 use super::fault::{Cause, Fault, caught};
-use super::objects::{Objects, Part};
+use super::objects::{Coming, Objects, Part};
 use super::pipeline::Pipeline;
 use super::shards::{Index, Place, Shards};
 use crate::error::SourceError;
@@ -154,21 +155,70 @@ impl Chunks {
     }
 
     /// Hints that chunks are about to be decoded.
-    pub(super) fn will_read(&self, chunks: impl Iterator<Item = Vec<u64>>) {
-        let parts = chunks.filter_map(|chunk| match &self.shards {
-            None => Some((self.name(&chunk), Part::Whole)),
-            Some(shards) => {
-                let (shard, inner) = shards.split(&chunk);
-                let index = shards.kept(&shard)?;
-                let Place { offset_bytes, bytes } =
-                    shards.place(&index, &inner, self.most_bytes()).ok()??;
-                Some((self.name(&shard), Part::At { offset_bytes, bytes }))
-            }
-        });
+    pub(super) fn will_read(self: &Arc<Self>, chunks: impl Iterator<Item = Vec<u64>>) {
         // Only a hint: whatever is wrong is met again by the read.
         let _ = caught(|| {
-            self.objects.will_read(&parts.collect::<Vec<_>>());
+            match &self.shards {
+                None => self.objects.will_read(&chunks.map(|chunk| self.coming(&chunk)).collect::<Vec<_>>()),
+                Some(shards) => self.shards_will_be_read(shards, chunks),
+            }
             Ok(())
         });
+    }
+
+    fn coming(&self, chunk: &[u64]) -> Coming {
+        let most_bytes = self.pipeline.bytes().min(self.most_bytes());
+        Coming { name: self.name(chunk), part: Part::Whole, most_bytes, readers: 1 }
+    }
+
+    /// Where a shard's index is here, its chunks are announced; elsewhere the indices are, and their chunks once those have come.
+    fn shards_will_be_read(self: &Arc<Self>, shards: &Shards, chunks: impl Iterator<Item = Vec<u64>>) {
+        let mut by_shard: Vec<(Vec<u64>, Vec<Vec<u64>>)> = Vec::new();
+        let mut places = HashMap::new();
+        for (shard, inner) in chunks.map(|chunk| shards.split(&chunk)) {
+            let place = *places.entry(shard).or_insert_with_key(|shard| {
+                by_shard.push((shard.clone(), Vec::new()));
+                by_shard.len() - 1
+            });
+            by_shard[place].1.push(inner);
+        }
+        let (known, unknown): (Vec<_>, Vec<_>) = by_shard
+            .into_iter()
+            .map(|(shard, inner)| (shards.kept(&shard), shard, inner))
+            .partition(|(index, ..)| index.is_some());
+        for (index, shard, inner) in known {
+            if let Some(index) = index {
+                self.inner_will_be_read(shards, &index, &shard, &inner);
+            }
+        }
+        if unknown.is_empty() || self.objects.is_near() {
+            return;
+        }
+        let indices = unknown.iter().map(|(_, shard, _)| shards.index_coming(self.name(shard)));
+        self.objects.will_read(&indices.collect::<Vec<_>>());
+        let chunks = self.clone();
+        self.objects.aside(Box::new(move || {
+            let Some(shards) = &chunks.shards else { return };
+            for (_, shard, inner) in unknown {
+                let _ = caught(|| {
+                    let index = match shards.kept(&shard) {
+                        Some(index) => index,
+                        None => shards.read(&*chunks.objects, &shard, &chunks.name(&shard))?,
+                    };
+                    chunks.inner_will_be_read(shards, &index, &shard, &inner);
+                    Ok(())
+                });
+            }
+        }));
+    }
+
+    fn inner_will_be_read(&self, shards: &Shards, index: &Index, shard: &[u64], inner: &[Vec<u64>]) {
+        let name = self.name(shard);
+        let parts = inner.iter().filter_map(|inner| {
+            let Place { offset_bytes, bytes } = shards.place(index, inner, self.most_bytes()).ok()??;
+            let part = Part::At { offset_bytes, bytes };
+            Some(Coming { name: name.clone(), part, most_bytes: bytes, readers: 1 })
+        });
+        self.objects.will_read(&parts.collect::<Vec<_>>());
     }
 }

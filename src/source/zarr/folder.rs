@@ -9,7 +9,7 @@ use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::fault::{Cause, Fault};
-use super::objects::{Objects, Part, Use};
+use super::objects::{Coming, Objects, Part, Use};
 use crate::source::with_buffer;
 
 /// The most entries of one folder that are looked at.
@@ -112,8 +112,8 @@ impl Objects for Folder {
     }
 
     /// Has the system begin to read them.
-    fn will_read(&self, parts: &[(String, Part)]) {
-        for (name, part) in parts {
+    fn will_read(&self, parts: &[Coming]) {
+        for Coming { name, part, .. } in parts {
             // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
             let Ok(Some((file, file_bytes))) = self.open(name) else { continue };
             let Ok((offset_bytes, bytes)) = place(*part, file_bytes) else { continue };

@@ -46,6 +46,8 @@ mod reader;
 mod shards;
 mod slice;
 mod store;
+#[cfg(feature = "cloud")]
+mod url;
 
 pub use array::{ZarrArray, ZarrSource};
 pub use image::{ZarrImage, ZarrSelection};
@@ -109,6 +111,12 @@ impl Zarr {
     #[must_use]
     pub fn name(&self) -> String {
         self.store.location("")
+    }
+
+    /// The version of its metadata, where the store can tell: one of remote stores (see `RemoteStore::version`); of a folder there is none.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.store.version()
     }
 
     /// Its arrays, those nearest to the root first. One that cannot be read, for its type or a codec, is among them: it says why when it is to be read.

@@ -6,17 +6,22 @@ use ::zarrs::array::{Array, ArrayMetadata, ArrayMetadataV2, ArrayMetadataV3};
 use serde_json::{Map, Value};
 
 use super::fault::{Cause, Fault, caught};
-use super::objects::{Objects, Part};
+use super::objects::{Coming, Objects, Part};
 use crate::error::SourceError;
 
 /// The most bytes that a file of metadata may have. Consolidated metadata of many arrays lies in one.
 const MOST_METADATA_BYTES: u64 = 64 << 20;
+
+/// What is set aside for a file of metadata that is fetched ahead.
+const USUAL_METADATA_BYTES: u64 = 16 << 10;
 
 /// What lies at a place in a store.
 #[derive(Debug)]
 pub(super) struct Node {
     /// Its place, without slashes around it; empty is the root.
     pub(super) path: String,
+    /// Which version of the format it is of, 2 or 3.
+    pub(super) version: u8,
     /// Empty where there are none, or where they cannot be read.
     pub(super) attributes: Map<String, Value>,
     /// Why the attributes cannot be read.
@@ -44,6 +49,20 @@ pub(super) struct ArrayText {
 }
 
 impl Node {
+    /// Hints that nodes are about to be read; those of a group are most often of its own version.
+    pub(super) fn will_be_read(objects: &dyn Objects, paths: &[String], version: u8) {
+        let names: &[&str] =
+            if version == 3 { &["zarr.json"] } else { &["zarr.json", ".zarray", ".zgroup", ".zattrs"] };
+        let coming = paths.iter().flat_map(|path| names.iter().map(move |name| format!("{path}/{name}")));
+        let coming = coming.map(|name| Coming {
+            name,
+            part: Part::Whole,
+            most_bytes: USUAL_METADATA_BYTES,
+            readers: 1,
+        });
+        objects.will_read(&coming.collect::<Vec<_>>());
+    }
+
     /// Reads what lies at a place; `None` where that is neither an array nor a group.
     ///
     /// # Errors
@@ -56,10 +75,10 @@ impl Node {
         };
         let text = |name: &str| json(objects, &file(name)).map_err(|source| failed(name, source));
         let mut bad_attributes = None;
-        let (kind, attributes) = if let Some(mut text) = text("zarr.json")? {
+        let (version, kind, attributes) = if let Some(mut text) = text("zarr.json")? {
             let attributes = text.as_object_mut().and_then(|text| text.remove("attributes"));
             let kind = kind_3(path, text).map_err(|source| failed("zarr.json", source))?;
-            (kind, attributes)
+            (3, kind, attributes)
         } else {
             let kind = if let Some(text) = text(".zarray")? {
                 let array = array_2(path, text).map_err(|source| failed(".zarray", source))?;
@@ -73,13 +92,13 @@ impl Node {
                 bad_attributes = Some(error);
                 None
             });
-            (kind, attributes)
+            (2, kind, attributes)
         };
         let attributes = match attributes {
             Some(Value::Object(attributes)) => attributes,
             _ => Map::new(),
         };
-        Ok(Some(Self { path: path.to_owned(), attributes, bad_attributes, kind }))
+        Ok(Some(Self { path: path.to_owned(), version, attributes, bad_attributes, kind }))
     }
 }
 

@@ -19,6 +19,17 @@ pub(super) enum Part {
     Last { bytes: u64 },
 }
 
+/// A part that is about to be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Coming {
+    pub(super) name: String,
+    pub(super) part: Part,
+    /// About how many bytes it has, or at most.
+    pub(super) most_bytes: u64,
+    /// How often it is going to be read.
+    pub(super) readers: u64,
+}
+
 /// What is done with the bytes of a part.
 pub(super) type Use<'u> = &'u mut dyn FnMut(&[u8]) -> Result<(), Cause>;
 
@@ -37,7 +48,17 @@ pub(super) trait Objects: Send + Sync + fmt::Debug {
     fn is_near(&self) -> bool;
 
     /// Hints that parts are about to be read, in this order.
-    fn will_read(&self, parts: &[(String, Part)]);
+    fn will_read(&self, parts: &[Coming]);
+
+    /// Does something that waits for this store beside all else, if it is worth that: for what finds out what else will be read.
+    fn aside(&self, work: Box<dyn FnOnce() + Send>) {
+        drop(work);
+    }
+
+    /// The version of what was read, where the store can tell.
+    fn version(&self) -> Option<String> {
+        None
+    }
 
     /// Names of the folders in a folder (empty: the root), sorted; at most so many.
     fn folders(&self, folder: &str, most: usize) -> Result<Vec<String>, Cause>;
@@ -105,7 +126,7 @@ impl Objects for Stored {
         false
     }
 
-    fn will_read(&self, _parts: &[(String, Part)]) {}
+    fn will_read(&self, _parts: &[Coming]) {}
 
     fn folders(&self, folder: &str, most: usize) -> Result<Vec<String>, Cause> {
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };

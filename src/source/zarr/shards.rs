@@ -14,13 +14,16 @@ use ::zarrs::metadata_ext::codec::sharding::{ShardingCodecConfiguration, Shardin
 use lru::LruCache;
 
 use super::fault::{Cause, Fault};
-use super::objects::{Objects, Part};
+use super::objects::{Coming, Objects, Part};
 
 /// Bytes of indices that are kept.
 const KEPT_BYTES: u64 = 64 << 20;
 
 /// The most bytes that one index may have: of four million inner chunks.
 const MOST_INDEX_BYTES: u64 = 64 << 20;
+
+/// An index that was announced is read by whoever comes first; others may come before that one keeps it.
+const INDEX_READERS: u64 = 4;
 
 /// The shards of an array.
 #[derive(Debug)]
@@ -126,10 +129,19 @@ impl Shards {
         self.lock().pop(shard);
     }
 
+    fn index_part(&self) -> Part {
+        let bytes = self.index_bytes;
+        if self.at_end { Part::Last { bytes } } else { Part::At { offset_bytes: 0, bytes } }
+    }
+
+    /// The index of the shard of that name, to be announced.
+    pub(super) fn index_coming(&self, name: String) -> Coming {
+        Coming { name, part: self.index_part(), most_bytes: self.index_bytes, readers: INDEX_READERS }
+    }
+
     /// Reads the index of a shard whose name is `name`, and keeps it. `zarrs` may panic in here.
     pub(super) fn read(&self, objects: &dyn Objects, shard: &[u64], name: &str) -> Result<Arc<Index>, Cause> {
         let mut index = Index { entries: Vec::new(), shard_bytes: None };
-        let mut part = Part::At { offset_bytes: 0, bytes: self.index_bytes };
         if objects.is_near() {
             let Some(shard_bytes) = objects.size(name)? else { return Ok(Arc::new(index)) };
             if shard_bytes < self.index_bytes {
@@ -137,10 +149,7 @@ impl Shards {
             }
             index.shard_bytes = Some(shard_bytes);
         }
-        if self.at_end {
-            part = Part::Last { bytes: self.index_bytes };
-        }
-        let there = objects.read(name, part, self.index_bytes, &mut |bytes| {
+        let there = objects.read(name, self.index_part(), self.index_bytes, &mut |bytes| {
             index.entries = self.decode(bytes)?;
             Ok(())
         })?;

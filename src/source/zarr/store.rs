@@ -51,6 +51,11 @@ impl Store {
         Ok((listing.store, listing.found))
     }
 
+    /// The version of what was read, where the store can tell.
+    pub(super) fn version(&self) -> Option<String> {
+        self.objects.version()
+    }
+
     /// What messages call a place.
     pub(super) fn location(&self, path: &str) -> String {
         self.objects.location(path)
@@ -84,6 +89,15 @@ impl Store {
     }
 }
 
+/// A group that is yet to be gone through.
+struct Group {
+    path: String,
+    version: u8,
+    depth: usize,
+    /// What its attributes name.
+    children: Vec<String>,
+}
+
 /// A walk through the groups of a store, nearest first.
 struct Listing {
     store: Store,
@@ -94,19 +108,23 @@ impl Listing {
     fn walk(&mut self, root: Node) {
         let (mut groups, mut nodes) = (VecDeque::new(), 1);
         self.enter(root, 0, &mut groups);
-        while let Some((group, depth, mut children)) = groups.pop_front() {
+        while let Some(Group { path: group, version, depth, mut children }) = groups.pop_front() {
             match self.store.objects.folders(&group, MOST_NODES) {
                 Ok(folders) => children.extend(folders),
                 Err(source) => self.skip(&group, "listing", source),
             }
             children.sort_unstable();
             children.dedup();
-            for child in children {
+            let paths: Vec<_> = children
+                .into_iter()
+                .map(|child| if group.is_empty() { child } else { format!("{group}/{child}") })
+                .collect();
+            Node::will_be_read(&*self.store.objects, &paths[..paths.len().min(MOST_NODES)], version);
+            for path in paths {
                 if nodes == MOST_NODES {
                     self.found.cut = true;
                     return;
                 }
-                let path = if group.is_empty() { child } else { format!("{group}/{child}") };
                 match Node::read(&*self.store.objects, &path) {
                     Ok(Some(node)) => {
                         nodes += 1;
@@ -120,8 +138,8 @@ impl Listing {
     }
 
     /// Takes in a node; a group's children are for later, those that its attributes name already known.
-    fn enter(&mut self, node: Node, depth: usize, groups: &mut VecDeque<(String, usize, Vec<String>)>) {
-        let Node { path, attributes, bad_attributes, kind } = node;
+    fn enter(&mut self, node: Node, depth: usize, groups: &mut VecDeque<Group>) {
+        let Node { path, version, attributes, bad_attributes, kind } = node;
         if let Some(error) = bad_attributes {
             self.found.skipped.push((path.clone(), Arc::new(error)));
         }
@@ -148,7 +166,7 @@ impl Listing {
             Err(error) => self.skip(&path, "reading the image's attributes of", error.into()),
         }
         if depth < MOST_DEPTH {
-            groups.push_back((path, depth, named));
+            groups.push_back(Group { path, version, depth, children: named });
         } else {
             self.found.cut = true;
         }

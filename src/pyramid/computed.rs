@@ -1,4 +1,4 @@
-//! Owns [`KeptTiles`]: computed tiles in a file without a name, so that they are not computed again after they were evicted. Knows nothing of how they are computed.
+//! Owns [`ComputedTiles`]: computed tiles in a file without a name, so that they are not computed again after they were evicted. Knows nothing of how they are computed.
 //!
 //! A full disk, or a directory that cannot be written, turns keeping off; what was kept by then is still found.
 
@@ -20,7 +20,7 @@ pub(super) type Key = (u32, Coord);
 ///
 /// **Cost**: about 100 bytes of memory for each tile that is kept.
 #[derive(Debug)]
-pub(super) struct KeptTiles<T> {
+pub(super) struct ComputedTiles<T> {
     slot_voxels: usize,
     most_slots: u64,
     open: fn() -> Result<File, SourceError>,
@@ -46,7 +46,7 @@ enum Kept<T> {
     Slot { slot: usize, write: u64 },
 }
 
-impl<T: Voxel> KeptTiles<T> {
+impl<T: Voxel> ComputedTiles<T> {
     /// Keeps tiles of up to `slot_voxels` voxels in at most `most_bytes` of a file; 0 keeps none but those of one value.
     pub(super) fn new(slot_voxels: usize, most_bytes: u64) -> Self {
         Self::over(slot_voxels, most_bytes, || scratch_file(0))
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn tiles_come_back_as_they_were() {
-        let kept = KeptTiles::new(64, 1 << 20);
+        let kept = ComputedTiles::new(64, 1 << 20);
         for nth in 0..9 {
             kept.keep(key(1, nth), &ramp(nth as u16));
             kept.keep(key(2, nth), &[nth as u16; 40]);
@@ -201,14 +201,14 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_first_and_the_file_stays_within_its_bound() {
-        let kept = KeptTiles::new(64, 3 * 128);
+        let kept = ComputedTiles::new(64, 3 * 128);
         for nth in 0..5 {
             kept.keep(key(0, nth), &ramp(nth as u16));
         }
         let found: Vec<_> = (0..5).map(|nth| kept.load(key(0, nth), &mut [0; 64])).collect();
         assert_eq!(found, [false, false, true, true, true]);
         assert_eq!(kept.file().unwrap().metadata().unwrap().len(), 3 * 128);
-        let none = KeptTiles::new(64, 100);
+        let none = ComputedTiles::new(64, 100);
         none.keep(key(0, 0), &ramp(0));
         assert!(!none.contains(key(0, 0)));
         assert!(none.file.get().is_none(), "nothing to keep, no file");
@@ -220,7 +220,7 @@ mod tests {
             File::options().read(true).write(true).open("/dev/full").map_err(|e| SourceError::Other(e.into()))
         };
         for open in [full, || Err(SourceError::Other("no directory".into()))] {
-            let kept = KeptTiles::over(64, 1 << 20, open);
+            let kept = ComputedTiles::over(64, 1 << 20, open);
             kept.keep(key(0, 0), &ramp(0));
             kept.keep(key(0, 1), &ramp(1));
             assert!(!kept.load(key(0, 0), &mut [0; 64]) && !kept.contains(key(0, 1)));
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn many_threads_never_read_another_tile() {
-        let kept = KeptTiles::new(64, 4 * 128);
+        let kept = ComputedTiles::new(64, 4 * 128);
         std::thread::scope(|s| {
             for thread in 0..4u64 {
                 let kept = &kept;

@@ -1,0 +1,125 @@
+//! The example `convert` from its command line: there and back, what it refuses and how it says so.
+
+mod convert_support;
+
+use std::fs;
+
+use convert_support::{Random, Volume, all, fails, names, raw, succeeds};
+use vastgrid::source::{Nrrd, Zarr};
+use vastgrid::{Coord, Extent, Region, TileSource};
+
+#[test]
+fn a_volume_becomes_an_image_and_a_box_of_it_comes_back() {
+    let mut random = Random::new();
+    let folder = tempfile::tempdir().unwrap();
+    let volume = Volume::write(folder.path(), Extent::new(190, 150, 130), random.next());
+    let image = folder.path().join("out.ome.zarr");
+    let mut args = volume.args();
+    args.extend(["--spacing=0.5x0.5x2".into(), "--unit=mm".into(), "--budget=96MiB".into()]);
+    args.extend(["--chunk=32x16x32".into(), "--codec=blosc:3".into()]);
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let path = image.display().to_string();
+    args.push(&path);
+    let said = succeeds(&[&args[..], &["--dry-run"]].concat());
+    assert!(said.contains("nothing is written") && said.contains("190 x 150 x 130"), "{said}");
+    assert_eq!(names(folder.path()), ["volume.raw"]);
+
+    succeeds(&args);
+    assert_eq!(names(folder.path()), ["out.ome.zarr", "volume.raw"]);
+    let zarr = Zarr::open(&image).unwrap();
+    let found = &zarr.images()[0];
+    assert_eq!((found.spacing(), found.units()[2]), ([0.5, 0.5, 2.0], Some("millimeter")));
+    assert_eq!((found.levels().len(), found.scale(1), found.name()), (2, [1.0, 1.0, 2.0], Some("volume")));
+
+    // Boxes of the file that it was made of.
+    let region = Region::new(Coord::new(17, 20, 33), Extent::new(101, 64, 50));
+    let mut expected = vec![0; 101 * 64 * 50];
+    volume.source().read(region, &mut expected).unwrap();
+    let input: Vec<_> = volume.args();
+    let input: Vec<&str> = input.iter().map(String::as_str).collect();
+    for name in ["box.raw", "box.nrrd"] {
+        let out = folder.path().join(name).display().to_string();
+        let spacing = ["--spacing=0.5x0.5x2", "--budget=8MiB", "--region=17,20,33,101,64,50", &out];
+        succeeds(&[&["region"], &input[..], &spacing].concat());
+        let found = if name == "box.raw" {
+            raw(out.as_ref(), region.extent)
+        } else {
+            let nrrd = Nrrd::open(&out).unwrap();
+            assert_eq!(nrrd.header().spacing(), [0.5, 0.5, 2.0]);
+            assert_eq!(nrrd.header().space_origin(), Some(&[8.5, 10.0, 66.0][..]));
+            all(&nrrd.into_source::<u16>().unwrap())
+        };
+        assert!(found == expected, "{name}");
+        let again = fails(&[&["region"], &input[..], &spacing].concat());
+        assert!(again.contains("exists already"), "{again}");
+        succeeds(&[&["region"], &input[..], &spacing, &["--overwrite"]].concat());
+    }
+}
+
+#[test]
+fn what_is_there_is_left_alone_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = Volume::write(folder.path(), Extent::new(150, 140, 110), 1);
+    let image = folder.path().join("out.ome.zarr");
+    let path = image.display().to_string();
+    let input = volume.args();
+    let mut args: Vec<&str> = input.iter().map(String::as_str).collect();
+    args.push(&path);
+    fs::create_dir(&image).unwrap();
+    fs::write(image.join("letter.txt"), "dear").unwrap();
+    assert!(fails(&args).contains("exists already"));
+    let over = [&args[..], &["--overwrite"]].concat();
+    assert!(fails(&over).contains("something else than Zarr"));
+    assert_eq!(fs::read(image.join("letter.txt")).unwrap(), b"dear");
+    fs::remove_dir_all(&image).unwrap();
+    succeeds(&args);
+    volume.check(&image);
+    let other = Volume::write(folder.path(), Extent::new(150, 140, 110), 2);
+    assert!(fails(&args).contains("exists already"));
+    volume.check(&image);
+    succeeds(&over);
+    other.check(&image);
+    assert_eq!(names(folder.path()), ["out.ome.zarr", "volume.raw"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = Volume::write(folder.path(), Extent::new(20, 20, 20), 1);
+    let input = volume.args();
+    let out = folder.path().join("out").display().to_string();
+    let with = |more: &[&str]| -> String {
+        let mut args: Vec<&str> = input.iter().map(String::as_str).collect();
+        args.push(&out);
+        args.extend(more);
+        fails(&args)
+    };
+    for (more, word) in [
+        (&["--chunk=0"][..], "chunk"),
+        (&["--chunk=5000"], "chunk"),
+        (&["--chunk=32", "--shard=48"], "shard"),
+        (&["--codec=lzma:3"], "zstd:LEVEL"),
+        (&["--codec=gzip:12"], "0 to 9"),
+        (&["--codec=zstd:99"], "s0"),
+        (&["--levels=0"], "levels"),
+        (&["--budget=1KiB"], "budget"),
+        (&["--budget=1parsec"], "KiB"),
+        (&["--spacing=1x0x1"], "larger than 0"),
+        (&["--method=median"], "mean"),
+    ] {
+        let said = with(more);
+        assert!(said.contains(word), "{more:?}: {said}");
+    }
+    let missing = fails(&["/nowhere/at/all.nrrd", &out]);
+    assert!(missing.contains("/nowhere/at/all.nrrd"), "{missing}");
+    let short = fails(&[&input[0], "--shape=20x20x21", "--type=u16", &out]);
+    assert!(short.contains("16800 bytes are needed"), "{short}");
+    let absurd = fails(&[&input[0], "--shape=18446744073709551615x2x2", "--type=u16", &out]);
+    assert!(absurd.contains("beyond 64 bits"), "{absurd}");
+    let outside = fails(&["region", &input[0], &input[1], &input[2], "--region=10,0,0,11,1,1", &out]);
+    assert!(outside.contains("11 x 1 x 1 at (10, 0, 0)"), "{outside}");
+    let half = fails(&["region", &input[0], &input[1], "--type=f16", &format!("{out}.nrrd")]);
+    assert!(half.contains("NRRD has no f16"), "{half}");
+    assert!(fails(&[]).contains("IN"));
+    assert_eq!(names(folder.path()), ["volume.raw"], "nothing is left of it");
+}
