@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::fault::{Cause, Fault};
 use super::objects::{Coming, Objects, Part, Use};
@@ -50,6 +51,13 @@ impl Folder {
         }
         Ok(Some((file, metadata.len())))
     }
+}
+
+/// Whether a byte of a file can be had without waiting for a disk: then the rest can most likely, and saying that it is wanted would look up each of its pages for nothing.
+fn is_cached(file: &File, offset_bytes: u64) -> bool {
+    let mut byte = [0];
+    let mut into = [io::IoSliceMut::new(&mut byte)];
+    preadv2(file, &mut into, offset_bytes, ReadWriteFlags::NOWAIT).is_ok_and(|bytes| bytes > 0)
 }
 
 /// Where a part lies in a file of that size.
@@ -109,7 +117,9 @@ impl Objects for Folder {
             // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
             let Ok(Some((file, file_bytes))) = self.open(name) else { continue };
             let Ok((offset_bytes, bytes)) = place(*part, file_bytes) else { continue };
-            let _ = fadvise(&file, offset_bytes, bytes.try_into().ok(), Advice::WillNeed);
+            if !is_cached(&file, offset_bytes) {
+                let _ = fadvise(&file, offset_bytes, bytes.try_into().ok(), Advice::WillNeed);
+            }
         }
     }
 
