@@ -59,7 +59,7 @@ impl Opened {
     /// A folder of Zarr.
     #[cfg(feature = "zarr")]
     pub(super) fn zarr_folder(path: &Path) -> Result<Self, SourceError> {
-        crate::source::Zarr::open(path).map(Self::zarr)
+        crate::source::Zarr::open(path).map(|zarr| Self::zarr(&zarr))
     }
 
     /// Says what is needed.

@@ -37,7 +37,7 @@ pub(super) fn open(url: &str, options: &OpenOptions) -> Result<Opened, SourceErr
     }
     let store = crate::source::RemoteStore::open(url, &options.remote).map_err(failed)?;
     let name = store.url();
-    Ok(Opened::zarr(crate::source::Zarr::over(Arc::new(store), name)?))
+    Ok(Opened::zarr(&crate::source::Zarr::over(Arc::new(store), name)?))
 }
 
 /// Says what is needed.

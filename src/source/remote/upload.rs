@@ -153,7 +153,9 @@ impl RemoteStore {
                 in_time(&fetcher, all.len() as u64 * (64 << 10), gone.try_collect::<Vec<()>>()).await
             }
         })?;
-        keys.iter().for_each(|key| self.shared().fetcher.versions.forget(key));
+        for key in keys {
+            self.shared().fetcher.versions.forget(key);
+        }
         Ok(())
     }
 

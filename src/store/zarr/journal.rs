@@ -98,7 +98,9 @@ impl Journal {
 #[cfg(feature = "cloud")]
 pub(super) fn encoded(records: &[Record]) -> Vec<u8> {
     let mut text = Vec::new();
-    records.iter().for_each(|record| encode(record, &mut text));
+    for record in records {
+        encode(record, &mut text);
+    }
     text
 }
 
