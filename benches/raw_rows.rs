@@ -118,7 +118,7 @@ fn main() {
                         }
                     }
                 }
-                let mib = tiles as f64 * (TILE * TILE * TILE * 2) as f64 / (1 << 20) as f64;
+                let mib = tiles as f64 * (TILE * TILE * TILE * 2) as f64 / f64::from(1 << 20);
                 let (told, not) = (median(&mut told), median(&mut not));
                 let state = if cold { "cold" } else { "warm" };
                 println!(

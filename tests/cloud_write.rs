@@ -73,7 +73,7 @@ fn keys(url: &str, remote: &RemoteOptions) -> Vec<String> {
 
 #[test]
 fn a_volume_in_an_object_store_appears_as_a_whole_and_is_not_replaced() {
-    within(Duration::from_secs(120), || {
+    within(Duration::from_mins(2), || {
         let salt = fresh_seed() & 0xfff;
         let Some(port) = servers::s3() else { return };
         servers::make_bucket(port, "written");
@@ -101,7 +101,7 @@ fn a_volume_in_an_object_store_appears_as_a_whole_and_is_not_replaced() {
 
 #[test]
 fn an_interrupted_save_goes_on_or_is_removed() {
-    within(Duration::from_secs(120), || {
+    within(Duration::from_mins(2), || {
         let salt = fresh_seed() & 0xfff;
         let Some(port) = servers::s3() else { return };
         servers::make_bucket(port, "interrupted");
@@ -156,7 +156,7 @@ fn an_interrupted_save_goes_on_or_is_removed() {
 
 #[test]
 fn a_long_object_is_put_in_parts() {
-    within(Duration::from_secs(240), || {
+    within(Duration::from_mins(4), || {
         let Some(port) = servers::s3() else { return };
         servers::make_bucket(port, "long");
         let (remote, url) = (patient(port), "s3://long/array.zarr");
@@ -185,7 +185,7 @@ fn a_long_object_is_put_in_parts() {
 
 #[test]
 fn writing_survives_what_passes_and_says_what_does_not() {
-    within(Duration::from_secs(240), || {
+    within(Duration::from_mins(4), || {
         let seed = fresh_seed();
         let Some(port) = servers::s3() else { return };
         servers::make_bucket(port, "spoilt");

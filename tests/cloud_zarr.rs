@@ -19,6 +19,7 @@ use zarr_support::{Written, bytes_of, bytes_through_array, fixtures, region};
 
 mod cloud_support;
 mod common;
+#[allow(dead_code, reason = "tests of folders use the rest")]
 mod zarr_support;
 
 /// Checks every Zarr fixture, each opened by `open`.
@@ -46,7 +47,7 @@ fn check_fixtures(open: impl Fn(&str) -> Zarr) {
 
 #[test]
 fn fixtures_on_a_web_server_decode_to_the_voxels_that_their_writers_wrote() {
-    within(Duration::from_secs(120), || {
+    within(Duration::from_mins(2), || {
         let Some(server) = servers::files(&fixtures()) else { return };
         let url = |store: &str| format!("http://127.0.0.1:{}/{store}/", server.port);
         check_fixtures(|store| Zarr::open_url(&url(store), &RemoteOptions::anonymous()).unwrap());
@@ -65,7 +66,7 @@ fn fixtures_on_a_web_server_decode_to_the_voxels_that_their_writers_wrote() {
 
 #[test]
 fn fixtures_in_s3_decode_to_the_voxels_that_their_writers_wrote() {
-    within(Duration::from_secs(240), || {
+    within(Duration::from_mins(4), || {
         let Some(port) = servers::s3() else { return };
         servers::make_bucket(port, "fixtures");
         for folder in ["zarr_v2", "zarr_v3", "ome_zarr"] {
@@ -95,7 +96,7 @@ fn dataset_at(url: &str, array: &str, options: &RemoteOptions) -> Result<Dataset
 
 #[test]
 fn tiles_are_right_or_told_whatever_the_line_does() {
-    within(Duration::from_secs(180), || {
+    within(Duration::from_mins(3), || {
         let seed = fresh_seed();
         let Some(server) = servers::files(&fixtures()) else { return };
         let stores = [
@@ -193,7 +194,7 @@ fn load_all(url: &str, options: &RemoteOptions, expected: &[u8]) -> Duration {
 
 #[test]
 fn many_requests_are_under_way_although_two_threads_decode() {
-    within(Duration::from_secs(180), || {
+    within(Duration::from_mins(3), || {
         let seed = fresh_seed();
         for sharded in [false, true] {
             let folder = tempfile::tempdir().unwrap();
@@ -225,7 +226,7 @@ fn many_requests_are_under_way_although_two_threads_decode() {
 
 #[test]
 fn a_shard_that_is_written_anew_is_an_error_and_never_a_mixture() {
-    within(Duration::from_secs(60), || {
+    within(Duration::from_mins(1), || {
         let seed = fresh_seed();
         let folder = tempfile::tempdir().unwrap();
         let before = written(folder.path(), true, seed);
@@ -247,7 +248,7 @@ fn a_shard_that_is_written_anew_is_an_error_and_never_a_mixture() {
 
 #[test]
 fn a_chunk_that_is_missing_is_fill_and_one_that_is_forbidden_is_told() {
-    within(Duration::from_secs(60), || {
+    within(Duration::from_mins(1), || {
         let folder = tempfile::tempdir().unwrap();
         written(folder.path(), false, 5);
         let Some(server) = servers::files(folder.path()) else { return };
@@ -288,7 +289,7 @@ fn a_chunk_that_is_missing_is_fill_and_one_that_is_forbidden_is_told() {
 
 #[test]
 fn the_version_is_another_when_the_volume_is_written_anew() {
-    within(Duration::from_secs(60), || {
+    within(Duration::from_mins(1), || {
         let folder = tempfile::tempdir().unwrap();
         written(folder.path(), false, 5);
         let Some(server) = servers::files(folder.path()) else { return };
@@ -307,7 +308,7 @@ fn the_version_is_another_when_the_volume_is_written_anew() {
 
 #[test]
 fn an_address_without_a_volume_says_so() {
-    within(Duration::from_secs(60), || {
+    within(Duration::from_mins(1), || {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("zarr.json"), "{ \"zarr_format\": 3, ").unwrap();
         fs::create_dir(folder.path().join("empty")).unwrap();

@@ -1,4 +1,12 @@
-//! MetaImages written by hand here: what they mean is read, and no damage does more than return an error.
+//! `MetaImages` written by hand here: what they mean is read, and no damage does more than return an error.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::format_collect,
+    clippy::format_push_string,
+    reason = "files of a few thousand voxels, made here"
+)]
 
 mod common;
 

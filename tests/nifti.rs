@@ -1,4 +1,10 @@
 //! NIfTI files written by hand here: what they mean is read, of both versions and byte orders, and no damage does more than return an error.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "files of a few thousand voxels, made here"
+)]
 
 mod common;
 

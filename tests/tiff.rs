@@ -1,4 +1,5 @@
 //! TIFF files written by hand here and by the crate `tiff`: any region is that part of the whole, pages become z, channels and times as their file says, and no damage does more than return an error.
+#![allow(clippy::cast_possible_truncation, reason = "files of a few thousand voxels, made here")]
 
 mod common;
 
@@ -41,7 +42,8 @@ fn expected(spec: &Spec, region: Region, sample: u64, page_of: impl Fn(u64) -> u
     let [width, height] = spec.tile.unwrap_or([spec.width, spec.rows]);
     common::expected_by(region, |c| {
         let page = page_of(c.z);
-        let missing = spec.missing.is_some_and(|every| (c.x / width + c.y / height + page) % every == 0);
+        let missing =
+            spec.missing.is_some_and(|every| (c.x / width + c.y / height + page).is_multiple_of(every));
         if missing { 0 } else { value(c.x, c.y, page, sample) }
     })
 }
@@ -113,7 +115,7 @@ fn every_type_is_read_and_others_are_named() {
         {
             let bits = 8 * size_of::<T>() as u64;
             let voxels = values.map(T::from_f64);
-            let spec = Spec { bits, format, endian, deflate, ..Spec::new(2, 1, 1) };
+            let spec = Spec { endian, deflate, bits, format, ..Spec::new(2, 1, 1) };
             let bytes = spec.write(|x, _, _, _| {
                 let mut bytes = [0; 8];
                 bytes[..size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&voxels[x as usize]));
@@ -435,7 +437,7 @@ fn tags_that_cannot_be_are_refused_by_name_and_value() {
 #[test]
 fn chains_in_circles_and_counts_beyond_the_file_are_refused() {
     for (big, endian) in [(false, Endian::Little), (true, Endian::Big)] {
-        let spec = Spec { big, endian, ..Spec::new(4, 4, 3) };
+        let spec = Spec { endian, big, ..Spec::new(4, 4, 3) };
         let good = write(&spec);
         let link = good.len() - if big { 8 } else { 4 };
         let first = &good[if big { 8..16 } else { 4..8 }];

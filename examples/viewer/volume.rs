@@ -161,7 +161,7 @@ fn range_of<T: Scalar>(
         return Ok((Scalar::to_f32(low), Scalar::to_f32(high)));
     }
     let levels = (0..image.levels().len()).rev();
-    let coarsest = levels.filter_map(|level| image.level(level, &ZarrSelection::default()).ok()).next();
+    let coarsest = levels.clone().find_map(|level| image.level(level, &ZarrSelection::default()).ok());
     coarsest.map_or_else(|| sample(source), |dataset| sample(&dataset.into_source::<T>()))
 }
 

@@ -1,4 +1,5 @@
 //! Conversions as a Zarr library finds them: the levels that are computed where they are read, of every voxel read once, within the budget, whatever happened on the way.
+#![allow(clippy::naive_bytecount, reason = "a test")]
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;

@@ -152,11 +152,7 @@ impl Dataset {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "the volumes are a few voxels wide"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the volumes are a few voxels wide")]
 mod tests {
     use super::*;
     use crate::source::Procedural;

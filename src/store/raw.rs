@@ -221,6 +221,7 @@ fn unfinished(target: &Path) -> Result<(File, PathBuf), StoreError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "a few voxels")]
 mod tests {
     use super::*;
 

@@ -98,7 +98,7 @@ impl Spec {
         for plane in 0..if self.planar { self.samples } else { 1 } {
             for down in 0..self.height.div_ceil(height) {
                 for across in 0..self.width.div_ceil(width) {
-                    if self.missing.is_some_and(|every| (across + down + page) % every == 0) {
+                    if self.missing.is_some_and(|every| (across + down + page).is_multiple_of(every)) {
                         chunks.push((0, 0));
                         continue;
                     }
@@ -172,10 +172,9 @@ impl Spec {
             let each = match kind {
                 1 | 2 | 7 => 1,
                 3 => 2,
-                4 => 4,
+                // A fraction (5) is given as its two numbers.
+                4 | 5 => 4,
                 16 => 8,
-                // A fraction is given as its two numbers.
-                5 => 4,
                 other => panic!("{other}"),
             };
             let count = values.len() as u64 / if kind == 5 { 2 } else { 1 };

@@ -58,7 +58,7 @@ impl Browser {
         std::thread::spawn(move || lines.for_each(drop));
         let address = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next()).unwrap().to_owned();
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let (socket, _) = tungstenite::client(url, stream).unwrap();
         let mut browser = Self {
             child,

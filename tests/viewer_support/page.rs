@@ -22,7 +22,7 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn of(served: &Served) -> Self {
         let stream = TcpStream::connect(&served.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let url = format!("ws://{}/socket", served.address);
         let (mut socket, _) = tungstenite::client(url, stream).unwrap();
         let hello = socket.read().unwrap();
@@ -72,7 +72,7 @@ impl Page {
     pub(crate) fn until(&mut self, what: &str, mut wanted: impl FnMut(&Told) -> bool) -> Told {
         let begun = Instant::now();
         let mut last = Value::Null;
-        while begun.elapsed() < Duration::from_secs(60) {
+        while begun.elapsed() < Duration::from_mins(1) {
             let told = self.next().unwrap_or_else(|reason| panic!("{what}: closed: {reason}"));
             if wanted(&told) {
                 return told;

@@ -223,7 +223,7 @@ impl Written {
             }
             let mut bytes = Vec::new();
             // Inner chunks of fill alone are not stored in shards.
-            let (all_fill, half_fill) = (random() % 8 == 0, random() % 2 == 0);
+            let (all_fill, half_fill) = (random().is_multiple_of(8), random().is_multiple_of(2));
             for within in positions(&self.chunk) {
                 let at: Vec<_> =
                     chunk.iter().zip(&self.chunk).zip(&within).map(|((c, side), w)| c * side + w).collect();
@@ -235,7 +235,7 @@ impl Written {
                     (0..self.voxel_bytes).map(|byte| (few >> (8 * byte) & 0x3) as u8).collect()
                 };
                 if at.iter().zip(&self.shape).all(|(at, size)| at < size) {
-                    all[self.place(&at)] = voxel.clone();
+                    all[self.place(&at)].clone_from(&voxel);
                 }
                 bytes.extend(voxel);
             }
@@ -252,7 +252,7 @@ impl Written {
     pub(crate) fn slice(&self, seed: u64) -> ZarrSlice {
         let mut random = random(seed);
         let mut dimensions: Vec<_> = (0..self.shape.len()).collect();
-        if random() % 2 == 0 {
+        if random().is_multiple_of(2) {
             for i in (1..dimensions.len()).rev() {
                 dimensions.swap(i, (random() % (i as u64 + 1)) as usize);
             }

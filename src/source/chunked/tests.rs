@@ -1,4 +1,5 @@
 //! Tests of the gather, over chunks that are computed, counted, held up and broken.
+#![allow(clippy::cast_possible_truncation, reason = "a few voxels")]
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

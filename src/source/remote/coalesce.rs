@@ -41,6 +41,7 @@ pub(super) fn coalesce(ranges: &[Range<u64>], gap_bytes: u64, most_bytes: u64) -
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is a case of many")]
 mod tests {
     use super::*;
 

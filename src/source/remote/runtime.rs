@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_panic_and_a_wait_for_itself_are_errors() {
         let panicked = wait(|| "here".into(), async { panic!("of the test") });
-        let panicked: RemoteError = panicked.map(|()| ()).unwrap_err();
+        let panicked: RemoteError = panicked.unwrap_err();
         assert!(matches!(panicked, RemoteError::Panicked { .. }), "{panicked}");
         let inner = wait(|| "outer".into(), async { wait(|| "inner".into(), async { 1 }) }).unwrap();
         assert!(matches!(inner, Err(RemoteError::WaitsForItself { ref url }) if url == "inner"), "{inner:?}");

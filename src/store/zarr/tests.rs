@@ -1,4 +1,5 @@
 //! Saves as a Zarr library finds them: whole, equal, and only when they are published.
+#![allow(clippy::cast_possible_truncation, reason = "a few voxels")]
 
 use std::collections::HashMap;
 use std::fs;
