@@ -125,6 +125,19 @@ fn spacing_comes_from_the_header() {
 }
 
 #[test]
+fn times_are_chosen_from_a_file_of_several() {
+    let dir = TempDir::new().unwrap();
+    let voxels = fs::read(raw(&dir, "voxels", |v| [u8::try_from(v).unwrap()])).unwrap();
+    let header = "ObjectType = Image\nNDims = 4\nDimSize = 24 18 14 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n";
+    let both = dir.path().join("both");
+    fs::write(&both, [header.as_bytes(), &vec![0; voxels.len()], &voxels].concat()).unwrap();
+    let (both, alone) = (text(&both), text(&dir.path().join("voxels")));
+    let (second, _) = picture(&dir, "second.png", &[&both, "--time", "1"]);
+    assert!(picture(&dir, "alone.png", &[&alone, "--shape", "24x18x14", "--type", "u8"]).0 == second);
+    assert!(picture(&dir, "first.png", &[&both]).0 != second);
+}
+
+#[test]
 fn bad_arguments_are_usage_errors() {
     for args in [
         &["--size", "0x5"][..],
@@ -145,6 +158,9 @@ fn bad_arguments_are_usage_errors() {
         &["--demo", "tiny"],
         &["--demo", "huge", "file"],
         &["--delay", "-1"],
+        &["--channel", "1"],
+        &["file", "--channel", "-1"],
+        &["file", "--shape", "4x4x4", "--type", "u8", "--time", "1"],
     ] {
         let said = failure(args, 2);
         assert!(said.contains("Usage") || said.contains("--help"), "{args:?}: {said}");
@@ -162,6 +178,9 @@ fn what_cannot_be_done_is_said() {
     let damaged = dir.path().join("damaged.nrrd");
     fs::write(&damaged, "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 24 18\n\n").unwrap();
     let damaged = text(&damaged);
+    let nrrd = dir.path().join("good.nrrd");
+    fs::write(&nrrd, "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n--------").unwrap();
+    let nrrd = text(&nrrd);
     for (args, says) in [
         (&["--png", &nowhere][..], "place.png"),
         (&["--png", &directory], "writing"),
@@ -173,7 +192,10 @@ fn what_cannot_be_done_is_said() {
         (&["--png", &png, "--zoom", "NaN"], "NaN"),
         (&["--png", &png, "--spacing", "1x0x1"], "spacing is 0"),
         (&["--png", &png, "no-such-file"], "opening no-such-file"),
-        (&["--png", &png, &directory], "opening"),
+        (&["--png", &png, &directory], "of no known format: it holds"),
+        (&["--png", &png, &nrrd, "--time", "1"], "no time point 1"),
+        (&["--png", &png, &nrrd, "--channel", "7"], "no channel 7"),
+        (&["--png", &png, &nrrd, "--array", "other"], "there is no volume \"other\"; there are [\"0\"]"),
         (&["--png", &png, &voxels], "needs --shape and --type"),
         (&["--png", &png, &damaged], "field `encoding`"),
         (&["--png", &png, &voxels, "--shape", "24x18x15", "--type", "u8"], "too short"),

@@ -14,12 +14,42 @@ use crate::view::Shown;
 #[derive(Debug, Parser)]
 #[command(name = "viewer", version)]
 pub(crate) struct Args {
-    /// A NRRD file, the folder of an OME-Zarr image or a Zarr array, or with --shape and --type a raw file
+    /// A NRRD, MetaImage, NIfTI or TIFF file, the folder or address of an OME-Zarr image or a Zarr array, or with --shape and --type a raw file
     #[arg(conflicts_with = "demo")]
     pub(crate) file: Option<PathBuf>,
     /// A volume that is computed instead of a FILE
     #[arg(long, value_enum, conflicts_with = "spacing")]
     pub(crate) demo: Option<Demo>,
+
+    /// Which array or image of a FILE that holds several, by the name that is told for an unknown one [default: the first]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "file",
+        conflicts_with = "shape",
+        help_heading = "Files of several volumes"
+    )]
+    pub(crate) array: Option<String>,
+    /// Which channel, from 0 on
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        requires = "file",
+        conflicts_with = "shape",
+        help_heading = "Files of several volumes"
+    )]
+    pub(crate) channel: u64,
+    /// Which point in time, from 0 on
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_name = "N",
+        requires = "file",
+        conflicts_with = "shape",
+        help_heading = "Files of several volumes"
+    )]
+    pub(crate) time: u64,
 
     /// Size of a raw file in voxels, x first, such as 512x512x300
     #[arg(long, value_name = "XxYxZ", value_parser = extent, requires_all = ["file", "scalar"], help_heading = "Raw files")]

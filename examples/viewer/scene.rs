@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use vastgrid::pyramid::{DeriveOptions, Downsample};
 use vastgrid::render::cuda::CudaCaster;
-use vastgrid::source::{ZarrImage, ZarrSelection};
 use vastgrid::{
     CudaBackend, Explorer, Extent, HostBackend, HostRenderer, LevelGeometry, Pool, Pyramid3D, PyramidSource,
     Scalar, SourceError, StreamOptions, TileCoord,
@@ -18,7 +17,7 @@ use crate::demo;
 use crate::eye::{ExplorersEye, Eye};
 use crate::place::Place;
 use crate::view::{Facts, Palette};
-use crate::volume::{Volume, delayed};
+use crate::volume::{Image, Volume, delayed};
 
 /// The coarsest level takes no more of the budget than one part in so many,
 const COARSEST_PART: u64 = 8;
@@ -114,11 +113,11 @@ impl<T: Scalar> Scene<T> {
 
 /// The levels that an image has; those that cannot be read are told and left out.
 fn levels_of<T: Scalar>(
-    image: &ZarrImage,
+    image: &Image,
     spacing: [f64; 3],
     delay: Duration,
 ) -> Result<PyramidSource<T>, Failure> {
-    let found = PyramidSource::from_zarr(image, &ZarrSelection::default())?;
+    let found = image.opened.pyramid::<T>(&image.selection)?;
     let mut levels = PyramidSource::builder().spacing(spacing).extent(found.extent());
     for level in 0..found.levels() {
         let factor = found.geometry(level).map_or([1.0; 3], LevelGeometry::factor);

@@ -1,14 +1,13 @@
 //! Owns opening: which file, of which type, with which values. Knows nothing of memory.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use vastgrid::open::{Entry, EntryKind, Selection};
 use vastgrid::render::Preset;
-use vastgrid::source::{
-    BoxedSource, Dataset, Instrumented, Nrrd, RawSpec, Zarr, ZarrImage, ZarrSelection, ZarrSlice,
-};
+use vastgrid::source::{BoxedSource, Dataset, Instrumented, RawSpec};
 use vastgrid::{Coord, Extent, Region, Scalar, SourceError, TileSource};
 
 use crate::Failure;
@@ -24,6 +23,14 @@ pub(crate) struct Opened {
     pub(crate) about: About,
 }
 
+/// A volume whose levels come with it.
+#[derive(Clone)]
+pub(crate) struct Image {
+    pub(crate) opened: Arc<vastgrid::Opened>,
+    entry: Entry,
+    pub(crate) selection: Selection,
+}
+
 /// What does not depend on the type.
 pub(crate) struct About {
     pub(crate) name: String,
@@ -31,7 +38,7 @@ pub(crate) struct About {
     pub(crate) budget_bytes: u64,
     preset: Preset,
     /// Where the levels come from, if not from the volume.
-    pub(crate) image: Option<ZarrImage>,
+    pub(crate) image: Option<Image>,
 }
 
 /// A volume and what is known of it.
@@ -44,14 +51,7 @@ pub(crate) struct Volume<T> {
 /// Opens what the arguments name.
 pub(crate) fn open(args: &Args) -> Result<Opened, Failure> {
     let path = args.file.clone().map_or_else(built_in, Ok)?;
-    let mut image = None;
-    let (dataset, found) = match (args.shape, args.scalar) {
-        _ if path.is_dir() => {
-            let (dataset, found) = open_zarr(&path)?;
-            let spacing = found.as_ref().map_or([1.0; 3], ZarrImage::spacing);
-            image = found;
-            (dataset, spacing)
-        }
+    let (dataset, found, image) = match (args.shape, args.scalar) {
         (Some(extent), Some(scalar)) => {
             let spec = RawSpec {
                 offset_bytes: args.offset,
@@ -59,9 +59,9 @@ pub(crate) fn open(args: &Args) -> Result<Opened, Failure> {
                 order: args.order,
                 ..RawSpec::new(extent)
             };
-            (Dataset::open_raw(&path, scalar, spec)?, [1.0; 3])
+            (Dataset::open_raw(&path, scalar, spec)?, [1.0; 3], None)
         }
-        _ => open_nrrd(&path)?,
+        _ => open_any(&path, args)?,
     };
     let is_file = args.file.is_some();
     let about = About {
@@ -79,36 +79,31 @@ pub(crate) fn open(args: &Args) -> Result<Opened, Failure> {
     Ok(Opened { dataset, about })
 }
 
-/// The first image of a Zarr folder that holds no labels, or its first array.
-fn open_zarr(path: &Path) -> Result<(Dataset, Option<ZarrImage>), Failure> {
-    let zarr = Zarr::open(path)?;
-    let mut images = zarr.images().iter();
-    if let Some(image) = images.find(|image| !image.is_label()) {
-        // Level 0 may be missing.
-        let mut levels = (0..image.levels().len()).map(|level| image.level(level, &ZarrSelection::default()));
-        let dataset =
-            levels.find_map(Result::ok).map_or_else(|| image.level(0, &ZarrSelection::default()), Ok);
-        return Ok((dataset?, Some(image.clone())));
-    }
-    let array = zarr.arrays().first().ok_or_else(|| format!("{} holds no array", path.display()))?;
-    Ok((array.dataset(&ZarrSlice::last(array.shape().len()))?, None))
-}
-
-fn open_nrrd(path: &Path) -> Result<(Dataset, [f64; 3]), Failure> {
-    let mut magic = [0; 4];
-    let named = |error| format!("opening {}: {error}", path.display());
-    let mut file = std::fs::File::open(path).map_err(named)?;
-    // A file shorter than that is no NRRD file either.
-    let is_nrrd = file.read_exact(&mut magic).is_ok() && &magic == b"NRRD";
-    if !is_nrrd && path.is_file() {
-        let what = "is no NRRD file, and a raw one needs --shape and --type";
-        return Err(format!("opening {}: {what}", path.display()).into());
-    }
-    let nrrd = Nrrd::open(path)?;
-    let spacing = nrrd.header().spacing();
+/// Whatever the path or address is, by its content.
+fn open_any(path: &Path, args: &Args) -> Result<(Dataset, [f64; 3], Option<Image>), Failure> {
+    let opened = vastgrid::open(path).map_err(|error| match error {
+        SourceError::Unrecognised { .. } => format!("{error}: a raw one needs --shape and --type"),
+        error => error.to_string(),
+    })?;
+    let selection = Selection {
+        entry: args.array.clone(),
+        time: args.time,
+        channel: args.channel,
+        ..Selection::default()
+    };
+    let entry = opened.entry(&selection)?.clone();
     let mut bar = Bar::new("decompressing");
-    let dataset = nrrd.into_dataset_with(|done, all| bar.show(done, all))?;
-    Ok((dataset, spacing))
+    let mut dataset = opened.dataset_with(&selection, |done, all| bar.show(done, all));
+    // Level 0 may be missing.
+    for level in 1..entry.levels.len() {
+        if dataset.is_ok() {
+            break;
+        }
+        dataset = opened.dataset(&Selection { level, ..selection.clone() }).or(dataset);
+    }
+    let spacing = entry.spacing;
+    let has_levels = entry.kind != EntryKind::Array;
+    Ok((dataset?, spacing, has_levels.then(|| Image { opened: opened.into(), entry, selection })))
 }
 
 /// The built-in volume: cargo runs examples in the package's root, and says where that is.
@@ -150,18 +145,19 @@ pub(crate) fn delayed<T: Scalar>(source: impl TileSource<T> + 'static, delay: Du
 }
 
 /// The values that are shown: those that an image's file names, or those of its coarsest level, or of the volume.
-fn range_of<T: Scalar>(
-    source: &BoxedSource<T>,
-    image: Option<&ZarrImage>,
-) -> Result<(f32, f32), SourceError> {
-    let Some(image) = image else { return sample(source) };
-    if let Some([low, high]) = image.channels().first().and_then(|channel| channel.window)
+fn range_of<T: Scalar>(source: &BoxedSource<T>, image: Option<&Image>) -> Result<(f32, f32), SourceError> {
+    let Some(Image { opened, entry, selection }) = image else { return sample(source) };
+    let channel = usize::try_from(selection.channel).ok().and_then(|channel| entry.channels.get(channel));
+    if let Some((low, high)) = channel.and_then(|channel| channel.window)
         && low < high
     {
         return Ok((Scalar::to_f32(low), Scalar::to_f32(high)));
     }
     let levels = (0..image.levels().len()).rev();
     let coarsest = levels.clone().find_map(|level| image.level(level, &ZarrSelection::default()).ok());
+    let levels = (0..entry.levels.len()).rev();
+    let at = |level| opened.dataset(&Selection { level, ..selection.clone() }).ok();
+    let coarsest = levels.filter_map(at).next();
     coarsest.map_or_else(|| sample(source), |dataset| sample(&dataset.into_source::<T>()))
 }
 

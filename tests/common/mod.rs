@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "a hash keeps its low bits")]
 
 pub(crate) mod cuda;
+pub(crate) mod entry;
 #[cfg(feature = "render")]
 pub(crate) mod explored;
 pub(crate) mod files;
