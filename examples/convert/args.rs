@@ -31,7 +31,7 @@ pub(crate) enum Command {
 /// What is read.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct InputArgs {
-    /// A NRRD file, or with --shape and --type a raw one
+    /// A NRRD, MetaImage, NIfTI or TIFF file, a Zarr folder or the address of one, or with --shape and --type a raw file
     // Required, but not where there is a command.
     #[arg(value_name = "IN", required = true)]
     input: Option<PathBuf>,
@@ -50,6 +50,15 @@ pub(crate) struct InputArgs {
     /// Order of the axes, fastest first, such as xyz or zyx
     #[arg(long, default_value = "xyz", value_parser = order, requires = "shape", help_heading = "Raw files")]
     pub(crate) order: AxisOrder,
+    /// Which of several volumes, by name
+    #[arg(long, value_name = "NAME", conflicts_with = "shape")]
+    pub(crate) entry: Option<String>,
+    /// Which point in time
+    #[arg(long, default_value_t = 0, value_name = "T", conflicts_with = "shape")]
+    pub(crate) time: u64,
+    /// Which channel
+    #[arg(long, default_value_t = 0, value_name = "C", conflicts_with = "shape")]
+    pub(crate) channel: u64,
     /// Distance of voxels, x first [default: what the file says, or 1x1x1]
     #[arg(long, value_name = "XxYxZ", value_parser = spacing)]
     pub(crate) spacing: Option<[f64; 3]>,

@@ -54,11 +54,13 @@ fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
         method: args.method.into(),
         most_levels: args.levels.map_or(usize::MAX, usize::from),
         input_chunk: input.chunk,
+        input_kept_bytes: input.kept_bytes,
         zarr,
         name: Some(input.name.clone()),
         spacing: input.spacing,
         origin: input.origin,
         unit: input.unit.as_deref().map(unit_for_zarr),
+        channel: input.channel.clone(),
         ..ConvertOptions::default()
     }
 }

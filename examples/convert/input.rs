@@ -1,15 +1,23 @@
-//! Owns opening: which file, of which type, where its voxels lie in the world. Knows nothing of what becomes of them.
+//! Owns opening: which volume, of which type, where its voxels lie in the world. Knows nothing of what becomes of them.
 
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use vastgrid::Extent;
-use vastgrid::source::{Dataset, Nrrd, RawSpec};
+use vastgrid::open::{Format, Opened, Selection};
+use vastgrid::source::{Dataset, RawSpec, Zarr};
+use vastgrid::store::ChannelDescription;
 
 use crate::Failure;
 use crate::args::InputArgs;
 use crate::bars::Bar;
+
+/// Chunks of a Zarr array whose shape is not known here.
+const CHUNK: Extent = Extent::cube(64);
+
+/// What sources of rows, and what those of chunks keep of what they read.
+const ROWS_BYTES: u64 = 32 << 20;
+const CHUNKS_BYTES: u64 = 320 << 20;
 
 /// A volume whose type is known at run time only, and what is known of it.
 pub(crate) struct Input {
@@ -17,8 +25,11 @@ pub(crate) struct Input {
     pub(crate) spacing: [f64; 3],
     pub(crate) origin: [f64; 3],
     pub(crate) unit: Option<String>,
+    pub(crate) channel: Option<ChannelDescription>,
     /// What it decodes as a whole, if it does.
     pub(crate) chunk: Option<Extent>,
+    /// Memory that its source takes besides.
+    pub(crate) kept_bytes: u64,
     pub(crate) name: String,
     /// Tells it from others, and from itself after it was changed.
     pub(crate) identity: String,
@@ -27,7 +38,8 @@ pub(crate) struct Input {
 /// Opens what the arguments name.
 pub(crate) fn open(args: &InputArgs) -> Result<Input, Failure> {
     let path = args.path()?;
-    let (dataset, spacing, origin, unit) = match (args.shape, args.scalar) {
+    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    let mut input = match (args.shape, args.scalar) {
         (Some(extent), Some(scalar)) => {
             let spec = RawSpec {
                 offset_bytes: args.offset,
@@ -35,58 +47,86 @@ pub(crate) fn open(args: &InputArgs) -> Result<Input, Failure> {
                 order: args.order,
                 ..RawSpec::new(extent)
             };
-            (Dataset::open_raw(path, scalar, spec)?, [1.0; 3], [0.0; 3], None)
+            Input {
+                dataset: Dataset::open_raw(path, scalar, spec)?,
+                spacing: [1.0; 3],
+                origin: [0.0; 3],
+                unit: None,
+                channel: None,
+                chunk: None,
+                kept_bytes: ROWS_BYTES,
+                name,
+                identity: identity(args)?,
+            }
         }
-        _ => open_nrrd(path, args.quiet)?,
+        _ => recognised(args, name)?,
     };
-    let unit = args.unit.clone().or(unit);
-    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+    input.spacing = args.spacing.unwrap_or(input.spacing);
+    input.unit = args.unit.clone().or(input.unit);
+    Ok(input)
+}
+
+/// Whatever it is, told by its content.
+fn recognised(args: &InputArgs, name: String) -> Result<Input, Failure> {
+    let opened = vastgrid::open(args.path()?)?;
+    let InputArgs { entry, time, channel, quiet, .. } = args;
+    let selection =
+        Selection { entry: entry.clone(), time: *time, channel: *channel, ..Selection::default() };
+    let found = opened.entry(&selection)?;
+    let shown = usize::try_from(*channel).ok().and_then(|channel| found.channels.get(channel));
+    let channel = shown.and_then(|shown| {
+        let (least, greatest) = shown.window?;
+        let window = [least, greatest];
+        let color = shown.colour.unwrap_or([255; 3]);
+        let good = least.is_finite() && greatest.is_finite() && least <= greatest;
+        good.then(|| ChannelDescription { label: shown.name.clone(), color, window, limits: window })
+    });
+    let chunk = (opened.format() == Format::Zarr).then(|| chunk(&opened, &found.name).unwrap_or(CHUNK));
+    let mut bar = Bar::new("decompressing", *quiet);
     Ok(Input {
-        dataset,
-        spacing: args.spacing.unwrap_or(spacing),
-        origin,
-        unit,
-        chunk: None,
-        name,
+        dataset: opened.dataset_with(&selection, |done, all| bar.show(done, all))?,
+        spacing: found.spacing,
+        origin: found.origin,
+        unit: found.units[0].clone(),
+        channel,
+        chunk,
+        kept_bytes: if matches!(opened.format(), Format::Zarr | Format::Tiff) {
+            CHUNKS_BYTES
+        } else {
+            ROWS_BYTES
+        },
+        name: found.title.clone().unwrap_or(name),
         identity: identity(args)?,
     })
 }
 
-type Found = (Dataset, [f64; 3], [f64; 3], Option<String>);
-
-fn open_nrrd(path: &Path, quiet: bool) -> Result<Found, Failure> {
-    let mut magic = [0; 4];
-    let named = |error| format!("opening {}: {error}", path.display());
-    let mut file = std::fs::File::open(path).map_err(named)?;
-    // A file shorter than that is no NRRD file either.
-    let is_nrrd = file.read_exact(&mut magic).is_ok() && &magic == b"NRRD";
-    if !is_nrrd && path.is_file() {
-        let what = "is no NRRD file, and a raw one needs --shape and --type";
-        return Err(format!("opening {}: {what}", path.display()).into());
-    }
-    let nrrd = Nrrd::open(path)?;
-    let header = nrrd.header();
-    let spacing = header.spacing();
-    let unit = header.units()[0].map(str::to_owned);
-    let origin = header.space_origin().and_then(|o| <[f64; 3]>::try_from(o).ok()).unwrap_or_default();
-    let origin = if origin.iter().all(|v| v.is_finite()) { origin } else { [0.0; 3] };
-    let mut bar = Bar::new("decompressing", quiet);
-    let dataset = nrrd.into_dataset_with(|done, all| bar.show(done, all))?;
-    Ok((dataset, spacing, origin, unit))
+/// What a Zarr folder decodes as a whole, of the array or the finest level of the image of that name.
+fn chunk(opened: &Opened, name: &str) -> Option<Extent> {
+    let zarr = Zarr::open(Path::new(opened.location())).ok()?;
+    let name = name.trim_matches('/');
+    let image = zarr.images().iter().find(|image| image.path() == name);
+    let array = image.map_or_else(|| zarr.array(name), |image| image.array(0)).ok()?;
+    let zyx = array.chunk_shape().last_chunk::<3>().copied()?;
+    Some(Extent::from_zyx(zyx))
 }
 
-/// The file, its size and time, and how it is read.
+/// The file or folder, its size and time, and how it is read.
 fn identity(args: &InputArgs) -> Result<String, Failure> {
-    let path = args.path()?;
-    let path = path.canonicalize().map_err(|e| format!("opening {}: {e}", path.display()))?;
-    let metadata = std::fs::metadata(&path).map_err(|e| format!("opening {}: {e}", path.display()))?;
-    let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
-    let InputArgs { shape, scalar, offset, endian, order, .. } = args;
-    Ok(format!(
-        "{}, {} bytes of {seconds}.{nanoseconds:09}, {shape:?} {scalar:?} {offset} {endian:?} {order:?}",
-        path.display(),
-        metadata.len()
-    ))
+    let InputArgs { shape, scalar, offset, endian, order, entry, time, channel, .. } = args;
+    let how = format!("{shape:?} {scalar:?} {offset} {endian:?} {order:?}, {entry:?} {time} {channel}");
+    // An address says nothing of when it was changed.
+    let Ok(path) = args.path()?.canonicalize() else {
+        return Ok(format!("{}, {how}", args.path()?.display()));
+    };
+    let about = |path: &Path| -> Result<String, Failure> {
+        let metadata = std::fs::metadata(path).map_err(|e| format!("opening {}: {e}", path.display()))?;
+        let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(format!("{} bytes of {seconds}.{nanoseconds:09}", metadata.len()))
+    };
+    // Of a folder, what describes it.
+    let inside = ["zarr.json", ".zattrs", ".zarray"].map(|name| path.join(name));
+    let inside = inside.iter().find(|file| path.is_dir() && file.is_file());
+    Ok(format!("{}, {}, {how}", path.display(), about(inside.unwrap_or(&path))?))
 }
 
 /// What OME-Zarr calls a unit.

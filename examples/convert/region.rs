@@ -21,8 +21,9 @@ pub(crate) fn run(args: &RegionArgs) -> Result<(), Failure> {
         origin: [0, 1, 2].map(|a| input.origin[a] + input.spacing[a] * start[a] as f64),
         unit: input.unit.clone(),
     };
-    let Input { dataset, chunk, .. } = input;
-    let to = To { region, description, chunk, args };
+    let Input { dataset, chunk, kept_bytes, .. } = input;
+    let budget = args.input.budget.saturating_sub(kept_bytes);
+    let to = To { region, description, chunk, budget, args };
     match dataset {
         Dataset::U8(source) => copy(source, &to),
         Dataset::I8(source) => copy(source, &to),
@@ -41,11 +42,13 @@ struct To<'a> {
     region: Region,
     description: NrrdDescription,
     chunk: Option<Extent>,
+    /// Memory for all but what the input keeps.
+    budget: u64,
     args: &'a RegionArgs,
 }
 
 fn copy<T: Scalar>(source: BoxedSource<T>, to: &To<'_>) -> Result<(), Failure> {
-    let To { region, description, chunk, args } = to;
+    let To { region, description, chunk, budget, args } = to;
     if !region.is_within(vastgrid::TileSource::extent(&source)) {
         let extent = vastgrid::TileSource::extent(&source);
         return Err(format!("{region} is not inside the volume of {extent}").into());
@@ -61,7 +64,7 @@ fn copy<T: Scalar>(source: BoxedSource<T>, to: &To<'_>) -> Result<(), Failure> {
     let bytes = region.extent.checked_volume().unwrap_or(u64::MAX).saturating_mul(size_of::<T>() as u64);
     let named = [("region".to_owned(), bytes)];
     bars::watch(&named, size_of::<T>() as u64, &progress, args.input.quiet, || {
-        copy_region(source, *region, &store, args.input.budget, *chunk, &progress)
+        copy_region(source, *region, &store, *budget, *chunk, &progress)
     })?;
     store.save()?;
     say(format_args!("{}: {} of {}", args.output.display(), region, T::TYPE));

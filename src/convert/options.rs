@@ -19,6 +19,8 @@ pub struct ConvertOptions {
     pub coarsest_voxels: u64,
     /// Shape of what the input decodes as a whole, if it does: then it is read in such pieces. `None`: it is read in rows along x. Default: `None`.
     pub input_chunk: Option<Extent>,
+    /// What the input itself keeps in memory, such as decoded chunks, which is a part of the budget. Default: nothing.
+    pub input_kept_bytes: u64,
     /// How it is written.
     pub zarr: ZarrOptions,
     /// What the image is called. Default: nothing.
@@ -44,6 +46,7 @@ impl Default for ConvertOptions {
             most_levels: usize::MAX,
             coarsest_voxels: 128 * 128 * 128,
             input_chunk: None,
+            input_kept_bytes: 0,
             zarr: ZarrOptions::default(),
             name: None,
             spacing: [1.0; 3],

@@ -160,6 +160,8 @@ struct Memory {
     /// Blocks of coarser levels that lack some of their parts.
     unfinished: u64,
     ranges: u64,
+    /// What the input keeps.
+    input: u64,
     tile: Extent,
 }
 
@@ -187,13 +189,14 @@ impl Memory {
             threads: block_bytes.saturating_mul(4).saturating_add(CODEC_BYTES).saturating_mul(threads),
             unfinished: in_groups.saturating_add(of_rows).saturating_add(of_levels),
             ranges: cells.saturating_mul(voxel_bytes * 3),
+            input: options.input_kept_bytes,
             tile,
         }
     }
 
     fn total(&self) -> u64 {
-        let Self { pool, threads, unfinished, ranges, .. } = *self;
-        pool.saturating_add(threads).saturating_add(unfinished).saturating_add(ranges)
+        let Self { pool, threads, unfinished, ranges, input, .. } = *self;
+        [threads, unfinished, ranges, input].into_iter().fold(pool, u64::saturating_add)
     }
 }
 
