@@ -1,6 +1,7 @@
 //! The entry points of the fuzzers, on mutations that are the same each time: seeds are small files of each format, changed by bits, cuts, repeats and numbers that tend to break readers.
 //!
 //! `VASTGRID_MUTATIONS=N` makes N of each seed instead of 400, from seed numbers that go on.
+#![allow(clippy::cast_possible_truncation, reason = "files of a few thousand bytes")]
 
 mod common;
 
@@ -46,9 +47,10 @@ fn seeds() -> Vec<Vec<u8>> {
 fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
     let pick = |random: &mut Random, n: usize| random.below(n.max(1) as u64) as usize;
     let at = pick(random, bytes.len() + 1);
+    let last = at.min(bytes.len().saturating_sub(1));
     match random.below(7) {
-        0 if !bytes.is_empty() => bytes[at.min(bytes.len() - 1)] ^= 1 << random.below(8),
-        1 if !bytes.is_empty() => bytes[at.min(bytes.len() - 1)] = random.below(256) as u8,
+        0 if !bytes.is_empty() => bytes[last] ^= 1 << random.below(8),
+        1 if !bytes.is_empty() => bytes[last] = random.below(256) as u8,
         2 => bytes.truncate(at),
         3 => drop(bytes.drain(at..(at + pick(random, 24)).min(bytes.len()))),
         4 => {

@@ -153,11 +153,8 @@ fn range_of<T: Scalar>(source: &BoxedSource<T>, image: Option<&Image>) -> Result
     {
         return Ok((Scalar::to_f32(low), Scalar::to_f32(high)));
     }
-    let levels = (0..image.levels().len()).rev();
-    let coarsest = levels.clone().find_map(|level| image.level(level, &ZarrSelection::default()).ok());
-    let levels = (0..entry.levels.len()).rev();
-    let at = |level| opened.dataset(&Selection { level, ..selection.clone() }).ok();
-    let coarsest = levels.filter_map(at).next();
+    let mut levels = (0..entry.levels.len()).rev();
+    let coarsest = levels.find_map(|level| opened.dataset(&Selection { level, ..selection.clone() }).ok());
     coarsest.map_or_else(|| sample(source), |dataset| sample(&dataset.into_source::<T>()))
 }
 

@@ -12,8 +12,11 @@ use vastgrid::{Extent, Region, TileSource};
 /// Volumes of headers are decompressed only up to so many bytes: beyond that lies no other code.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// What reads a file that begins with these bytes.
+type EntryPoint = fn(&[u8]);
+
 /// All entry points, by name.
-pub(crate) const ALL: [(&str, fn(&[u8])); 6] = [
+pub(crate) const ALL: [(&str, EntryPoint); 6] = [
     ("nrrd", nrrd),
     ("nifti", nifti),
     ("meta_image", meta_image),
