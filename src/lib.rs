@@ -61,7 +61,7 @@
 //! # Ok::<_, vastgrid::Error>(())
 //! ```
 //!
-//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`], or whatever it is with [`open()`] (formats are features). A tile that fails
+//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`], or whatever it is with `open()` (formats are features). A tile that fails
 //! to load is reported; the others of the request are there.
 //!
 //! **Look at it from afar**: a [`Pyramid3D`] has a volume in several resolutions, from files that have them or computed where they are read (see [`pyramid`]).
@@ -132,6 +132,7 @@ pub mod explore;
 mod geometry;
 mod layout;
 mod offsets;
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 pub mod open;
 mod page_table;
 mod planes;
@@ -165,6 +166,7 @@ pub use explore::{
 };
 pub use geometry::{Coord, Extent, Region};
 pub use layout::{Layout, LayoutSpec, MAX_RESERVED_BYTES, PageId, TileCoord, TileId};
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 pub use open::{Opened, open};
 pub use pool::{BeyondMemory, Frame, Pool, PoolConfig};
 pub use prepared::Prepared;
