@@ -1,10 +1,12 @@
 //! Owns [`PyramidSource::from_zarr`]: the levels of an OME-Zarr image, and whether what its metadata says of them can be. Knows nothing of how chunks are read.
 
+use std::sync::Arc;
+
 use super::geometry::LevelGeometry;
 use super::source::PyramidSource;
 use crate::error::{PyramidError, SourceError};
 use crate::geometry::Extent;
-use crate::source::{BoxedSource, Dataset, TileSource, ZarrImage, ZarrSelection};
+use crate::source::{BoxedSource, Dataset, Ranged, TileSource, ZarrImage, ZarrSelection};
 use crate::voxel::Scalar;
 
 /// How far a factor may be from a whole number and still be meant as one: scales are decimal fractions, often of single precision.
@@ -37,6 +39,7 @@ impl<T: Scalar> PyramidSource<T> {
         let (mut full, mut before) = (None, [1.0; 3]);
         for level in 0..image.levels().len() {
             let source = image.level(level, selection).map(Dataset::into_source::<T>);
+            let source = source.and_then(|source| ranged(source, image, level));
             let extent = source.as_ref().ok().map(TileSource::extent);
             if level == 0 {
                 full = extent;
@@ -53,6 +56,22 @@ impl<T: Scalar> PyramidSource<T> {
             builder = builder.try_level(factor, source);
         }
         builder.build()
+    }
+}
+
+/// A level with what vastgrid wrote beside it of its values, if it did: then empty space is known from the start.
+fn ranged<T: Scalar>(
+    source: BoxedSource<T>,
+    image: &ZarrImage,
+    level: usize,
+) -> Result<BoxedSource<T>, SourceError> {
+    let index = image.ranges::<T>(level).unwrap_or_else(|error| {
+        tracing::warn!(%error, level, "ranges of values cannot be read, so empty space is not known");
+        None
+    });
+    match index.filter(|index| index.extent() == source.extent()) {
+        Some(index) => Ok(Box::new(Ranged::new(source, Arc::new(index))?)),
+        None => Ok(source),
     }
 }
 

@@ -139,6 +139,16 @@ impl ZarrImage {
         self.store.array(&found.path)
     }
 
+    /// What vastgrid wrote beside a level of that path, and what it says of itself.
+    pub(super) fn beside(
+        &self,
+        level: &str,
+    ) -> Result<Option<(ZarrArray, serde_json::Map<String, serde_json::Value>)>, SourceError> {
+        let name = level.strip_prefix(&self.path).unwrap_or(level).trim_matches('/');
+        let path = format!("{}/vastgrid/ranges/{name}", self.path);
+        self.store.array_and_attributes(path.trim_matches('/'))
+    }
+
     /// A level as a volume. Each level keeps decoded chunks of its own: half of [`ZarrImage::with_kept_bytes`] for level 0, a quarter for level 1 and so on.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ mod node;
 mod objects;
 mod ome;
 mod pipeline;
+mod ranges;
 mod reader;
 mod shards;
 mod slice;

@@ -84,6 +84,22 @@ impl Store {
         }
     }
 
+    /// The array at a place and its attributes, if there is one.
+    ///
+    /// # Errors
+    /// Its metadata cannot be read.
+    pub(super) fn array_and_attributes(
+        &self,
+        path: &str,
+    ) -> Result<Option<(ZarrArray, serde_json::Map<String, serde_json::Value>)>, SourceError> {
+        Ok(match Node::read(&*self.objects, path)? {
+            Some(Node { kind: Kind::Array(text), attributes, .. }) => {
+                Some((self.opened(path, text), attributes))
+            }
+            _ => None,
+        })
+    }
+
     fn opened(&self, path: &str, text: ArrayText) -> ZarrArray {
         ZarrArray::new(&self.objects, path, text)
     }
