@@ -49,6 +49,17 @@ fn a_budget_of_eight_tiles_gives_the_picture_of_a_large_one() {
 }
 
 #[test]
+fn zarr_folders_are_shown_in_either_version() {
+    let dir = TempDir::new().unwrap();
+    let fixture = |name: &str| format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (old, _) = picture(&dir, "old.png", &[&fixture("ome_zarr/brain_v0.4.ome.zarr")]);
+    let (new, _) = picture(&dir, "new.png", &[&fixture("ome_zarr/brain_v0.5.ome.zarr")]);
+    let (array, _) = picture(&dir, "array.png", &[&fixture("zarr_v3/sharded_i16.zarr")]);
+    assert!(old == new && new != array);
+    assert!(failure(&["--png", "x.png", &text(dir.path())], 1).contains("no zarr.json"));
+}
+
+#[test]
 fn what_is_asked_for_is_what_is_shown() {
     let dir = TempDir::new().unwrap();
     let (first, _) = picture(&dir, "first.png", &[]);
