@@ -94,7 +94,7 @@ impl Store {
     ) -> Result<Option<(ZarrArray, serde_json::Map<String, serde_json::Value>)>, SourceError> {
         Ok(match Node::read(&*self.objects, path)? {
             Some(Node { kind: Kind::Array(text), attributes, .. }) => {
-                Some((self.opened(path, text), attributes))
+                Some((self.opened(path, *text), attributes))
             }
             _ => None,
         })
