@@ -61,7 +61,7 @@
 //! # Ok::<_, vastgrid::Error>(())
 //! ```
 //!
-//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`] or, with the feature `nrrd`, `source::Nrrd`. A tile that fails
+//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file, whatever it is, with [`open()`] (see [`mod@open`]). A tile that fails
 //! to load is reported; the others of the request are there.
 //!
 //! **Look at it from afar**: a [`Pyramid3D`] has a volume in several resolutions, from files that have them or computed where they are read (see [`pyramid`]).
@@ -99,7 +99,9 @@
 //! | feature | default | brings |
 //! | --- | --- | --- |
 //! | `render` | yes | CPU ray casting |
-//! | `nrrd` | no | NRRD files |
+//! | `nrrd` | no | NRRD and MetaImage files |
+//! | `nifti` | no | NIfTI files |
+//! | `tiff` | no | TIFF files |
 //! | `f16` | no | `half::f16` as a voxel type |
 //!
 //! # Limits
