@@ -333,3 +333,25 @@ fn an_address_without_a_volume_says_so() {
         assert!(silent.contains("no answer within"), "{silent}");
     });
 }
+
+#[test]
+fn an_address_is_opened_as_a_path_is_and_fetched_ahead() {
+    within(Duration::from_secs(60), || {
+        let Some(server) = servers::files(&fixtures()) else { return };
+        let proxy = Proxy::new(server.port, |_| (Duration::from_millis(20), Fate::Pass));
+        let url = format!("http://127.0.0.1:{}/ome_zarr/brain_v0.5.ome.zarr", proxy.port);
+        let mut options = vastgrid::open::OpenOptions::default();
+        options.remote = impatient();
+        let opened = vastgrid::open::open_with(&url, &options).unwrap();
+        assert_eq!((opened.location(), opened.version().is_some()), (url.as_str(), true));
+        let local = vastgrid::open(fixtures().join("ome_zarr/brain_v0.5.ome.zarr")).unwrap();
+        assert_eq!(local.version(), None);
+        assert_eq!(opened.entries()[0].levels, local.entries()[0].levels);
+        let voxels = |opened: &vastgrid::open::Opened| {
+            let dataset = opened.dataset(&vastgrid::open::Selection::default()).unwrap();
+            bytes_through_array(dataset, [16, 16, 16])
+        };
+        assert!(voxels(&opened) == voxels(&local));
+        assert!(proxy.most_under_way() > 3, "{} at a time", proxy.most_under_way());
+    });
+}

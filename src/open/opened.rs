@@ -16,6 +16,7 @@ use crate::voxel::Scalar;
 /// What was opened, and what is in it.
 pub struct Opened {
     location: String,
+    version: Option<String>,
     format: Format,
     entries: Vec<Entry>,
     inside: Inside,
@@ -53,7 +54,7 @@ impl Opened {
             // With all features, only what a folder is.
             _ => return Err(needs_feature(path, format)),
         };
-        Ok(Self { location: path.display().to_string(), format, entries, inside })
+        Ok(Self { location: path.display().to_string(), version: None, format, entries, inside })
     }
 
     /// A folder of Zarr.
@@ -73,13 +74,21 @@ impl Opened {
     pub(super) fn zarr(zarr: &crate::source::Zarr) -> Self {
         let location = zarr.name();
         let (entries, inside) = super::zarr::entries(zarr);
-        Self { location, format: Format::Zarr, entries, inside: Inside::Zarr(inside) }
+        // After all that was read.
+        let version = zarr.version();
+        Self { location, version, format: Format::Zarr, entries, inside: Inside::Zarr(inside) }
     }
 
     /// What was opened: the path of the file whose header was read, the folder, or the address.
     #[must_use]
     pub fn location(&self) -> &str {
         &self.location
+    }
+
+    /// The version of what is at an address, as its metadata tells it, for a [`ContentKey`](crate::source::ContentKey); `None` of files and folders, for which there is [`ContentKey::of_path`](crate::source::ContentKey::of_path).
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
     }
 
     /// Its format.

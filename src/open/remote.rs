@@ -29,15 +29,10 @@ pub(super) fn is_url(text: &str) -> bool {
 /// Opens an address: `file://` is a path, whatever else there is a Zarr store.
 #[cfg(feature = "cloud")]
 pub(super) fn open(url: &str, options: &OpenOptions) -> Result<Opened, SourceError> {
-    use std::sync::Arc;
-
-    let failed = |error| SourceError::Remote(Arc::new(error));
-    if let Some(path) = crate::source::file_url(url).map_err(failed)? {
+    if let Some(path) = crate::source::file_url(url)? {
         return super::open_with(path, options);
     }
-    let store = crate::source::RemoteStore::open(url, &options.remote).map_err(failed)?;
-    let name = store.url();
-    Ok(Opened::zarr(&crate::source::Zarr::over(Arc::new(store), name)?))
+    crate::source::Zarr::open_url(url, &options.remote).map(|zarr| Opened::zarr(&zarr))
 }
 
 /// Says what is needed.

@@ -258,3 +258,7 @@ fn slice(got: &Got, whole: &Part, part: &Part) -> Got {
     };
     Got { bytes, version: got.version.clone() }
 }
+
+#[cfg(test)]
+#[path = "ahead_tests.rs"]
+mod tests;
