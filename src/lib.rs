@@ -61,8 +61,7 @@
 //! # Ok::<_, vastgrid::Error>(())
 //! ```
 //!
-//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file with [`source::RawFile`], or whatever it is with `open()` (formats are features). A tile that fails
-//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file, whatever it is, with [`open()`] (see [`mod@open`]). A tile that fails
+//! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file, whatever it is, with `open` (formats are features), a raw one with [`source::RawFile`]. A tile that fails
 //! to load is reported; the others of the request are there.
 //!
 //! **Look at it from afar**: a [`Pyramid3D`] has a volume in several resolutions, from files that have them or computed where they are read (see [`pyramid`]).
@@ -105,11 +104,7 @@
 //! | `tiff` | no | TIFF stacks |
 //! | `zarr` | no | Zarr and OME-Zarr, read and written |
 //! | `cloud` | no | Zarr at addresses: S3, HTTP, Google, Azure |
-//! | `nrrd` | no | NRRD and MetaImage files |
-//! | `nifti` | no | NIfTI files |
-//! | `tiff` | no | TIFF files |
 //! | `f16` | no | `half::f16` as a voxel type |
-//! | `cloud` | no | Zarr in object stores and on web servers (brings `zarr`) |
 //!
 //! # Limits
 //!
