@@ -175,7 +175,7 @@ fn processor_seconds() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     // After the name, which may have spaces in it, fields 14 and 15 are ticks of 10 ms.
     let fields = stat.rsplit(')').next().ok_or("fields")?.split_ascii_whitespace().skip(11).take(2);
-    Ok(fields.map(|ticks| ticks.parse::<f64>()).sum::<Result<f64, _>>()? / 100.0)
+    Ok(fields.map(str::parse::<f64>).sum::<Result<f64, _>>()? / 100.0)
 }
 
 /// Every chunk of every level, with the level that it is of.

@@ -336,7 +336,7 @@ fn an_address_without_a_volume_says_so() {
 
 #[test]
 fn an_address_is_opened_as_a_path_is_and_fetched_ahead() {
-    within(Duration::from_secs(60), || {
+    within(Duration::from_mins(1), || {
         let Some(server) = servers::files(&fixtures()) else { return };
         let proxy = Proxy::new(server.port, |_| (Duration::from_millis(20), Fate::Pass));
         let url = format!("http://127.0.0.1:{}/ome_zarr/brain_v0.5.ome.zarr", proxy.port);

@@ -1,4 +1,5 @@
 //! What is written of a volume's values beside it is what is known of it when it is opened, and nothing is known where that is damaged or of something else.
+#![allow(clippy::cast_possible_truncation, reason = "a few thousand voxels")]
 
 mod convert_support;
 

@@ -1,4 +1,9 @@
 //! What is fetched ahead, without any fetching: every order of announcing, fetching and taking leaves the books right.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::default_trait_access,
+    reason = "objects of a few hundred bytes; a date of a crate that is not a dependency"
+)]
 
 use object_store::ObjectMeta;
 use object_store::path::Path;

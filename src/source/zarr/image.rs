@@ -140,10 +140,7 @@ impl ZarrImage {
     }
 
     /// What vastgrid wrote beside a level of that path, and what it says of itself.
-    pub(super) fn beside(
-        &self,
-        level: &str,
-    ) -> Result<Option<(ZarrArray, serde_json::Map<String, serde_json::Value>)>, SourceError> {
+    pub(super) fn beside(&self, level: &str) -> Result<Option<super::store::Described>, SourceError> {
         let name = level.strip_prefix(&self.path).unwrap_or(level).trim_matches('/');
         let path = format!("{}/vastgrid/ranges/{name}", self.path);
         self.store.array_and_attributes(path.trim_matches('/'))

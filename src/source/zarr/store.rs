@@ -33,6 +33,9 @@ pub(super) struct Found {
     pub(super) cut: bool,
 }
 
+/// An array and the attributes of its group or its own.
+pub(super) type Described = (ZarrArray, serde_json::Map<String, serde_json::Value>);
+
 impl Store {
     /// Lists a store.
     ///
@@ -88,10 +91,7 @@ impl Store {
     ///
     /// # Errors
     /// Its metadata cannot be read.
-    pub(super) fn array_and_attributes(
-        &self,
-        path: &str,
-    ) -> Result<Option<(ZarrArray, serde_json::Map<String, serde_json::Value>)>, SourceError> {
+    pub(super) fn array_and_attributes(&self, path: &str) -> Result<Option<Described>, SourceError> {
         Ok(match Node::read(&*self.objects, path)? {
             Some(Node { kind: Kind::Array(text), attributes, .. }) => {
                 Some((self.opened(path, *text), attributes))
