@@ -10,6 +10,7 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -179,11 +180,17 @@ fn beside_streaming(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), F
         let options = Options { stop_at_alpha: 1.0, ..options(1024, shading) };
         let (fidelity, _) = settle(&mut explorer, &camera, &transfer, &options)?;
         assert!(fidelity.is_exact(), "{fidelity}");
+        // Streaming may take the whole budget between two pictures: one that lacks tiles is no measurement, and is counted.
+        let lacking = Cell::new(0);
         let picture = |explorer: &mut CudaExplorer| -> Result<f64, Failure> {
-            let start = Instant::now();
-            let fidelity = explorer.picture(&camera, &transfer, &options)?.fidelity;
-            assert_eq!(fidelity.missing_tiles, 0, "its tiles are the most recently used");
-            Ok(start.elapsed().as_secs_f64() * 1e3)
+            loop {
+                let start = Instant::now();
+                let fidelity = explorer.picture(&camera, &transfer, &options)?.fidelity;
+                if fidelity.missing_tiles == 0 {
+                    return Ok(start.elapsed().as_secs_f64() * 1e3);
+                }
+                lacking.set(lacking.get() + 1);
+            }
         };
         let (mut alone, mut beside, mut rates) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..5 {
@@ -208,12 +215,13 @@ fn beside_streaming(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), F
         }
         let (without, with) = (median(&mut alone), median(&mut beside));
         println!(
-            "{look}: a picture alone {without:.2} ms, while {:.1} GB/s stream in {with:.2} ms: time ratio {:.3} ({} the target of 1.10); 0.99 of them {:.2} and {:.2} ms",
+            "{look}: a picture alone {without:.2} ms, while {:.1} GB/s stream in {with:.2} ms: time ratio {:.3} ({} the target of 1.10); 0.99 of them {:.2} and {:.2} ms; {} lacked tiles",
             median(&mut rates),
             with / without,
             if with <= 1.1 * without { "within" } else { "OUTSIDE" },
             alone[alone.len() * 99 / 100],
             beside[beside.len() * 99 / 100],
+            lacking.get(),
         );
     }
     Ok(())
