@@ -2,11 +2,12 @@
 //!
 //! Workload V1G: 1024 x 512 x 512 f32 (1 GiB) in chunks of 64^3 (1 MiB), which are the tiles; every chunk once, in random order, the files in the system's cache. Three stores: no codec, zstd of level 1,
 //! and that in shards of 256^3. Ours goes through an array with a budget of 256 MiB that is full from the start, so every tile evicts another; a request is for so many tiles at once. zarrs keeps as many chunks as
-//! that is, or drops each at once, so that all are decoded into the same few cache lines; TensorStore has a cache of 256 MiB and 8 reads in flight. In turns; the medians of the rounds, and of the ratios of neighbouring rounds.
+//! that is, or drops each at once, so that all are decoded into the same few cache lines; TensorStore has a cache of 256 MiB and 8 reads in flight. Of the store without a codec, bare reads of the same files into 256 MiB are the ceiling. In turns; the medians of the rounds, and of the ratios of neighbouring rounds.
 //!
 //! | variable | meaning |
 //! | --- | --- |
 //! | `VASTGRID_ZARR_DATA` | folder in which the stores are made, or lie from an earlier run; otherwise a temporary one |
+//! | `VASTGRID_ZARR_STORE` | the one store to measure: `raw`, `zstd` or `zstd in shards` |
 //! | `VASTGRID_TENSORSTORE_PYTHON` | a Python that has tensorstore |
 
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "figures of a known size")]
@@ -139,6 +140,16 @@ fn theirs<'a>(
     });
 }
 
+/// Has all cores read the files of the same chunks into as much memory as our budget: what no reader that keeps them is faster than.
+fn copies(folder: &Path, trace: &[TileCoord], buffers: &[Mutex<Vec<u8>>]) {
+    use std::os::unix::fs::FileExt;
+    trace.par_iter().enumerate().for_each(|(nth, tile)| {
+        let path = folder.join(format!("c/{}/{}/{}", tile.z, tile.y, tile.x));
+        let mut buffer = buffers[nth % buffers.len()].lock().unwrap();
+        std::fs::File::open(path).unwrap().read_exact_at(&mut buffer, 0).unwrap();
+    });
+}
+
 /// Both must hold the same voxels, or the figures mean nothing.
 fn check(array: &SparseArray3D<f32>, peer: &Peer, cache: &ArrayShardedReadableExtCache, trace: &[TileCoord]) {
     for &tile in trace.iter().step_by(37) {
@@ -225,7 +236,11 @@ fn main() {
     println!("{} threads; medians of {ROUNDS}", rayon::current_num_threads());
     let numbers = SplitMix(11).shuffled(1024);
     let trace: Vec<_> = numbers.iter().map(|&tile| coord(tile)).collect();
+    let only = std::env::var("VASTGRID_ZARR_STORE").ok();
     for (name, zstd, sharded) in STORES {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
         let folder = data.join(name.replace(' ', "_"));
         let peer = make(&folder, zstd, sharded);
         let cache = ArrayShardedReadableExtCache::new(&peer);
@@ -247,6 +262,21 @@ fn main() {
                     || took(|| theirs(&peer, &cache, &trace, kept)),
                 );
             }
+        }
+        if !zstd {
+            let buffers: Vec<_> = (0..BUDGET >> 20).map(|_| Mutex::new(vec![1; 1 << 20])).collect();
+            turns(
+                &format!("{name}, 64 at once; bare reads into as much memory"),
+                1.10,
+                || took(|| ours(&array, &trace, 64)),
+                || took(|| copies(&folder, &trace, &buffers)),
+            );
+            turns(
+                &format!("{name}; zarrs drops each, bare reads into as much"),
+                f64::INFINITY,
+                || took(|| theirs(&peer, &cache, &trace, None)),
+                || took(|| copies(&folder, &trace, &buffers)),
+            );
         }
         if let Some(python) = &python {
             let mut tensorstore = TensorStore::start(python, &folder);

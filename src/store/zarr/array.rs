@@ -3,6 +3,7 @@
 //! **Source**: the Zarr v3 core specification, and its codecs `bytes`, `zstd`, `gzip`, `blosc`, `crc32c` and `sharding_indexed`, <https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html>.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub(super) struct ArraySpec {
 pub(super) struct ArrayForm {
     metadata: Value,
     inner: CodecChain,
+    /// The level, where Zstandard is all that is done to voxels in this machine's byte order.
+    zstd: Option<i32>,
     index: CodecChain,
     chunk: Vec<NonZeroU64>,
     /// Shape of a shard's index.
@@ -97,6 +100,10 @@ impl ArrayForm {
         let per_shard: Vec<u64> = per_shard.map(|(shard, chunk)| shard / chunk).chain([2]).collect();
         Ok(Self {
             inner: chain(inner).map_err(refused)?,
+            zstd: match spec.codec {
+                ZarrCodec::Zstd { level } => Some(level),
+                _ => None,
+            },
             index: chain(index).map_err(refused)?,
             chunk: sides(&spec.chunk),
             index_shape: sides(&per_shard),
@@ -115,6 +122,11 @@ impl ArrayForm {
 
     /// Encodes the voxels of one whole chunk, in this machine's byte order.
     pub(super) fn encode<'a>(&self, voxels: &'a [u8]) -> Result<Cow<'a, [u8]>, CodecError> {
+        if let Some(level) = self.zstd
+            && cfg!(target_endian = "little")
+        {
+            return Ok(Cow::Owned(compressed(level, voxels)?));
+        }
         let bytes = ArrayBytes::new_flen(voxels);
         self.inner.encode(bytes, &self.chunk, &self.data_type, &self.fill, &self.options)
     }
@@ -168,6 +180,26 @@ pub(super) fn pretty(value: &Value) -> Vec<u8> {
     let mut text = format!("{value:#}").into_bytes();
     text.push(b'\n');
     text
+}
+
+thread_local! {
+    /// Each of them works in memory of its own: a megabyte, which it would be given anew, page by page, for every chunk.
+    static ZSTD: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+}
+
+/// What the codec `zstd` makes of the bytes, with a checksum.
+fn compressed(level: i32, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    ZSTD.with_borrow_mut(|kept| {
+        let compressor = match kept.take_if(|(of, _)| *of == level) {
+            Some(compressor) => kept.insert(compressor),
+            None => {
+                let mut compressor = zstd::bulk::Compressor::new(level)?;
+                compressor.include_checksum(true)?;
+                kept.insert((level, compressor))
+            }
+        };
+        compressor.1.compress(bytes)
+    })
 }
 
 fn bytes_codec(voxel_bytes: usize) -> Value {
