@@ -9,7 +9,7 @@ use common::files::{apply, bytes_through_array, damage, fixtures, gzip, read_who
 use common::tiffs::Spec;
 use proptest::prelude::*;
 use tempfile::TempDir;
-use vastgrid::open::{EntryKind, Format, Opened, Selection, open};
+use vastgrid::open::{EntryKind, EntrySpace, Format, Opened, Selection, open};
 use vastgrid::{Extent, Region, ScalarType, SourceError, TileSource};
 
 fn file_of(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
@@ -78,6 +78,22 @@ fn a_file_without_a_header_is_opened_by_the_one_beside_it_that_names_it() {
     }
     let error = open(at("c.raw")).unwrap_err();
     assert!(matches!(error, SourceError::Unrecognised { .. }), "{error}");
+    // A header that is broken, or whose data is too short, is told of, and not what it is the header of.
+    fs::write(at("d.raw"), "vox").unwrap();
+    fs::write(at("d.mhd"), image("d.raw")).unwrap();
+    let error = open(at("d.raw")).unwrap_err();
+    assert!(matches!(error, SourceError::Truncated { .. }), "{error}");
+    assert!(error.to_string().contains("d.raw is too short: 6 bytes"), "{error}");
+    fs::write(at("e.raw"), "voxels").unwrap();
+    fs::write(at("e.nhdr"), nrrd("e.raw").replace("sizes: 3 2 1", "sizes: 3 2")).unwrap();
+    let error = open(at("e.raw")).unwrap_err();
+    assert!(error.to_string().contains("e.nhdr: field `sizes` is \"3 2\""), "{error}");
+    // Unless it is that of another file; or another one is whole.
+    fs::write(at("c.mhd"), image("d.raw")).unwrap();
+    let error = open(at("c.raw")).unwrap_err();
+    assert!(matches!(error, SourceError::Unrecognised { .. }), "{error}");
+    fs::write(at("e.raw.mhd"), image("e.raw")).unwrap();
+    assert_eq!(open(at("e.raw")).unwrap().format(), Format::MetaImage);
     // Of a pair either name will do.
     for name in ["pair_i16.hdr", "pair_i16.img"] {
         let opened = open(fixtures().join("nifti").join(name)).unwrap();
@@ -201,6 +217,179 @@ fn spaces_are_told_where_the_format_has_them() {
     let (_folder, path) = file_of("v", header);
     let space = open(&path).unwrap().entries()[0].to_space.unwrap();
     assert_eq!(space, [[0.0, 3.0, 0.0, 5.0], [2.0, 0.0, 0.0, 6.0], [0.0, 0.0, 4.0, 7.0]]);
+    // Which space each format speaks of, and what spacing and origin alone would make of it.
+    let (nrrd, nifti, image) = (nrrd.entries()[0].clone(), entry, open(&path).unwrap().entries()[0].clone());
+    assert_eq!(nrrd.space, Some(EntrySpace::RightAnteriorSuperior));
+    assert_eq!(nifti.space, Some(EntrySpace::RightAnteriorSuperior));
+    assert_eq!(image.space, Some(EntrySpace::LeftPosteriorSuperior));
+    assert_eq!((nrrd.is_turned(), nifti.is_turned(), image.is_turned()), (false, true, true));
+    assert_eq!(nrrd.scale_and_translation(), (nrrd.spacing, nrrd.origin));
+    assert_eq!(nifti.scale_and_translation(), (nifti.spacing, [0.0; 3]));
+    assert_eq!(image.position([1.0, 2.0, 3.0]), [5.0 + 2.0 * 3.0, 6.0 + 2.0, 7.0 + 3.0 * 4.0]);
+}
+
+#[test]
+fn a_transform_with_a_number_that_is_none_is_not_told() {
+    let mut bytes = fs::read(fixtures().join("nifti/pair_i16.hdr")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("v.hdr");
+    fs::copy(fixtures().join("nifti/pair_i16.img"), folder.path().join("v.img")).unwrap();
+    bytes[280..284].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let entry = open(&path).unwrap().entries()[0].clone();
+    assert_eq!((entry.to_space, entry.space.as_ref(), entry.origin), (None, None, [0.0; 3]));
+    let header = b"ObjectType = Image\nNDims = 3\nOffset = 5 nan 7\nTransformMatrix = 0 1 0 1 0 inf 0 0 1\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\nv";
+    let (_folder, path) = file_of("v", header);
+    let entry = open(&path).unwrap().entries()[0].clone();
+    assert_eq!((entry.to_space, entry.space.as_ref(), entry.origin), (None, None, [0.0; 3]));
+}
+
+#[test]
+fn times_have_a_distance_and_a_unit_where_the_format_says() {
+    let description = r#"<OME><Image><Pixels DimensionOrder="XYZCT" SizeX="4" SizeY="3" SizeZ="1" SizeC="1" SizeT="2" TimeIncrement="1.5" TimeIncrementUnit="min" PhysicalSizeX="2" PhysicalSizeXUnit="nm"/></Image></OME>"#;
+    let spec = Spec { description: description.into(), bits: 8, ..Spec::new(4, 3, 2) };
+    let (_folder, path) = file_of("v", &spec.write(|_, _, page, _| page));
+    let entry = open(&path).unwrap().entries()[0].clone();
+    assert_eq!((entry.time_step, entry.time_unit.as_deref()), (Some(1.5), Some("min")));
+    assert_eq!((entry.axes[0].name.as_str(), entry.axes[0].unit.as_deref()), ("t", Some("min")));
+    assert_eq!(entry.units, [Some("nm".to_owned()), None, None]);
+    let header = |step: &str| {
+        let text = format!(
+            "ObjectType = Image\nNDims = 4\nElementSpacing = 1 1 1 {step}\nDistanceUnits = um\nDimSize = 1 1 1 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\nvw"
+        );
+        let (_folder, path) = file_of("v", text.as_bytes());
+        open(&path).unwrap().entries()[0].clone()
+    };
+    assert_eq!((header("2.5").time_step, header("0").time_step), (Some(2.5), None));
+    assert_eq!((header("2.5").time_unit, header("0").units[0].as_deref()), (None, Some("um")));
+}
+
+// ---- Zarr stores written here -----------------------------------------------------------------------------------------------------------------
+
+/// An array of version 3, of `u8`, in one chunk; voxels count up.
+fn write_array(folder: &Path, shape: &[u64], names: Option<serde_json::Value>) {
+    let mut metadata = serde_json::json!({"zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "uint8",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shape}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0, "codecs": [{"name": "bytes"}]});
+    if let Some(names) = names {
+        metadata["dimension_names"] = names;
+    }
+    let mut chunk = folder.join("c");
+    let _ = fs::remove_dir_all(&chunk);
+    chunk.extend(shape.iter().map(|_| "0"));
+    fs::create_dir_all(chunk.parent().unwrap()).unwrap();
+    let voxels: Vec<u8> = (0..shape.iter().product()).map(|n: u64| u8::try_from(n % 251).unwrap()).collect();
+    fs::write(chunk, voxels).unwrap();
+    fs::write(folder.join("zarr.json"), metadata.to_string()).unwrap();
+}
+
+fn write_group(folder: &Path, attributes: serde_json::Value) {
+    fs::create_dir_all(folder).unwrap();
+    let metadata = serde_json::json!({"zarr_format": 3, "node_type": "group", "attributes": attributes});
+    fs::write(folder.join("zarr.json"), metadata.to_string()).unwrap();
+}
+
+fn tczyx(levels: &[&str], name: &str) -> serde_json::Value {
+    let axes = [("t", "time"), ("c", "channel"), ("z", "space"), ("y", "space"), ("x", "space")];
+    let axes: Vec<_> =
+        axes.iter().map(|(name, kind)| serde_json::json!({"name": name, "type": kind})).collect();
+    let datasets: Vec<_> = levels.iter().map(|path| serde_json::json!({"path": path})).collect();
+    serde_json::json!({"name": name, "axes": axes, "datasets": datasets})
+}
+
+#[test]
+fn dimensions_of_arrays_go_by_their_names_and_further_ones_are_chosen_by_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |names: serde_json::Value, shape: &[u64], selection: &Selection| {
+        write_array(folder.path(), shape, Some(names));
+        let opened = open(folder.path()).unwrap();
+        let entry = &opened.entries()[0];
+        let source = opened.dataset(selection).unwrap().into_source::<u8>();
+        assert_eq!(source.extent(), entry.extent());
+        (entry.extent(), entry.times, entry.channel_count, read_whole(&source))
+    };
+    let first = Selection::default();
+    let (extent, ..) = read(serde_json::json!(["z", "y", "x"]), &[2, 3, 4], &first);
+    assert_eq!(extent, Extent::new(4, 3, 2));
+    let (extent, _, _, voxels) = read(serde_json::json!(["x", "y", "z"]), &[2, 3, 4], &first);
+    assert_eq!(extent, Extent::new(2, 3, 4));
+    assert_eq!(voxels[..6], [0, 12, 4, 16, 8, 20], "x fastest, which has the longest step in the array");
+    let chosen = Selection { time: 1, channel: 2, ..Selection::default() };
+    let (extent, times, channels, voxels) =
+        read(serde_json::json!(["t", "c", "y", "x"]), &[2, 3, 2, 2], &chosen);
+    assert_eq!((extent, times, channels), (Extent::new(2, 2, 1), 2, 3));
+    assert_eq!(voxels, [20, 21, 22, 23]);
+    // An axis of another kind.
+    let others = vec![("energy".to_owned(), 1)];
+    let at_one = Selection { others, ..Selection::default() };
+    let (extent, _, _, voxels) = read(serde_json::json!(["energy", "z", "y", "x"]), &[2, 1, 2, 2], &at_one);
+    assert_eq!((extent, voxels), (Extent::new(2, 2, 1), vec![4, 5, 6, 7]));
+    let opened = open(folder.path()).unwrap();
+    let refused = |name: &str, at| {
+        let others = vec![(name.to_owned(), at)];
+        opened.dataset(&Selection { others, ..Selection::default() }).unwrap_err().to_string()
+    };
+    assert!(
+        refused("energy", 2).contains("(/), energy: there is no place 2; it has 2"),
+        "{}",
+        refused("energy", 2)
+    );
+    assert!(refused("mass", 0).contains("the axis \"mass\" is not supported"), "{}", refused("mass", 0));
+    assert!(refused("x", 0).contains("along dimension 3"), "{}", refused("x", 0));
+    let file = open(fixtures().join("nrrd/raw_i16.nrrd")).unwrap();
+    let others = vec![("x".to_owned(), 0)];
+    assert!(
+        file.dataset(&Selection { others, ..Selection::default() }).is_err(),
+        "no axis of a file is chosen"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_of_a_store_is_told_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    write_group(folder.path(), serde_json::json!({}));
+    fs::create_dir(folder.path().join("broken")).unwrap();
+    fs::write(folder.path().join("broken/zarr.json"), "{ what").unwrap();
+    write_group(
+        &folder.path().join("image"),
+        serde_json::json!({"ome": {"multiscales": [tczyx(&["0", "1"], "a")]}}),
+    );
+    let opened = open(folder.path()).unwrap();
+    let mut skipped: Vec<_> = opened.skipped().iter().map(|(name, _)| name.as_str()).collect();
+    skipped.sort_unstable();
+    // No level of the image is there.
+    assert_eq!((skipped, opened.entries().len(), opened.is_cut()), (vec!["broken", "image"], 0, false));
+    let error = opened.dataset(&Selection::default()).unwrap_err().to_string();
+    assert!(error.contains("broken/zarr.json") && error.contains("image/0"), "{error}");
+
+    // With a coarser level its times and channels are known; the finest one says why it is not read.
+    write_array(&folder.path().join("image/1"), &[2, 3, 1, 2, 2], None);
+    let opened = open(folder.path()).unwrap();
+    let entry = &opened.entries()[0];
+    assert_eq!((entry.name.as_str(), entry.times, entry.channel_count), ("image", 2, 3));
+    assert_eq!(entry.levels, [Extent::default(), Extent::new(2, 2, 1)]);
+    assert_eq!(entry.axes.iter().map(|axis| axis.size).collect::<Vec<_>>(), [2, 3, 0, 0, 0]);
+    let level = |level, time| opened.dataset(&Selection { level, time, ..Selection::default() });
+    assert_eq!(level(1, 1).unwrap().extent(), Extent::new(2, 2, 1));
+    assert!(matches!(level(0, 0).unwrap_err(), SourceError::Store { .. }));
+    assert!(matches!(level(1, 2).unwrap_err(), SourceError::NoSuch { what: "time point", count: 2, .. }));
+    assert!(matches!(level(2, 0).unwrap_err(), SourceError::NoSuch { what: "level", count: 2, .. }));
+}
+
+#[test]
+fn images_of_one_group_have_names_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = [tczyx(&["a"], "first"), tczyx(&["b"], "second")];
+    write_group(folder.path(), serde_json::json!({"ome": {"multiscales": images}}));
+    write_array(&folder.path().join("a"), &[1, 1, 2, 3, 4], None);
+    write_array(&folder.path().join("b"), &[1, 1, 5, 6, 7], None);
+    let opened = open(folder.path()).unwrap();
+    let names: Vec<_> = opened.entries().iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, ["/", "/#1"]);
+    let second = Selection { entry: Some("/#1".into()), ..Selection::default() };
+    assert_eq!(opened.dataset(&second).unwrap().extent(), Extent::new(7, 6, 5));
+    assert_eq!(opened.entry(&second).unwrap().title.as_deref(), Some("second"));
 }
 
 fn starts() -> Vec<Vec<u8>> {
