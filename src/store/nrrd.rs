@@ -118,3 +118,29 @@ fn type_name(scalar: ScalarType) -> Option<&'static str> {
         ScalarType::F16 => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directions_take_the_place_of_spacing_and_must_lead_somewhere() {
+        let written = |description: &NrrdDescription| header::<u8>(Extent::cube(2), description);
+        let turned = NrrdDescription {
+            directions: Some([[0.0, -2.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 3.0]]),
+            space: Some("left-posterior-superior\n\nencoding: hex".into()),
+            ..NrrdDescription::default()
+        };
+        let text = written(&turned).unwrap();
+        assert!(text.contains("space directions: (0.0,-2.0,0.0) (0.5,0.0,0.0) (0.0,0.0,3.0)\n"), "{text}");
+        assert!(text.contains("space: left-posterior-superior  encoding: hex\n"), "{text}");
+        assert!(!text.contains("space dimension"), "{text}");
+        let plain = written(&NrrdDescription::default()).unwrap();
+        assert!(plain.contains("space dimension: 3\n") && !plain.contains("space: "), "{plain}");
+        for bad in [[0.0; 3], [f64::NAN, 1.0, 0.0]] {
+            let directions = Some([[1.0, 0.0, 0.0], bad, [0.0, 0.0, 1.0]]);
+            let error = written(&NrrdDescription { directions, ..NrrdDescription::default() }).unwrap_err();
+            assert!(error.contains("cannot be written"), "{error}");
+        }
+    }
+}
