@@ -219,7 +219,7 @@ fn spaces_are_told_where_the_format_has_them() {
     assert_eq!(space, [[0.0, 3.0, 0.0, 5.0], [2.0, 0.0, 0.0, 6.0], [0.0, 0.0, 4.0, 7.0]]);
     // Which space each format speaks of, and what spacing and origin alone would make of it.
     let (nrrd, nifti, image) = (nrrd.entries()[0].clone(), entry, open(&path).unwrap().entries()[0].clone());
-    assert_eq!(nrrd.space, Some(EntrySpace::RightAnteriorSuperior));
+    assert_eq!(nrrd.space, Some(EntrySpace::LeftPosteriorSuperior));
     assert_eq!(nifti.space, Some(EntrySpace::RightAnteriorSuperior));
     assert_eq!(image.space, Some(EntrySpace::LeftPosteriorSuperior));
     assert_eq!((nrrd.is_turned(), nifti.is_turned(), image.is_turned()), (false, true, true));

@@ -387,7 +387,7 @@ fn what_ome_says_that_pages_cannot_be_is_refused_and_read_as_pages_where_asked()
     for (wrong, reason) in [
         (description.replace("SizeX=\"7\"", "SizeX=\"8\""), "planes are 8 x 5, and pages 7 x 5"),
         (description.replace("SizeZ=\"2\"", "SizeZ=\"3\""), "3 z, 3 c and 2 t in 12 pages"),
-        (description.replace("<TiffData/>", "<TiffData IFD=\"5\"/>"), "the plane z 0, c 1, t 0 has no page"),
+        (description.replace("<TiffData/>", "<TiffData IFD=\"5\"/>"), "the plane z 1, c 0, t 0 has no page"),
         (description.replace("<TiffData/>", "<TiffData IFD=\"12\"/>"), "beyond the 12 pages"),
         (
             description.replace(
