@@ -80,7 +80,7 @@ impl Opened {
     #[cfg(feature = "zarr")]
     pub(super) fn zarr(zarr: &crate::source::Zarr) -> Self {
         let location = zarr.name();
-        let (entries, skipped, inside) = super::zarr::Listed::of(zarr).into_parts();
+        let super::zarr::Listed { entries, skipped, inside } = super::zarr::Listed::of(zarr);
         // After all that was read.
         let version = zarr.version();
         let (is_cut, inside) = (zarr.is_cut(), Inside::Zarr(inside));

@@ -13,6 +13,7 @@ use crate::source::{Dataset, Zarr, ZarrArray, ZarrImage, ZarrSelection};
 use crate::voxel::Scalar;
 
 /// The images and arrays, as the entries have them.
+#[derive(Default)]
 pub(super) struct ZarrInside {
     found: Vec<Found>,
 }
@@ -28,7 +29,7 @@ pub(super) struct Listed {
     pub(super) entries: Vec<Entry>,
     /// What there is, but cannot be read: names, and why.
     pub(super) skipped: Vec<(String, Arc<SourceError>)>,
-    found: Vec<Found>,
+    pub(super) inside: ZarrInside,
 }
 
 impl Listed {
@@ -63,11 +64,7 @@ impl Listed {
             entry.name = format!("{name}#{nth}");
         }
         self.entries.push(entry);
-        self.found.push(found);
-    }
-
-    pub(super) fn into_parts(self) -> (Vec<Entry>, Vec<(String, Arc<SourceError>)>, ZarrInside) {
-        (self.entries, self.skipped, ZarrInside { found: self.found })
+        self.inside.found.push(found);
     }
 }
 
