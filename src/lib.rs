@@ -64,6 +64,22 @@
 //! **Bring your own tiles**: implement [`TileSource`] (see [`source`]), or open a file, whatever it is, with `open` (formats are features), a raw one with [`source::RawFile`]. A tile that fails
 //! to load is reported; the others of the request are there.
 //!
+//! **Do something with a file**:
+//!
+//! | to | use |
+//! | --- | --- |
+//! | open a file, a folder or an address | `vastgrid::open(path)`; a feature for each format, and without any of them (`nrrd`, `nifti`, `tiff`, `zarr`) `vastgrid::open` does not exist |
+//! | list what is in it, and what could not be read | `volume.entries()`, `volume.skipped()` |
+//! | choose volume, time, channel, further axes, level | `open::Selection`, for `volume.dataset(&selection)`, or `volume.pyramid::<u16>(&selection)` for all levels |
+//! | know where voxels lie | `entry.position(voxel)`; spacing and origin say it where `!entry.is_turned()` |
+//! | stream it while something is drawn | [`Streamer`], or `Explorer` for pictures |
+//! | convert it to OME-Zarr | `convert::Conversion::new(source, options)?.run(folder)`; to go on after an interruption, with `store::ZarrOptions { resume: true, input, .. }` |
+//! | export a box to NRRD or raw | [`store::RawStore::create_nrrd`] or [`create`](store::RawStore::create), [`convert::copy_region`], [`save`](store::RawStore::save) |
+//! | read S3, with or without credentials | `open::open_with(address, &open::OpenOptions { remote })` with `source::RemoteOptions`, feature `cloud` |
+//! | keep tiles of slow sources on disk | [`source::TileCache`] |
+//!
+//! The README has one program of most of these.
+//!
 //! **Look at it from afar**: a [`Pyramid3D`] has a volume in several resolutions, from files that have them or computed where they are read (see [`pyramid`]).
 //!
 //! **Use a GPU**: [`CudaBackend`] stands where [`HostBackend`] stood; kernels read through a [`GridView`] within a [`DeviceFrame`] (see [`device`]). Loading, pins, budgets and

@@ -346,8 +346,7 @@ fn an_address_is_opened_as_a_path_is_and_fetched_ahead() {
         let Some(server) = servers::files(&fixtures()) else { return };
         let proxy = Proxy::new(server.port, |_| (Duration::from_millis(20), Fate::Pass));
         let url = format!("http://127.0.0.1:{}/ome_zarr/brain_v0.5.ome.zarr", proxy.port);
-        let mut options = vastgrid::open::OpenOptions::default();
-        options.remote = impatient();
+        let options = vastgrid::open::OpenOptions { remote: impatient() };
         let opened = vastgrid::open::open_with(&url, &options).unwrap();
         assert_eq!((opened.location(), opened.version().is_some()), (url.as_str(), true));
         let local = vastgrid::open(fixtures().join("ome_zarr/brain_v0.5.ome.zarr")).unwrap();

@@ -4,7 +4,7 @@ mod convert_support;
 
 use std::fs;
 
-use convert_support::{Random, Volume, all, fails, names, raw, succeeds};
+use convert_support::{Random, Volume, all, convert, fails, names, raw, succeeds};
 use vastgrid::source::{Nrrd, Zarr, ZarrSelection};
 use vastgrid::{Coord, Extent, Region, TileSource};
 
@@ -69,6 +69,43 @@ fn a_volume_becomes_an_image_and_a_box_of_it_comes_back() {
         assert!(again.contains("exists already"), "{again}");
         succeeds(&[&["region"], &input[..], &spacing, &["--overwrite"]].concat());
     }
+}
+
+#[test]
+fn an_orientation_goes_to_nrrd_and_its_loss_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = "tests/fixtures/nifti/pair_i16.hdr";
+    let entry = vastgrid::open(input).unwrap().entries()[0].clone();
+    assert!(entry.is_turned());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let output = convert(&[input, &at("v.ome.zarr"), "--quiet"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("the orientation is lost"), "{said}");
+    assert!(said.contains("right-anterior-superior"), "{said}");
+    let zarr = Zarr::open(at("v.ome.zarr")).unwrap();
+    assert_eq!((zarr.images()[0].spacing(), zarr.images()[0].origin()), (entry.spacing, [0.0; 3]));
+
+    succeeds(&["region", input, &at("box.nrrd"), "--region=2,3,4,5,6,7", "--quiet"]);
+    let nrrd = Nrrd::open(at("box.nrrd")).unwrap();
+    let header = nrrd.header();
+    let steps = entry.steps();
+    assert_eq!(header.space_directions(), steps.each_ref().map(|step| Some(&step[..])));
+    assert_eq!(header.space_origin(), Some(&entry.position([2.0, 3.0, 4.0])[..]));
+    assert_eq!(header.space(), Some("right-anterior-superior"));
+    // Distances that the command line gives go along the same directions.
+    let [x, y, z] = entry.spacing;
+    let spacing = format!("--spacing={}x{}x{}", 2.0 * x, y, z);
+    succeeds(&["region", input, &at("wide.nrrd"), "--region=2,3,4,5,6,7", "--quiet", &spacing]);
+    let nrrd = Nrrd::open(at("wide.nrrd")).unwrap();
+    let wide = nrrd.header().space_directions()[0].unwrap().to_vec();
+    for (wide, step) in wide.iter().zip(steps[0]) {
+        assert!((wide - 2.0 * step).abs() < 1e-6, "{wide} and {step}");
+    }
+    // What is not turned is placed as it is.
+    let plain = convert(&["tests/fixtures/nrrd/raw_i16.nrrd", &at("plain.ome.zarr"), "--quiet"]);
+    assert!(plain.status.success() && plain.stderr.is_empty(), "{plain:?}");
+    let zarr = Zarr::open(at("plain.ome.zarr")).unwrap();
+    assert_eq!(zarr.images()[0].origin(), [-90.0, -126.0, -72.0]);
 }
 
 #[test]

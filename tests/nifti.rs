@@ -307,15 +307,17 @@ fn spacing_units_and_spaces_are_as_the_header_has_them() {
     header.units = 2 | 8;
     let nifti = open(&header.with(&[0; 8])).unwrap();
     // 0.9 and not 0.8999999761581421.
-    assert_eq!((nifti.header().spacing(), nifti.header().time_step()), ([0.9, 0.3, 1.0], 2.5));
+    assert_eq!((nifti.header().spacing(), nifti.header().time_step()), ([0.9, 0.3, 1.0], Some(2.5)));
     assert_eq!((nifti.header().space_unit(), nifti.header().time_unit()), (Some("mm"), Some("s")));
     assert_eq!(
         (nifti.header().sform(), nifti.header().qform(), nifti.header().to_space()),
         (None, None, None)
     );
     header.units = 0;
+    header.pixdim[4] = 0.0;
     let nifti = open(&header.with(&[0; 8])).unwrap();
     assert_eq!((nifti.header().space_unit(), nifti.header().time_unit()), (None, None));
+    assert_eq!(nifti.header().time_step(), None);
     // The writer's transform turns x to y and y to -x.
     let mut bytes = fs::read(fixtures().join("nifti/pair_i16.hdr")).unwrap();
     let (_folder, path) = file_of("v.hdr", &bytes);
@@ -332,6 +334,16 @@ fn spacing_units_and_spaces_are_as_the_header_has_them() {
     for (ours, theirs) in matrix.iter().flatten().zip(sform.matrix.iter().flatten()) {
         assert!((ours - theirs).abs() < 1e-6, "{matrix:?} and {:?}", sform.matrix);
     }
+    // Of a transform with a number that is none nothing is used, but the other one.
+    (bytes[254], bytes[280 + 7]) = (2, 0x7f);
+    bytes[280 + 4..280 + 7].copy_from_slice(&[0, 0, 0xc0]);
+    fs::write(&path, &bytes).unwrap();
+    let header = Nifti::open(&path).unwrap().header().clone();
+    assert!(header.sform().unwrap().matrix[0][1].is_nan());
+    assert_eq!(header.to_space(), Some(matrix));
+    bytes[268..272].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(Nifti::open(&path).unwrap().header().to_space(), None);
 }
 
 #[test]
@@ -370,6 +382,7 @@ fn headers_that_cannot_be_are_refused_by_field_and_value() {
     bytes.swap(40, 41);
     let error = open(&bytes).unwrap_err();
     assert!(matches!(error, SourceError::Header { field: "dim", .. }), "{error}");
+    assert!(error.to_string().contains("field `dim` is \"768 2 2 2 1 1 1 1\""), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use common::files::{apply, bytes_through_array, damage, fixtures, gzip, read_who
 use common::tiffs::Spec;
 use proptest::prelude::*;
 use tempfile::TempDir;
-use vastgrid::open::{EntryKind, Format, Opened, Selection, open};
+use vastgrid::open::{EntryKind, EntrySpace, Format, Opened, Selection, open};
 use vastgrid::{Extent, Region, ScalarType, SourceError, TileSource};
 
 fn file_of(name: &str, bytes: &[u8]) -> (TempDir, PathBuf) {
@@ -78,6 +78,22 @@ fn a_file_without_a_header_is_opened_by_the_one_beside_it_that_names_it() {
     }
     let error = open(at("c.raw")).unwrap_err();
     assert!(matches!(error, SourceError::Unrecognised { .. }), "{error}");
+    // A header that is broken, or whose data is too short, is told of, and not what it is the header of.
+    fs::write(at("d.raw"), "vox").unwrap();
+    fs::write(at("d.mhd"), image("d.raw")).unwrap();
+    let error = open(at("d.raw")).unwrap_err();
+    assert!(matches!(error, SourceError::Truncated { .. }), "{error}");
+    assert!(error.to_string().contains("d.raw is too short: 6 bytes"), "{error}");
+    fs::write(at("e.raw"), "voxels").unwrap();
+    fs::write(at("e.nhdr"), nrrd("e.raw").replace("sizes: 3 2 1", "sizes: 3 2")).unwrap();
+    let error = open(at("e.raw")).unwrap_err();
+    assert!(error.to_string().contains("e.nhdr: field `sizes` is \"3 2\""), "{error}");
+    // Unless it is that of another file; or another one is whole.
+    fs::write(at("c.mhd"), image("d.raw")).unwrap();
+    let error = open(at("c.raw")).unwrap_err();
+    assert!(matches!(error, SourceError::Unrecognised { .. }), "{error}");
+    fs::write(at("e.raw.mhd"), image("e.raw")).unwrap();
+    assert_eq!(open(at("e.raw")).unwrap().format(), Format::MetaImage);
     // Of a pair either name will do.
     for name in ["pair_i16.hdr", "pair_i16.img"] {
         let opened = open(fixtures().join("nifti").join(name)).unwrap();
@@ -201,6 +217,51 @@ fn spaces_are_told_where_the_format_has_them() {
     let (_folder, path) = file_of("v", header);
     let space = open(&path).unwrap().entries()[0].to_space.unwrap();
     assert_eq!(space, [[0.0, 3.0, 0.0, 5.0], [2.0, 0.0, 0.0, 6.0], [0.0, 0.0, 4.0, 7.0]]);
+    // Which space each format speaks of, and what spacing and origin alone would make of it.
+    let (nrrd, nifti, image) = (nrrd.entries()[0].clone(), entry, open(&path).unwrap().entries()[0].clone());
+    assert_eq!(nrrd.space, Some(EntrySpace::LeftPosteriorSuperior));
+    assert_eq!(nifti.space, Some(EntrySpace::RightAnteriorSuperior));
+    assert_eq!(image.space, Some(EntrySpace::LeftPosteriorSuperior));
+    assert_eq!((nrrd.is_turned(), nifti.is_turned(), image.is_turned()), (false, true, true));
+    assert_eq!(nrrd.scale_and_translation(), (nrrd.spacing, nrrd.origin));
+    assert_eq!(nifti.scale_and_translation(), (nifti.spacing, [0.0; 3]));
+    assert_eq!(image.position([1.0, 2.0, 3.0]), [5.0 + 2.0 * 3.0, 6.0 + 2.0, 7.0 + 3.0 * 4.0]);
+}
+
+#[test]
+fn a_transform_with_a_number_that_is_none_is_not_told() {
+    let mut bytes = fs::read(fixtures().join("nifti/pair_i16.hdr")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("v.hdr");
+    fs::copy(fixtures().join("nifti/pair_i16.img"), folder.path().join("v.img")).unwrap();
+    bytes[280..284].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let entry = open(&path).unwrap().entries()[0].clone();
+    assert_eq!((entry.to_space, entry.space.as_ref(), entry.origin), (None, None, [0.0; 3]));
+    let header = b"ObjectType = Image\nNDims = 3\nOffset = 5 nan 7\nTransformMatrix = 0 1 0 1 0 inf 0 0 1\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\nv";
+    let (_folder, path) = file_of("v", header);
+    let entry = open(&path).unwrap().entries()[0].clone();
+    assert_eq!((entry.to_space, entry.space.as_ref(), entry.origin), (None, None, [0.0; 3]));
+}
+
+#[test]
+fn times_have_a_distance_and_a_unit_where_the_format_says() {
+    let description = r#"<OME><Image><Pixels DimensionOrder="XYZCT" SizeX="4" SizeY="3" SizeZ="1" SizeC="1" SizeT="2" TimeIncrement="1.5" TimeIncrementUnit="min" PhysicalSizeX="2" PhysicalSizeXUnit="nm"/></Image></OME>"#;
+    let spec = Spec { description: description.into(), bits: 8, ..Spec::new(4, 3, 2) };
+    let (_folder, path) = file_of("v", &spec.write(|_, _, page, _| page));
+    let entry = open(&path).unwrap().entries()[0].clone();
+    assert_eq!((entry.time_step, entry.time_unit.as_deref()), (Some(1.5), Some("min")));
+    assert_eq!((entry.axes[0].name.as_str(), entry.axes[0].unit.as_deref()), ("t", Some("min")));
+    assert_eq!(entry.units, [Some("nm".to_owned()), None, None]);
+    let header = |step: &str| {
+        let text = format!(
+            "ObjectType = Image\nNDims = 4\nElementSpacing = 1 1 1 {step}\nDistanceUnits = um\nDimSize = 1 1 1 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\nvw"
+        );
+        let (_folder, path) = file_of("v", text.as_bytes());
+        open(&path).unwrap().entries()[0].clone()
+    };
+    assert_eq!((header("2.5").time_step, header("0").time_step), (Some(2.5), None));
+    assert_eq!((header("2.5").time_unit, header("0").units[0].as_deref()), (None, Some("um")));
 }
 
 fn starts() -> Vec<Vec<u8>> {

@@ -237,6 +237,7 @@ fn shapes_that_cannot_be_are_refused() {
         RawSpec { offset_bytes: u64::MAX, ..base },
     ] {
         assert!(matches!(open(spec), SourceError::Shape { .. }), "{spec:?}");
+        assert!(open(spec).to_string().contains("v.raw: a volume of "), "{}", open(spec));
     }
     assert!(matches!(open(RawSpec::new(Extent::cube(1 << 20))), SourceError::Truncated { .. }));
     let directory = RawFile::<u8>::open(folder.path(), base).unwrap_err();
@@ -246,6 +247,7 @@ fn shapes_that_cannot_be_are_refused() {
     let source = RawFile::<u8>::open(&path, base).unwrap();
     let outside = source.read(Region::new(Coord::new(1, 0, 0), Extent::cube(2)), &mut [0; 8]).unwrap_err();
     assert!(matches!(outside, SourceError::BadCall { .. }), "{outside}");
+    assert!(outside.to_string().contains("v.raw: the source of 2 x 2 x 2 was asked for "), "{outside}");
 }
 
 // ---- NRRD ----------------------------------------------------------------------------------------------------------------------------------------

@@ -379,15 +379,58 @@ fn planes_of_ome_go_as_its_xml_says() {
     assert_eq!((tiff.images()[0].channels(), tiff.images()[0].times()), (3, 4));
     let source = u16s(tiff.dataset(0, 3, 2).unwrap());
     assert_eq!(read_whole(&source), expected(&spec, Region::whole(source.extent()), 2, |z| 3 + 4 * z));
-    // What does not fit the pages is left aside.
-    for wrong in [
-        description.replace("SizeX=\"7\"", "SizeX=\"8\""),
-        description.replace("SizeZ=\"2\"", "SizeZ=\"3\""),
-        description.replace("<TiffData/>", "<TiffData IFD=\"5\"/>"),
-        description.replace("<TiffData/>", "<TiffData><UUID FileName=\"other.tif\"/></TiffData>"),
+}
+
+#[test]
+fn what_ome_says_that_pages_cannot_be_is_refused_and_read_as_pages_where_asked() {
+    let description = r#"<OME UUID="urn:uuid:1b85"><Image><Pixels DimensionOrder="XYCTZ" SizeX="7" SizeY="5" SizeZ="2" SizeC="3" SizeT="2"><TiffData/></Pixels></Image></OME>"#;
+    for (wrong, reason) in [
+        (description.replace("SizeX=\"7\"", "SizeX=\"8\""), "planes are 8 x 5, and pages 7 x 5"),
+        (description.replace("SizeZ=\"2\"", "SizeZ=\"3\""), "3 z, 3 c and 2 t in 12 pages"),
+        (description.replace("<TiffData/>", "<TiffData IFD=\"5\"/>"), "the plane z 1, c 0, t 0 has no page"),
+        (description.replace("<TiffData/>", "<TiffData IFD=\"12\"/>"), "beyond the 12 pages"),
+        (
+            description.replace(
+                "<TiffData/>",
+                "<TiffData><UUID FileName=\"other.tif\">urn:uuid:2</UUID></TiffData>",
+            ),
+            "planes are in other.tif",
+        ),
+        (r#"<OME><BinaryOnly MetadataFile="a.companion.ome"/></OME>"#.into(), "said in a.companion.ome"),
     ] {
-        let tiff = open(&write(&Spec { description: wrong, ..Spec::new(7, 5, 12) })).unwrap();
-        assert_eq!(tiff.images()[0].extent(), Extent::new(7, 5, 12));
+        let (_folder, path) = file_of(&write(&Spec { description: wrong, ..Spec::new(7, 5, 12) }));
+        let error = Tiff::open(&path).unwrap_err();
+        assert!(matches!(error, SourceError::Unsupported { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(reason) && message.contains("v.dat: OME-XML"), "{message}");
+        assert_eq!(Tiff::open_pages(&path).unwrap().images()[0].extent(), Extent::new(7, 5, 12));
+    }
+}
+
+#[test]
+fn a_file_that_names_itself_as_that_of_every_plane_is_read_as_it_says() {
+    // As Bio-Formats writes them.
+    let planes: String = (0..12u64)
+        .map(|page| {
+            let (c, t, z) = (page % 3, page / 3 % 2, page / 6);
+            format!(r#"<TiffData FirstC="{c}" FirstT="{t}" FirstZ="{z}" IFD="{page}" PlaneCount="1"><UUID FileName="NAME">urn:uuid:1b85</UUID></TiffData>"#)
+        })
+        .collect();
+    let description = format!(
+        r#"<OME UUID="ROOT"><Image><Pixels DimensionOrder="XYCTZ" SizeX="7" SizeY="5" SizeZ="2" SizeC="3" SizeT="2" PhysicalSizeX="0.5" PhysicalSizeXUnit="µm" PhysicalSizeY="500" PhysicalSizeYUnit="nm">{planes}</Pixels></Image></OME>"#
+    );
+    for (name, root) in [("v.dat", "urn:uuid:0"), ("its name before.tif", "urn:uuid:1b85")] {
+        let description = description.replace("NAME", name).replace("ROOT", root);
+        let spec = Spec { description, ..Spec::new(7, 5, 12) };
+        let tiff = open(&write(&spec)).unwrap();
+        let image = &tiff.images()[0];
+        assert_eq!((image.extent(), image.channels(), image.times()), (Extent::new(7, 5, 2), 3, 2), "{name}");
+        // The distance of planes is nowhere.
+        assert_eq!((image.spacing(), image.unit()), ([0.5, 0.5, 1.0], Some("um")));
+        assert_eq!(image.units(), [Some("um"), Some("um"), None]);
+        let source = u16s(tiff.dataset(0, 1, 2).unwrap());
+        let whole = Region::whole(image.extent());
+        assert_eq!(read_whole(&source), expected(&spec, whole, 0, |z| 2 + 3 * (1 + 2 * z)));
     }
 }
 

@@ -8,6 +8,7 @@ use vastgrid::store::ZarrOptions;
 
 use crate::args::{ImageArgs, Shard};
 use crate::input::{Input, open, unit_for_zarr};
+use crate::place::scale_and_translation;
 use crate::{Failure, bars, say};
 
 /// What a shard's side is no longer than, unless told otherwise.
@@ -48,6 +49,7 @@ fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
         resume: args.resume,
         input: format!("{}, {:?}", input.identity, args.method),
     };
+    let (spacing, origin) = scale_and_translation(input);
     ConvertOptions {
         budget_bytes: args.input.budget,
         threads: args.threads,
@@ -57,8 +59,8 @@ fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
         input_kept_bytes: input.kept_bytes,
         zarr,
         name: Some(input.name.clone()),
-        spacing: input.spacing,
-        origin: input.origin,
+        spacing,
+        origin,
         unit: input.unit.as_deref().map(unit_for_zarr),
         channel: input.channel.clone(),
         ..ConvertOptions::default()

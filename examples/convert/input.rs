@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use vastgrid::Extent;
-use vastgrid::open::{Format, Opened, Selection};
+use vastgrid::open::{Entry, Format, Opened, Selection};
 use vastgrid::source::{Dataset, RawSpec, Zarr};
 use vastgrid::store::ChannelDescription;
 
@@ -23,7 +23,8 @@ const CHUNKS_BYTES: u64 = 320 << 20;
 pub(crate) struct Input {
     pub(crate) dataset: Dataset,
     pub(crate) spacing: [f64; 3],
-    pub(crate) origin: [f64; 3],
+    /// What a file that says more than a raw one says of it.
+    pub(crate) entry: Option<Entry>,
     pub(crate) unit: Option<String>,
     pub(crate) channel: Option<ChannelDescription>,
     /// What it decodes as a whole, if it does.
@@ -50,7 +51,7 @@ pub(crate) fn open(args: &InputArgs) -> Result<Input, Failure> {
             Input {
                 dataset: Dataset::open_raw(path, scalar, spec)?,
                 spacing: [1.0; 3],
-                origin: [0.0; 3],
+                entry: None,
                 unit: None,
                 channel: None,
                 chunk: None,
@@ -86,7 +87,7 @@ fn recognised(args: &InputArgs, name: String) -> Result<Input, Failure> {
     Ok(Input {
         dataset: opened.dataset_with(&selection, |done, all| bar.show(done, all))?,
         spacing: found.spacing,
-        origin: found.origin,
+        entry: Some(found.clone()),
         unit: found.units[0].clone(),
         channel,
         chunk,

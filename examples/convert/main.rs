@@ -7,6 +7,7 @@ mod args;
 mod bars;
 mod image;
 mod input;
+mod place;
 mod region;
 
 use std::io::Write;

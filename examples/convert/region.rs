@@ -7,6 +7,7 @@ use vastgrid::{Coord, Extent, Region, Scalar};
 
 use crate::args::RegionArgs;
 use crate::input::{Input, open};
+use crate::place::description;
 use crate::{Failure, bars, say};
 
 pub(crate) fn run(args: &RegionArgs) -> Result<(), Failure> {
@@ -15,12 +16,7 @@ pub(crate) fn run(args: &RegionArgs) -> Result<(), Failure> {
         Some([x, y, z, w, h, d]) => Region::new(Coord::new(x, y, z), Extent::new(w, h, d)),
         None => Region::whole(input.dataset.extent()),
     };
-    let start = region.start.to_array();
-    let description = NrrdDescription {
-        spacing: input.spacing,
-        origin: [0, 1, 2].map(|a| input.origin[a] + input.spacing[a] * start[a] as f64),
-        unit: input.unit.clone(),
-    };
+    let description = description(&input, region.start);
     let Input { dataset, chunk, kept_bytes, .. } = input;
     let budget = args.input.budget.saturating_sub(kept_bytes);
     let to = To { region, description, chunk, budget, args };

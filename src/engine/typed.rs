@@ -88,7 +88,8 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
             let bytes = prepared.bytes();
             if bytes.len() as u64 != layout.tile_bytes() {
                 let buffer_voxels = bytes.len() / size_of::<T>();
-                return Err(SourceError::BadCall { extent: self.source.extent(), region, buffer_voxels });
+                let (location, extent) = (String::new(), self.source.extent());
+                return Err(SourceError::BadCall { location, extent, region, buffer_voxels });
             }
             if self.ranges.is_some() {
                 // Bytes that are not aligned for T cannot be looked at as they are: they are read into memory that is.

@@ -238,6 +238,20 @@ pub enum ResidencyError {
     },
 }
 
+/// What a message begins with where something is in a file.
+fn at(location: &str) -> String {
+    if location.is_empty() { String::new() } else { format!("{location}: ") }
+}
+
+/// What a message ends with where there is more to tell.
+fn also(reasons: &[String]) -> String {
+    if reasons.is_empty() {
+        String::new()
+    } else {
+        format!("; of what is there, not read: {}", reasons.join("; "))
+    }
+}
+
 /// A tile or a file that could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -297,8 +311,10 @@ pub enum SourceError {
         wanted: crate::ScalarType,
     },
     /// The shape of a volume cannot be.
-    #[error("a volume of {extent} voxels of {voxel_bytes} bytes: empty, or beyond 64 bits")]
+    #[error("{}a volume of {extent} voxels of {voxel_bytes} bytes: empty, or beyond 64 bits", at(location))]
     Shape {
+        /// The file, or the array in it; empty where it is in none.
+        location: String,
         /// The shape.
         extent: Extent,
         /// Size of a voxel.
@@ -337,8 +353,10 @@ pub enum SourceError {
     #[error("the tile was read, but could not be put in place: {0}")]
     Upload(#[source] BackendError),
     /// The source was called with a region that it does not have, or a buffer that does not fit.
-    #[error("the source of {extent} was asked for {region} into {buffer_voxels} voxels")]
+    #[error("{}the source of {extent} was asked for {region} into {buffer_voxels} voxels", at(location))]
     BadCall {
+        /// The file, or the array in it, where it is known to be in one; else empty.
+        location: String,
         /// Extent of the source.
         extent: Extent,
         /// What was asked for.
@@ -410,7 +428,7 @@ pub enum SourceError {
         feature: &'static str,
     },
     /// There is no volume of that name.
-    #[error("{location}: there is no volume {name:?}; there are {names:?}")]
+    #[error("{location}: there is no volume {name:?}; there are {names:?}{}", also(skipped))]
     NoEntry {
         /// What was opened.
         location: String,
@@ -418,6 +436,8 @@ pub enum SourceError {
         name: String,
         /// Those that there are, or the first of them.
         names: Vec<String>,
+        /// Why others are not among them, or the first reasons.
+        skipped: Vec<String>,
     },
     /// A file of several arrays, channels or points in time has not the one that was asked for.
     #[error("{location}: there is no {what} {index}; it has {count}, counted from 0")]

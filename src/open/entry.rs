@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::space::EntrySpace;
 use crate::geometry::Extent;
 use crate::voxel::ScalarType;
 
@@ -11,7 +12,7 @@ use crate::voxel::ScalarType;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Its name, to choose it by: of a Zarr store the path of its group or array (`/` for the root), of files a number from 0 on.
+    /// Its name, to choose it by: of a Zarr store the path of its group or array (`/` for the root; with `#1`, `#2` and so on behind it for all but the first of several images in one group), of files a number from 0 on.
     pub name: String,
     /// A title that its writer gave it.
     pub title: Option<String>,
@@ -21,24 +22,29 @@ pub struct Entry {
     pub levels: Vec<Extent>,
     /// Type of the voxels as they are read; `None` where it is one that is not.
     pub scalar_type: Option<ScalarType>,
-    /// The axes, slowest first, with those of size 1 that the format has.
+    /// The axes, slowest first, with those of size 1 that the format has. Places along those that are neither x, y, z, time nor channel are chosen by name ([`Selection::others`](super::Selection::others)).
     pub axes: Vec<EntryAxis>,
     /// Points in time.
     pub times: u64,
     /// Distance of points in time, where the format says.
     pub time_step: Option<f64>,
+    /// What that is measured in, such as `s`, where the format says.
+    pub time_unit: Option<String>,
     /// How many channels there are.
     pub channel_count: u64,
     /// What the format says of the first of them.
     pub channels: Vec<EntryChannel>,
-    /// Distance of neighbouring voxels of the finest level, 1 where the format does not say.
+    /// Distance of neighbouring voxels of the finest level along the voxels' own x, y and z, 1 where the format does not say.
     pub spacing: [f64; 3],
     /// What spacing and origin are measured in, such as `mm`, where the format says.
     pub units: [Option<String>; 3],
-    /// Position of the centre of the first voxel, 0 where the format does not say.
+    /// Position of the centre of the first voxel, 0 where the format does not say: in the space that [`Entry::to_space`] leads to, or without one along the voxels' own axes. Of other voxels see [`Entry::position`]: adding multiples of the
+    /// spacing is wrong where the volume [is turned](Entry::is_turned).
     pub origin: [f64; 3],
-    /// Rows x, y, z of the transform from voxel indices to the format's own space, where it has one (NIfTI, NRRD, MetaImage), by columns i, j, k and 1.
+    /// Rows x, y, z of the transform from voxel indices to the format's own space, where it has one (NIfTI, NRRD, MetaImage), by columns i, j, k and 1. All are finite.
     pub to_space: Option<[[f64; 4]; 3]>,
+    /// Which space that is, where there is one and the format says.
+    pub space: Option<EntrySpace>,
 }
 
 /// Whether an entry has one resolution or several.
@@ -89,12 +95,14 @@ impl Entry {
             axes: Vec::new(),
             times: 1,
             time_step: None,
+            time_unit: None,
             channel_count: 1,
             channels: Vec::new(),
             spacing: [1.0; 3],
             units: [const { None }; 3],
             origin: [0.0; 3],
             to_space: None,
+            space: None,
         }
     }
 
@@ -106,12 +114,12 @@ impl Entry {
 
     /// The axes of a file of times, channels and volumes, from what is known already.
     #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
-    pub(super) fn with_axes(mut self, time_unit: Option<&str>) -> Self {
+    pub(super) fn with_axes(mut self) -> Self {
         let Extent { x, y, z } = self.extent();
         let axis = |name: &str, unit: Option<String>, size| EntryAxis { name: name.to_owned(), unit, size };
         let [ux, uy, uz] = self.units.clone();
         if self.times > 1 {
-            self.axes.push(axis("t", time_unit.map(str::to_owned), self.times));
+            self.axes.push(axis("t", self.time_unit.clone(), self.times));
         }
         if self.channel_count > 1 {
             self.axes.push(axis("c", None, self.channel_count));

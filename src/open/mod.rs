@@ -32,6 +32,8 @@ use std::path::Path;
 
 use crate::error::SourceError;
 
+#[cfg(feature = "zarr")]
+mod dimensions;
 mod entry;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 mod files;
@@ -42,6 +44,7 @@ mod recognise;
 mod remote;
 mod selection;
 mod sidecar;
+mod space;
 #[cfg(feature = "zarr")]
 mod zarr;
 
@@ -50,6 +53,7 @@ pub use format::Format;
 pub use opened::Opened;
 pub use remote::OpenOptions;
 pub use selection::Selection;
+pub use space::EntrySpace;
 
 /// Opens a file, a folder or an address, whatever it is.
 ///
@@ -70,7 +74,7 @@ pub fn open(location: impl AsRef<OsStr>) -> Result<Opened, SourceError> {
 /// As [`open()`].
 pub fn open_with(location: impl AsRef<OsStr>, options: &OpenOptions) -> Result<Opened, SourceError> {
     let location = location.as_ref();
-    if let Some(url) = location.to_str().filter(|text| remote::is_url(text)) {
+    if let Some(url) = location.to_str().filter(|text| crate::source::is_url(text)) {
         return remote::open(url, options);
     }
     let path = Path::new(location);

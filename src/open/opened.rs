@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::entry::{Entry, EntryKind};
 use super::format::Format;
@@ -19,8 +20,13 @@ pub struct Opened {
     version: Option<String>,
     format: Format,
     entries: Vec<Entry>,
+    skipped: Vec<(String, Arc<SourceError>)>,
+    is_cut: bool,
     inside: Inside,
 }
+
+/// How many reasons a message tells.
+const MOST_REASONS: usize = 5;
 
 /// What voxels come from. Files are opened again for each dataset.
 enum Inside {
@@ -54,7 +60,8 @@ impl Opened {
             // With all features, only what a folder is.
             _ => return Err(needs_feature(path, format)),
         };
-        Ok(Self { location: path.display().to_string(), version: None, format, entries, inside })
+        let location = path.display().to_string();
+        Ok(Self { location, version: None, format, entries, skipped: Vec::new(), is_cut: false, inside })
     }
 
     /// A folder of Zarr.
@@ -73,10 +80,11 @@ impl Opened {
     #[cfg(feature = "zarr")]
     pub(super) fn zarr(zarr: &crate::source::Zarr) -> Self {
         let location = zarr.name();
-        let (entries, inside) = super::zarr::entries(zarr);
+        let super::zarr::Listed { entries, skipped, inside } = super::zarr::Listed::of(zarr);
         // After all that was read.
         let version = zarr.version();
-        Self { location, version, format: Format::Zarr, entries, inside: Inside::Zarr(inside) }
+        let (is_cut, inside) = (zarr.is_cut(), Inside::Zarr(inside));
+        Self { location, version, format: Format::Zarr, entries, skipped, is_cut, inside }
     }
 
     /// What was opened: the path of the file whose header was read, the folder, or the address.
@@ -97,16 +105,28 @@ impl Opened {
         self.format
     }
 
-    /// What is in it. An array that cannot be read is among them, and says why when it is to be read; there may be none in an empty Zarr group.
+    /// What is in it. An array of a type or a codec that is not read is among them, and says why when it is to be read; what there is besides, and why not here, is in [`Opened::skipped`]. There may be none in an empty Zarr group.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
+    /// What is in a Zarr store but not among the entries, because its metadata cannot be read or understood, or no level of an image can: names, and the reasons. A store that cannot be listed, as on a plain web server, is among them too.
+    #[must_use]
+    pub fn skipped(&self) -> &[(String, Arc<SourceError>)] {
+        &self.skipped
+    }
+
+    /// Whether a Zarr store has more groups and arrays than were listed (4096, and 12 groups deep).
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
     /// The entry that a selection means.
     ///
     /// # Errors
-    /// [`SourceError::NoEntry`]: none of that name, or none at all; it tells those that there are.
+    /// [`SourceError::NoEntry`]: none of that name, or none at all; it tells those that there are, and what could not be read.
     pub fn entry(&self, selection: &Selection) -> Result<&Entry, SourceError> {
         self.index(selection).map(|index| &self.entries[index])
     }
@@ -122,6 +142,7 @@ impl Opened {
             location: self.location.clone(),
             name: selection.entry.clone().unwrap_or_default(),
             names: self.entries.iter().take(20).map(|entry| entry.name.clone()).collect(),
+            skipped: self.skipped.iter().take(MOST_REASONS).map(|(_, reason)| reason.to_string()).collect(),
         })
     }
 
@@ -162,7 +183,7 @@ impl Opened {
             #[cfg(feature = "tiff")]
             Inside::Tiff(tiff) => tiff.dataset(index, selection.time, selection.channel),
             #[cfg(feature = "zarr")]
-            Inside::Zarr(zarr) => zarr.dataset(index, selection),
+            Inside::Zarr(zarr) => zarr.dataset(index, &self.entries[index], selection),
         }
     }
 
@@ -188,6 +209,7 @@ impl Opened {
 
     /// Refuses what the entry does not have.
     fn check(&self, entry: &Entry, selection: &Selection) -> Result<(), SourceError> {
+        let location = || format!("{} ({})", self.location, entry.name);
         let asked = [
             ("time point", selection.time, entry.times),
             ("channel", selection.channel, entry.channel_count),
@@ -195,11 +217,26 @@ impl Opened {
         ];
         for (what, index, count) in asked {
             if index >= count {
-                let location = format!("{} ({})", self.location, entry.name);
-                return Err(SourceError::NoSuch { location, what, index, count });
+                return Err(SourceError::NoSuch { location: location(), what, index, count });
+            }
+        }
+        for (name, index) in &selection.others {
+            let axis = entry.axes.iter().find(|axis| axis.name == *name).filter(|_| self.has_other_axes());
+            let Some(axis) = axis else {
+                let value = name.clone();
+                return Err(SourceError::Unsupported { location: location(), what: "the axis", value });
+            };
+            if *index >= axis.size {
+                let (location, index, count) = (format!("{}, {name}", location()), *index, axis.size);
+                return Err(SourceError::NoSuch { location, what: "place", index, count });
             }
         }
         Ok(())
+    }
+
+    /// Whether there may be others than of space, time and channels.
+    fn has_other_axes(&self) -> bool {
+        self.format == Format::Zarr
     }
 }
 
@@ -217,6 +254,7 @@ impl fmt::Debug for Opened {
             .field("location", &self.location)
             .field("format", &self.format)
             .field("entries", &self.entries)
+            .field("skipped", &self.skipped)
             .finish_non_exhaustive()
     }
 }

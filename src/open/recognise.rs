@@ -27,7 +27,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, SourceError> {
             _ => Err(unrecognised(path, &inside, "decompressed it begins with")),
         };
     }
-    match sidecar::beside(path) {
+    match sidecar::beside(path)? {
         Some((header, format)) => Opened::file(&header, format),
         None => Err(unrecognised(path, &start, "it begins with")),
     }

@@ -4,26 +4,23 @@ use super::opened::Opened;
 use crate::error::SourceError;
 
 /// How things are opened.
+///
+/// ```no_run
+/// # #[cfg(feature = "cloud")] {
+/// use vastgrid::open::{OpenOptions, open_with};
+/// use vastgrid::source::RemoteOptions;
+///
+/// // Public data, which takes no credentials, in a bucket whose region is known.
+/// let remote = RemoteOptions { region: Some("us-west-2".into()), ..RemoteOptions::anonymous() };
+/// let volume = open_with("s3://bucket/brain.ome.zarr", &OpenOptions { remote })?;
+/// # }
+/// # Ok::<(), vastgrid::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
-#[non_exhaustive]
 pub struct OpenOptions {
     /// For addresses: credentials, time-outs, how often is tried.
     #[cfg(feature = "cloud")]
     pub remote: crate::source::RemoteOptions,
-}
-
-/// Whether it is an address and no path: a scheme and `://`.
-#[cfg(feature = "cloud")]
-pub(super) fn is_url(text: &str) -> bool {
-    crate::source::is_url(text)
-}
-
-/// Whether it is an address and no path: a scheme and `://`.
-#[cfg(not(feature = "cloud"))]
-pub(super) fn is_url(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, _)| {
-        !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-    })
 }
 
 /// Opens an address: `file://` is a path, whatever else there is a Zarr store.

@@ -15,6 +15,8 @@ pub struct Selection {
     pub time: u64,
     /// The channel.
     pub channel: u64,
+    /// Places along further axes that a Zarr array or image has, by [their names](super::EntryAxis::name); those that are not in it are at 0.
+    pub others: Vec<(String, u64)>,
     /// The level, 0 = full resolution. A pyramid has all of them.
     pub level: usize,
 }

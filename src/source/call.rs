@@ -8,11 +8,21 @@ use crate::geometry::{Extent, Region};
 
 /// Refuses a region that leaves `extent`, and a buffer that does not hold exactly its voxels.
 pub(crate) fn check_call(extent: Extent, region: Region, buffer_voxels: usize) -> Result<(), SourceError> {
+    check_call_of(String::new, extent, region, buffer_voxels)
+}
+
+/// The same, of a source that can say which file it reads.
+pub(crate) fn check_call_of(
+    location: impl FnOnce() -> String,
+    extent: Extent,
+    region: Region,
+    buffer_voxels: usize,
+) -> Result<(), SourceError> {
     let fits = region.extent.checked_volume().is_some_and(|v| usize::try_from(v) == Ok(buffer_voxels));
     if fits && region.is_within(extent) {
         Ok(())
     } else {
-        Err(SourceError::BadCall { extent, region, buffer_voxels })
+        Err(SourceError::BadCall { location: location(), extent, region, buffer_voxels })
     }
 }
 

@@ -38,7 +38,8 @@ impl<T: Voxel, V: AsRef<[T]>> Dense<T, V> {
     /// [`SourceError::Shape`] for an extent that is empty or overflows, [`SourceError::BadCall`] where there are more or fewer voxels than it has.
     pub fn new(voxels: V, extent: Extent) -> Result<Self, SourceError> {
         if extent.checked_volume().is_none_or(|volume| volume == 0) {
-            return Err(SourceError::Shape { extent, voxel_bytes: size_of::<T>() });
+            let (location, voxel_bytes) = (String::new(), size_of::<T>());
+            return Err(SourceError::Shape { location, extent, voxel_bytes });
         }
         check_call(extent, Region::whole(extent), voxels.as_ref().len())?;
         Ok(Self { voxels, extent, fill_value: T::zeroed(), holds: PhantomData })

@@ -26,6 +26,7 @@ use crate::geometry::{Extent, Region};
 use crate::prepared::Prepared;
 use crate::voxel::Voxel;
 
+mod address;
 mod ahead;
 mod atomic_file;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
@@ -66,6 +67,7 @@ mod tile_cache;
 #[cfg(feature = "zarr")]
 mod zarr;
 
+pub use address::is_url;
 pub(crate) use buffer::with_buffer;
 pub(crate) use call::{check_call, guarded, index};
 pub use content_key::ContentKey;
@@ -91,7 +93,7 @@ pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 #[cfg(feature = "cloud")]
 pub(crate) use remote::{Put, shown_url};
 #[cfg(feature = "cloud")]
-pub use remote::{RemoteOptions, RemoteStore, file_url, is_url};
+pub use remote::{RemoteOptions, RemoteStore, file_url};
 pub use scaled::{Real, Scaled};
 pub(crate) use scratch::scratch_file;
 #[cfg(feature = "tiff")]

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::TileSource;
 use super::ahead::read_ahead;
-use super::call::{check_call, index};
+use super::call::{check_call_of, index};
 use super::chunked::Chunked;
 use super::rows::{KEPT_BYTES, RowReader};
 use super::runs::{FileBox, Place, read_box};
@@ -158,7 +158,9 @@ impl<T: Scalar> RawFile<T> {
     /// From a file that is open already; `path` is for messages.
     pub(super) fn from_file(file: File, path: PathBuf, spec: RawSpec) -> Result<Self, SourceError> {
         let voxel_bytes = size_of::<T>();
-        let shape = || SourceError::Shape { extent: spec.extent, voxel_bytes };
+        let location = path.display();
+        let shape =
+            || SourceError::Shape { location: location.to_string(), extent: spec.extent, voxel_bytes };
         let data_bytes = spec.data_bytes(voxel_bytes).ok_or_else(shape)?;
         let expected_bytes = spec.offset_bytes.checked_add(data_bytes).ok_or_else(shape)?;
         let actual_bytes = file_bytes(&file, &path)?;
@@ -297,7 +299,7 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
     }
 
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
-        check_call(self.spec.extent, region, out.len())?;
+        check_call_of(|| self.path.display().to_string(), self.spec.extent, region, out.len())?;
         if region.is_empty() {
             return Ok(());
         }

@@ -15,15 +15,19 @@ use crate::voxel::{Scalar, ScalarType};
 pub struct NrrdDescription {
     /// Distance of voxels along x, y and z. Default: 1.
     pub spacing: [f64; 3],
-    /// Where the centre of the first voxel lies, along the same axes. Default: 0.
+    /// Where the centre of the first voxel lies, in the space that `directions` are of. Default: 0.
     pub origin: [f64; 3],
+    /// Steps in space from a voxel to the next along x, y and z, which take the place of `spacing`. Default: `spacing` along the space's own axes.
+    pub directions: Option<[[f64; 3]; 3]>,
+    /// Which space that is, by the format's name, such as `left-posterior-superior`; it must be one of three dimensions. Default: nothing.
+    pub space: Option<String>,
     /// What both are measured in, such as `mm`. Default: nothing.
     pub unit: Option<String>,
 }
 
 impl Default for NrrdDescription {
     fn default() -> Self {
-        Self { spacing: [1.0; 3], origin: [0.0; 3], unit: None }
+        Self { spacing: [1.0; 3], origin: [0.0; 3], directions: None, space: None, unit: None }
     }
 }
 
@@ -63,21 +67,30 @@ impl<T: Scalar> RawStore<T> {
 }
 
 fn header<T: Scalar>(extent: Extent, description: &NrrdDescription) -> Result<String, String> {
-    let NrrdDescription { spacing, origin, unit } = description;
+    let NrrdDescription { spacing, origin, directions, space, unit } = description;
     if spacing.iter().any(|s| !s.is_finite() || *s <= 0.0) || origin.iter().any(|o| !o.is_finite()) {
         return Err(format!("spacing {spacing:?} and origin {origin:?} cannot be written"));
     }
+    let [x, y, z] = *spacing;
+    let steps = directions.unwrap_or([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, z]]);
+    let is_step = |step: &[f64; 3]| step.iter().all(|n| n.is_finite()) && step.iter().any(|n| *n != 0.0);
+    if !steps.iter().all(is_step) {
+        return Err(format!("directions {steps:?} cannot be written"));
+    }
     let name = type_name(T::TYPE).ok_or_else(|| format!("NRRD has no {}", T::TYPE))?;
-    let mut text = format!("NRRD0004\ntype: {name}\ndimension: 3\nspace dimension: 3\n");
+    let mut text = format!("NRRD0004\ntype: {name}\ndimension: 3\n");
     let mut line = |arguments: std::fmt::Arguments<'_>| {
         // Text takes what it is given.
         let _ = text.write_fmt(arguments);
     };
+    // The one says the other.
+    match space {
+        Some(space) => line(format_args!("space: {}\n", space.replace(char::is_control, " "))),
+        None => line(format_args!("space dimension: 3\n")),
+    }
     line(format_args!("sizes: {} {} {}\n", extent.x, extent.y, extent.z));
-    line(format_args!(
-        "space directions: ({:?},0,0) (0,{:?},0) (0,0,{:?})\n",
-        spacing[0], spacing[1], spacing[2]
-    ));
+    let [x, y, z] = steps.map(|[x, y, z]| format!("({x:?},{y:?},{z:?})"));
+    line(format_args!("space directions: {x} {y} {z}\n"));
     line(format_args!("space origin: ({:?},{:?},{:?})\n", origin[0], origin[1], origin[2]));
     if let Some(unit) = unit {
         let unit: String = unit.chars().filter(|c| !c.is_control()).collect();
@@ -104,4 +117,30 @@ fn type_name(scalar: ScalarType) -> Option<&'static str> {
         ScalarType::F64 => "double",
         ScalarType::F16 => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directions_take_the_place_of_spacing_and_must_lead_somewhere() {
+        let written = |description: &NrrdDescription| header::<u8>(Extent::cube(2), description);
+        let turned = NrrdDescription {
+            directions: Some([[0.0, -2.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 3.0]]),
+            space: Some("left-posterior-superior\n\nencoding: hex".into()),
+            ..NrrdDescription::default()
+        };
+        let text = written(&turned).unwrap();
+        assert!(text.contains("space directions: (0.0,-2.0,0.0) (0.5,0.0,0.0) (0.0,0.0,3.0)\n"), "{text}");
+        assert!(text.contains("space: left-posterior-superior  encoding: hex\n"), "{text}");
+        assert!(!text.contains("space dimension"), "{text}");
+        let plain = written(&NrrdDescription::default()).unwrap();
+        assert!(plain.contains("space dimension: 3\n") && !plain.contains("space: "), "{plain}");
+        for bad in [[0.0; 3], [f64::NAN, 1.0, 0.0]] {
+            let directions = Some([[1.0, 0.0, 0.0], bad, [0.0, 0.0, 1.0]]);
+            let error = written(&NrrdDescription { directions, ..NrrdDescription::default() }).unwrap_err();
+            assert!(error.contains("cannot be written"), "{error}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use super::TileSource;
 use super::buffer::with_buffer;
-use super::call::{check_call, guarded, index};
+use super::call::{check_call_of, guarded, index};
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::voxel::Voxel;
@@ -124,7 +124,7 @@ impl<T: Voxel, R: ChunkReader<T>> Chunked<T, R> {
         for shape in [extent, chunk] {
             let bytes = shape.checked_volume().and_then(|v| v.checked_mul(voxel_bytes as u64));
             if bytes.is_none_or(|bytes| bytes == 0) {
-                return Err(SourceError::Shape { extent: shape, voxel_bytes });
+                return Err(SourceError::Shape { location: reader.location(), extent: shape, voxel_bytes });
             }
         }
         let grid = Grid::new(extent, chunk);
@@ -223,7 +223,7 @@ impl<T: Voxel, R: ChunkReader<T>> TileSource<T> for Chunked<T, R> {
     }
 
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
-        check_call(self.grid.extent(), region, out.len())?;
+        check_call_of(|| self.reader.location(), self.grid.extent(), region, out.len())?;
         let mut others = Vec::new();
         for chunk in self.grid.chunks_of(region) {
             let part = self.grid.part(chunk, region);

@@ -35,6 +35,7 @@ pub struct MetaImageHeader {
     scalar_type: ScalarType,
     endian: Endian,
     spacing: [f64; 3],
+    time_step: Option<f64>,
     offset: Option<[f64; 3]>,
     transform: Option<[[f64; 3]; 3]>,
     compressed: bool,
@@ -71,10 +72,22 @@ impl MetaImageHeader {
 
     /// Distance between neighbouring voxels along x, y and z: `ElementSpacing`, or else `ElementSize`, or 1 where the file has neither.
     ///
-    /// **Units**: millimetres by convention.
+    /// **Units**: [`MetaImageHeader::unit`].
     #[must_use]
     pub fn spacing(&self) -> [f64; 3] {
         self.spacing
+    }
+
+    /// What spacing and offset are measured in: `DistanceUnits`, or `mm`, by convention, where the file does not say.
+    #[must_use]
+    pub fn unit(&self) -> &str {
+        self.field("DistanceUnits").filter(|unit| !matches!(*unit, "" | "?")).unwrap_or("mm")
+    }
+
+    /// Distance between volumes in time, where the file says: the fourth number of `ElementSpacing`. The format has no unit of it.
+    #[must_use]
+    pub fn time_step(&self) -> Option<f64> {
+        self.time_step
     }
 
     /// Position of the centre of the first voxel (`Offset`, `Position` or `Origin`), where the file says.
@@ -156,6 +169,7 @@ impl MetaImageHeader {
             scalar_type,
             endian: if big { Endian::Big } else { Endian::Little },
             spacing: spacing(fields)?,
+            time_step: time_step(fields)?,
             offset: fields.vector(&["Offset", "Position", "Origin"])?,
             transform: transform(fields)?,
             compressed,
@@ -282,6 +296,12 @@ fn spacing(fields: &Fields<'_>) -> Result<[f64; 3], Bad> {
     }
     let (key, value) = fields.first(&KEYS).unwrap_or_default();
     Err(Bad::new(key, value, "must be finite and not zero"))
+}
+
+fn time_step(fields: &Fields<'_>) -> Result<Option<f64>, Bad> {
+    let Some(value) = fields.get("ElementSpacing") else { return Ok(None) };
+    let step = numbers("ElementSpacing", value)?.get(3).copied();
+    Ok(step.filter(|step| step.is_finite() && *step > 0.0))
 }
 
 fn transform(fields: &Fields<'_>) -> Result<Option<[[f64; 3]; 3]>, Bad> {

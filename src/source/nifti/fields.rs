@@ -50,7 +50,13 @@ impl Fields {
 
     fn of_version_1(kind: NiftiMagic, header: &[u8]) -> Result<Self, Bad> {
         // That crate decides the byte order by the number of axes, this one by the header's length: what contradicts itself is refused.
-        let contradicts = || Bad::new("dim", "", "contradicts the byte order that `sizeof_hdr` has");
+        let contradicts = || {
+            let at = At { bytes: header, endian: kind.endian };
+            let dim: [i16; 8] =
+                [0, 1, 2, 3, 4, 5, 6, 7].map(|axis| i16::from_le_bytes(at.array(40 + 2 * axis)));
+            let dim = dim.map(|n| n.to_string()).join(" ");
+            Bad::new("dim", dim, "contradicts the byte order that `sizeof_hdr` has")
+        };
         let raw = nifti::NiftiHeader::from_reader(header).map_err(|_| contradicts())?;
         let endian = if raw.endianness == Endianness::Big { Endian::Big } else { Endian::Little };
         if endian != kind.endian {

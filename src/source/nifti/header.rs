@@ -24,7 +24,7 @@ pub struct NiftiHeader {
     stored_type: ScalarType,
     scaling: Option<(f64, f64)>,
     spacing: [f64; 3],
-    time_step: f64,
+    time_step: Option<f64>,
     space_unit: Option<&'static str>,
     time_unit: Option<&'static str>,
     sform: Option<NiftiSform>,
@@ -149,11 +149,11 @@ impl NiftiHeader {
         self.spacing
     }
 
-    /// Distance between volumes in time, or 1 where the file does not say.
+    /// Distance between volumes in time, where the file says.
     ///
     /// **Units**: [`NiftiHeader::time_unit`].
     #[must_use]
-    pub fn time_step(&self) -> f64 {
+    pub fn time_step(&self) -> Option<f64> {
         self.time_step
     }
 
@@ -181,10 +181,11 @@ impl NiftiHeader {
         self.qform
     }
 
-    /// Rows x, y, z of the transform from voxels to space: that of [`NiftiHeader::sform`], else that of [`NiftiHeader::qform`].
+    /// Rows x, y, z of the transform from voxels to space: that of [`NiftiHeader::sform`], else that of [`NiftiHeader::qform`]. One with a number that is none is as if it were not there.
     #[must_use]
     pub fn to_space(&self) -> Option<[[f64; 4]; 3]> {
-        self.sform.map(|s| s.matrix).or_else(|| self.qform.map(|q| q.matrix(self.spacing)))
+        let forms = [self.sform.map(|s| s.matrix), self.qform.map(|q| q.matrix(self.spacing))];
+        forms.into_iter().flatten().find(|rows| rows.iter().flatten().all(|n| n.is_finite()))
     }
 
     /// Least and greatest value to display, where the file says (of scaled values).
@@ -233,10 +234,8 @@ impl NiftiHeader {
         if all.and_then(|bytes| bytes.checked_mul(times)?.checked_mul(channels)).is_none() {
             return Err(Bad::new("dim", list(&fields.dim), "more bytes than 64 bits can count"));
         }
-        let step = |axis: usize| {
-            let step = fields.pixdim[axis].abs();
-            if step.is_finite() && step > 0.0 { step } else { 1.0 }
-        };
+        let known = |axis: usize| Some(fields.pixdim[axis].abs()).filter(|s| s.is_finite() && *s > 0.0);
+        let step = |axis: usize| known(axis).unwrap_or(1.0);
         let units = fields.xyzt_units;
         Ok(Self {
             version: fields.version,
@@ -248,7 +247,7 @@ impl NiftiHeader {
             stored_type,
             scaling: scaling(fields)?,
             spacing: [step(1), step(2), step(3)],
-            time_step: step(4),
+            time_step: known(4),
             space_unit: [None, Some("m"), Some("mm"), Some("um")].get(units & 7).copied().flatten(),
             time_unit: [None, Some("s"), Some("ms"), Some("us"), Some("Hz"), Some("ppm"), Some("rad/s")]
                 .get((units >> 3) & 7)

@@ -92,7 +92,8 @@ impl<T: Scalar> RangeIndexBuilder<T> {
     /// [`SourceError::BadCall`]: the region leaves the volume.
     pub fn note_range(&self, region: Region, range: (T, T)) -> Result<(), SourceError> {
         if !region.is_within(self.grid.extent) {
-            return Err(SourceError::BadCall { extent: self.grid.extent, region, buffer_voxels: 1 });
+            let (location, extent) = (String::new(), self.grid.extent);
+            return Err(SourceError::BadCall { location, extent, region, buffer_voxels: 1 });
         }
         if super::is_range(range) || super::is_nothing(range) {
             self.note_parts(region, |_| Some(range));

@@ -44,20 +44,6 @@ pub(super) struct Location {
     shown: String,
 }
 
-/// Whether `text` is an address: it begins with a scheme and `://`.
-///
-/// ```
-/// assert!(vastgrid::source::is_url("s3://bucket/brain.zarr"));
-/// assert!(!vastgrid::source::is_url("/data/brain.zarr"));
-/// ```
-#[must_use]
-pub fn is_url(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, _)| {
-        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-    })
-}
-
 /// The path that a `file://` address names, if it is one.
 ///
 /// # Errors
@@ -213,9 +199,6 @@ mod tests {
             let error = Location::parse(text).map(|l| l.show("")).unwrap_err();
             assert!(matches!(error, RemoteError::Location { .. }), "{text}: {error}");
         }
-        assert!(
-            is_url("s3://b") && is_url("file:///x") && !is_url("a/b") && !is_url("://x") && !is_url("1a://x")
-        );
         assert_eq!(file_url("file:///a%20b/c").unwrap(), Some(PathBuf::from("/a b/c")));
         assert_eq!(file_url("s3://b/c").unwrap(), None);
         assert!(file_url("file://elsewhere/c").is_err());

@@ -27,8 +27,8 @@ mod upload;
 mod versions;
 mod watched;
 
+pub use location::file_url;
 pub(crate) use location::shown_url;
-pub use location::{file_url, is_url};
 pub use options::RemoteOptions;
 pub use store::RemoteStore;
 pub(crate) use upload::Put;

@@ -16,39 +16,39 @@ use std::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct RemoteOptions {
-    /// Where requests go instead of the provider's own servers, such as `http://127.0.0.1:9000`. Not for `http(s)://` addresses, which say it themselves.
+    /// Where requests go instead of the provider's own servers, such as `http://127.0.0.1:9000`. Not for `http(s)://` addresses, which say it themselves. Default: none.
     pub endpoint: Option<String>,
-    /// Region of an S3 bucket (`us-east-1` where neither this nor the environment says).
+    /// Region of an S3 bucket (`us-east-1` where neither this nor the environment says). Default: none.
     pub region: Option<String>,
-    /// Ask without credentials, as for public data.
+    /// Ask without credentials, as for public data. Default: no.
     pub anonymous: bool,
-    /// Whether addresses and endpoints may be plain `http://`. Nothing that begins with `https://` is ever led there.
+    /// Whether addresses and endpoints may be plain `http://`. Nothing that begins with `https://` is ever led there. Default: yes.
     pub allow_http: bool,
-    /// Further settings by `object_store`'s names, such as `("aws_request_payer", "true")`.
+    /// Further settings by `object_store`'s names, such as `("aws_request_payer", "true")`. Default: none.
     pub settings: Vec<(String, String)>,
-    /// Take "forbidden" (HTTP 403) for "not there". S3 says so of missing objects to whoever may not list the bucket; but then a chunk that may not be read is fill, too, and nobody is told.
+    /// Take "forbidden" (HTTP 403) for "not there". S3 says so of missing objects to whoever may not list the bucket; but then a chunk that may not be read is fill, too, and nobody is told. Default: no.
     pub forbidden_is_missing: bool,
-    /// Longest wait for a connection.
+    /// Longest wait for a connection. Default: 5 s.
     pub connect_timeout: Duration,
-    /// Longest silence: until an answer begins, and between two parts of it.
+    /// Longest silence: until an answer begins, and between two parts of it. Default: 15 s.
     pub stall_timeout: Duration,
-    /// Longest time for one answer, for each 8 MiB of it that were asked for.
+    /// Longest time for one answer, for each 8 MiB of it that were asked for. Default: 60 s.
     pub request_timeout: Duration,
-    /// How often a request is tried in all (at least once).
+    /// How often a request is tried in all (at least once). Default: 6.
     pub attempts: u32,
-    /// Wait before the second attempt. Doubled each time, and of each wait a half is random.
+    /// Wait before the second attempt. Doubled each time, and of each wait a half is random. Default: 100 ms.
     pub first_backoff: Duration,
-    /// Longest wait between two attempts, also where a server asks for more.
+    /// Longest wait between two attempts, also where a server asks for more. Default: 10 s.
     pub max_backoff: Duration,
-    /// Most requests under way for what [`TileSource::will_read`](crate::TileSource::will_read) announced, and again as many for what threads wait for.
+    /// Most requests under way for what [`TileSource::will_read`](crate::TileSource::will_read) announced, and again as many for what threads wait for. Default: 32.
     pub max_requests: usize,
-    /// Most bytes that are fetched ahead and not yet taken.
+    /// Most bytes that are fetched ahead and not yet taken. Default: 256 MiB.
     pub ahead_bytes: u64,
-    /// Two parts of one object that are no further apart than this are fetched as one.
+    /// Two parts of one object that are no further apart than this are fetched as one. Default: 256 KiB.
     pub coalesce_bytes: u64,
-    /// The largest object, or part of one, that is read at once.
+    /// The largest object, or part of one, that is read at once. Default: 4 GiB.
     pub max_object_bytes: u64,
-    /// The content's version, if the caller knows better than the store (see [`RemoteStore::version`](super::RemoteStore::version)).
+    /// The content's version, if the caller knows better than the store (see [`RemoteStore::version`](super::RemoteStore::version)). Default: none.
     pub version: Option<String>,
 }
 

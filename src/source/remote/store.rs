@@ -47,7 +47,7 @@ impl fmt::Debug for RemoteStore {
 }
 
 impl RemoteStore {
-    /// The store that an address is of (see [`is_url`](super::is_url)): `s3://bucket/path`, `gs://bucket/path`, `az://container/path`, `http(s)://host/path`.
+    /// The store that an address is of (see [`is_url`](crate::source::is_url)): `s3://bucket/path`, `gs://bucket/path`, `az://container/path`, `http(s)://host/path`.
     ///
     /// **Cost**: no request, but for credentials that are not in the environment itself.
     ///

@@ -131,7 +131,7 @@ fn head(
     rows: u64,
     bytes: u64,
     jpeg_tables: &[u8],
-) -> Result<Vec<u8>, std::num::TryFromIntError> {
+) -> Result<Vec<u8>, String> {
     const SHORT: u16 = 3;
     const LONG: u16 = 4;
     const UNDEFINED: u16 = 7;
@@ -168,13 +168,13 @@ fn head(
         let (count, value) = match tag.id {
             id if id == tags::STRIP_OFFSETS.id => (1, (tables_at + jpeg_tables.len()) as u64),
             id if id == tags::JPEG_TABLES.id => (jpeg_tables.len() as u64, tables_at as u64),
-            _ => (1, u64::from(u32::try_from(value)?)),
+            _ => (1, within(tag, value, u32::MAX.into())?),
         };
         put(&mut head, tag.id.into(), 2);
         put(&mut head, kind.into(), 2);
         put(&mut head, count, 4);
         if kind == SHORT {
-            put(&mut head, u64::from(u16::try_from(value)?), 2);
+            put(&mut head, within(tag, value, u16::MAX.into())?, 2);
             put(&mut head, 0, 2);
         } else {
             put(&mut head, value, 4);
@@ -183,6 +183,11 @@ fn head(
     put(&mut head, 0, 4);
     head.extend_from_slice(jpeg_tables);
     Ok(head)
+}
+
+/// Refuses a value that the small file has no room for.
+fn within(tag: tags::Tag, value: u64, most: u64) -> Result<u64, String> {
+    if value <= most { Ok(value) } else { Err(format!("{} is {value}, of at most {most}", tag.name)) }
 }
 
 /// A head in memory and one chunk of a file after it, as a file.
@@ -220,5 +225,17 @@ impl Seek for OneChunk<'_> {
         let before = || io::Error::new(io::ErrorKind::InvalidInput, "before the beginning");
         self.at = from.checked_add_signed(by).ok_or_else(before)?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_beyond_what_is_decoded_are_told_by_tag() {
+        assert_eq!(within(tags::PREDICTOR, 65_535, 65_535), Ok(65_535));
+        let error = within(tags::STRIP_BYTES, 1 << 32, u32::MAX.into()).unwrap_err();
+        assert_eq!(error, "StripByteCounts is 4294967296, of at most 4294967295");
     }
 }

@@ -24,8 +24,9 @@ pub struct TiffImage {
     planes: Vec<u64>,
     pub(super) without_directories: bool,
     spacing: [f64; 3],
-    unit: Option<String>,
+    units: [Option<String>; 3],
     time_step: Option<f64>,
+    time_unit: Option<String>,
     window: Option<(f64, f64)>,
     channels: Vec<TiffChannel>,
 }
@@ -64,24 +65,37 @@ impl TiffImage {
         self.layout.scalar_type()
     }
 
-    /// Distance between neighbouring voxels along x, y and z. What the file does not say is 1, but the distance of pages that of pixels along x.
+    /// Distance between neighbouring voxels along x, y and z. What the file does not say is 1, as `ImageJ` has it; but where nobody says what pages are, which have no place for it, their distance is that of pixels along x.
     ///
-    /// **Units**: [`TiffImage::unit`].
+    /// **Units**: [`TiffImage::units`].
     #[must_use]
     pub fn spacing(&self) -> [f64; 3] {
         self.spacing
     }
 
-    /// What the spacing is measured in, such as `um` or `mm`, where the file says.
+    /// What the spacing is measured in along x, y and z, such as `um` or `mm`, where the file says. Sizes that OME-XML has in several units are converted to that of the first axis, where it is known how.
+    #[must_use]
+    pub fn units(&self) -> [Option<&str>; 3] {
+        self.units.each_ref().map(Option::as_deref)
+    }
+
+    /// The same, where all axes of which the file says it have one.
     #[must_use]
     pub fn unit(&self) -> Option<&str> {
-        self.unit.as_deref()
+        let first = self.units.iter().flatten().next()?;
+        self.units.iter().flatten().all(|unit| unit == first).then_some(first)
     }
 
     /// Distance of volumes in time, where the file says.
     #[must_use]
     pub fn time_step(&self) -> Option<f64> {
         self.time_step
+    }
+
+    /// What that is measured in, such as `s`; `None` without a distance.
+    #[must_use]
+    pub fn time_unit(&self) -> Option<&str> {
+        self.time_unit.as_deref()
     }
 
     /// Least and greatest value to display, where the file says.
@@ -128,33 +142,39 @@ impl TiffImage {
             planes: group.pages,
             without_directories: false,
             spacing,
-            unit,
+            units: [unit.clone(), unit.clone(), unit],
             time_step: None,
+            time_unit: None,
             window: None,
             channels: Vec::new(),
         }
     }
 
-    /// The same pages as OME-XML has them, where both agree.
-    pub(super) fn arranged_by_ome(&mut self, ome: &Ome) {
-        let samples = self.layout.samples;
-        if ome.size[..2] != [self.layout.width, self.layout.height]
-            || ome.elsewhere
-            || !ome.channels.is_multiple_of(samples)
-        {
-            return;
+    /// The same pages as OME-XML has them.
+    ///
+    /// # Errors
+    /// The reason why these cannot be those pages.
+    pub(super) fn arranged_by_ome(&mut self, ome: Ome) -> Result<(), String> {
+        let Layout { samples, width, height, .. } = self.layout;
+        if ome.size[..2] != [width, height] {
+            let [x, y, _] = ome.size;
+            return Err(format!("planes are {x} x {y}, and pages {width} x {height}"));
+        }
+        if !ome.channels.is_multiple_of(samples) {
+            return Err(format!("there are {} channels, and {samples} samples a pixel", ome.channels));
         }
         let channels = ome.channels / samples;
-        let Some(order) = ome.pages(self.planes.len() as u64, channels) else { return };
+        let order = ome.pages(self.planes.len() as u64, channels)?;
         let page = |n: u64| usize::try_from(n).ok().and_then(|n| self.planes.get(n)).copied();
-        let Some(planes) = order.into_iter().map(page).collect() else { return };
-        let channel = |c: &super::ome::OmeChannel| TiffChannel { name: c.name.clone(), colour: c.colour };
-        self.planes = planes;
+        // All are among them.
+        self.planes = order.into_iter().filter_map(page).collect();
         (self.slices, self.times, self.page_channels) = (ome.size[2], ome.times, channels);
         self.spacing = ome.spacing.map(|s| s.unwrap_or(1.0));
-        self.unit = ome.spacing.iter().any(Option::is_some).then(|| ome.unit.clone());
-        self.time_step = ome.time_step;
-        self.channels = ome.channel.iter().map(channel).collect();
+        self.units = ome.units;
+        (self.time_step, self.time_unit) = (ome.time_step, ome.time_unit);
+        self.channels =
+            ome.channel.into_iter().map(|c| TiffChannel { name: c.name, colour: c.colour }).collect();
+        Ok(())
     }
 
     /// The same pages as `ImageJ` has them, and those of large stacks, which have no directories: their samples go on behind those of the first page.
@@ -196,7 +216,9 @@ impl TiffImage {
         let along = |pixels: Option<f64>| pixels.map_or(1.0, f64::recip);
         let [x, y] = [along(positive(resolution.x)), along(positive(resolution.y))];
         self.spacing = [x, y, imagej.spacing.unwrap_or(1.0)];
-        self.unit.clone_from(&imagej.unit);
+        self.units = [(); 3].map(|()| imagej.unit.clone());
+        self.time_step = imagej.time_step;
+        self.time_unit = imagej.time_step.map(|_| imagej.time_unit.clone());
         self.window = imagej.window;
         Ok(())
     }

@@ -8,7 +8,10 @@
 //! frames=2
 //! spacing=2.5
 //! unit=\u00B5m
+//! finterval=1.5
 //! ```
+
+use super::units;
 
 /// What the description says.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,10 @@ pub(super) struct ImageJ {
     /// Distance of slices.
     pub(super) spacing: Option<f64>,
     pub(super) unit: Option<String>,
+    /// Distance of frames.
+    pub(super) time_step: Option<f64>,
+    /// Seconds where the file does not say.
+    pub(super) time_unit: String,
     /// Least and greatest value to display.
     pub(super) window: Option<(f64, f64)>,
 }
@@ -45,9 +52,9 @@ impl ImageJ {
             slices: count("slices"),
             frames: count("frames"),
             spacing: number("spacing").map(f64::abs).filter(|s| *s > 0.0),
-            unit: unit.map(|unit| {
-                if matches!(unit.as_str(), "micron" | "microns" | "\u{b5}m") { "um".into() } else { unit }
-            }),
+            unit: unit.map(|unit| units::name(&unit)),
+            time_step: number("finterval").filter(|step| *step > 0.0),
+            time_unit: value("tunit").map_or_else(|| "s".into(), |unit| units::name(&unescaped(unit))),
             window: number("min").zip(number("max")).filter(|(low, high)| low < high),
         })
     }
@@ -79,13 +86,16 @@ mod tests {
 
     #[test]
     fn lines_are_read_and_what_is_not_there_is_one() {
-        let text = b"ImageJ=1.53t\nimages=12\nchannels=2\nslices=3\nframes=2\nhyperstack=true\nspacing=-2.5\nunit=\\u00B5m\nmin=1.5\nmax=300\nloop=false\n";
+        let text = b"ImageJ=1.53t\nimages=12\nchannels=2\nslices=3\nframes=2\nhyperstack=true\nspacing=-2.5\nunit=\\u00B5m\nfinterval=0.5\nmin=1.5\nmax=300\nloop=false\n";
         let found = ImageJ::parse(text).unwrap();
         assert_eq!((found.images, found.shape(12), found.shape(11)), (12, [2, 3, 2], [1, 11, 1]));
         assert_eq!(
             (found.spacing, found.unit.as_deref(), found.window),
             (Some(2.5), Some("um"), Some((1.5, 300.0)))
         );
+        assert_eq!((found.time_step, found.time_unit.as_str()), (Some(0.5), "s"));
+        let minutes = ImageJ::parse(b"ImageJ=1\nfinterval=2\ntunit=min\n").unwrap();
+        assert_eq!((minutes.time_step, minutes.time_unit.as_str()), (Some(2.0), "min"));
         let bare = ImageJ::parse(b"ImageJ=1\nimages=x\nunit=pixel\nspacing=nan").unwrap();
         assert_eq!((bare.images, bare.shape(7), bare.spacing, bare.unit), (1, [1, 7, 1], None, None));
         let huge = ImageJ::parse(b"ImageJ=\nchannels=9999999999999\nslices=9999999999999\n").unwrap();

@@ -34,6 +34,8 @@ mod ome;
 mod pages;
 mod table;
 mod tags;
+mod units;
+mod xml;
 
 use chunks::TiffChunks;
 use file::TiffFile;
@@ -66,9 +68,21 @@ impl Tiff {
     /// * [`SourceError::Open`], [`SourceError::Read`]: the file.
     /// * [`SourceError::Header`]: no TIFF file, a tag whose value cannot be, or a chain of directories that goes in circles.
     /// * [`SourceError::Truncated`]: a directory or a value that lies beyond the file's end.
-    /// * [`SourceError::Unsupported`]: more than 2^20 pages, or samples of different kinds in one page.
+    /// * [`SourceError::Unsupported`]: more than 2^20 pages, or samples of different kinds in one page; OME-XML that says of planes what these pages cannot be, such as that some are in other files.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
-        let file = TiffFile::open(path.as_ref())?;
+        Self::arranged(path.as_ref(), true)
+    }
+
+    /// The same, but pages are z whatever the file says of their order: for files whose description does not fit them, or is of a set that they are one of.
+    ///
+    /// # Errors
+    /// As [`Tiff::open`], but for those of descriptions.
+    pub fn open_pages(path: impl AsRef<Path>) -> Result<Self, SourceError> {
+        Self::arranged(path.as_ref(), false)
+    }
+
+    fn arranged(path: &Path, as_described: bool) -> Result<Self, SourceError> {
+        let file = TiffFile::open(path)?;
         let groups = chain::groups(&file)?;
         let directory = file.directory(file.first_directory)?;
         let description = file.text(&directory, tags::DESCRIPTION, DESCRIPTION_BYTES)?;
@@ -76,9 +90,11 @@ impl Tiff {
         let resolution = groups.first().map(|group| group.resolution).unwrap_or_default();
         let mut images: Vec<_> = groups.into_iter().map(TiffImage::plain).collect();
         // Both describe the image of the first page.
-        if let Some(first) = images.first_mut() {
-            if let Some(ome) = Ome::parse(&description) {
-                first.arranged_by_ome(&ome);
+        if let Some(first) = images.first_mut().filter(|_| as_described) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let unfit = |reason| file.unsupported("OME-XML that says", reason);
+            if let Some(ome) = Ome::parse(&description, &name).map_err(unfit)? {
+                first.arranged_by_ome(ome).map_err(unfit)?;
             } else if let Some(imagej) = ImageJ::parse(&description) {
                 first.arranged_by_imagej(&imagej, &file, resolution)?;
             }

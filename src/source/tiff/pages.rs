@@ -7,7 +7,7 @@ use super::table::{Table, Tables};
 use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::source::buffer::with_buffer;
-use crate::source::call::{check_call, index};
+use crate::source::call::{check_call_of, index};
 use crate::source::runs::{FileBox, Place, read_box};
 use crate::source::{Endian, TileSource};
 use crate::voxel::Scalar;
@@ -169,7 +169,8 @@ impl<T: Scalar> TileSource<T> for RawPages {
     }
 
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
-        check_call(self.pages.extent(), region, out.len())?;
+        let location = || self.pages.tables.tiff().path.display().to_string();
+        check_call_of(location, self.pages.extent(), region, out.len())?;
         if region.is_empty() {
             return Ok(());
         }

@@ -42,7 +42,8 @@ impl<T: Voxel, S: TileSource<T>> KeptTiles<T, S> {
         let shape = Extent::new(shape[0], shape[1], shape[2]);
         let fits = shape.checked_volume().and_then(|n| n.checked_mul(size_of::<T>() as u64));
         if tile.is_empty() || fits.is_none_or(|bytes| isize::try_from(bytes).is_err()) {
-            return Err(SourceError::Shape { extent: tile, voxel_bytes: size_of::<T>() });
+            let (location, voxel_bytes) = (String::new(), size_of::<T>());
+            return Err(SourceError::Shape { location, extent: tile, voxel_bytes });
         }
         let key = key
             .clone()

@@ -135,7 +135,8 @@ impl ZarrArray {
     /// A volume out of the array, of whatever type it holds.
     ///
     /// # Errors
-    /// * [`SourceError::Unsupported`]: a type, codec, chunk grid or extension that is not read; chunks of more than 1 GiB; a slice that the array does not have.
+    /// * [`SourceError::Unsupported`]: a type, codec, chunk grid or extension that is not read; chunks of more than 1 GiB; a slice along dimensions that the array does not have.
+    /// * [`SourceError::NoSuch`]: a place beyond the size of a dimension.
     /// * [`SourceError::Shape`]: an array without voxels, or of more than 64 bits can count.
     pub fn dataset(&self, slice: &ZarrSlice) -> Result<Dataset, SourceError> {
         macro_rules! dataset {

@@ -108,32 +108,43 @@ impl ZarrImage {
         self.xyz().map(|axis| self.axes.get(axis?)?.unit.as_deref())
     }
 
-    /// How many points of time there are: the places along the axis of that kind. `None` without such an axis, or where level 0 cannot be read.
+    /// How many points of time there are: the places along the axis of that kind. `None` without such an axis, or where no level can be read.
     #[must_use]
     pub fn times(&self) -> Option<u64> {
         self.size_along("time")
     }
 
-    /// How many channels there are: the places along the axis of that kind. `None` without such an axis, or where level 0 cannot be read.
+    /// How many channels there are: the places along the axis of that kind. `None` without such an axis, or where no level can be read.
     #[must_use]
     pub fn channel_count(&self) -> Option<u64> {
         self.size_along("channel")
     }
 
     fn size_along(&self, kind: &str) -> Option<u64> {
-        self.array(0).ok()?.shape().get(self.axis_of(kind)?).copied()
+        let axis = self.axis_of(kind)?;
+        self.first_array().ok()?.shape().get(axis).copied()
+    }
+
+    /// The array of the finest level that has one. Along axes that are not of space all have the same size.
+    ///
+    /// # Errors
+    /// As [`ZarrImage::array`] of level 0, where none can be read.
+    pub(crate) fn first_array(&self) -> Result<ZarrArray, SourceError> {
+        let first = self.array(0);
+        first.or_else(|error| (1..self.levels().len()).find_map(|level| self.array(level).ok()).ok_or(error))
     }
 
     /// The array of a level.
     ///
     /// # Errors
-    /// [`SourceError::Store`]: there is none, or its metadata cannot be read.
+    /// [`SourceError::NoSuch`]: no such level. [`SourceError::Store`]: it has no array, or metadata that cannot be read.
     pub fn array(&self, level: usize) -> Result<ZarrArray, SourceError> {
         let Some(found) = self.text.levels.get(level) else {
-            return Err(SourceError::Unsupported {
+            return Err(SourceError::NoSuch {
                 location: self.store.location(&self.path),
-                what: "the level",
-                value: format!("{level} of {}", self.text.levels.len()),
+                what: "level",
+                index: level as u64,
+                count: self.text.levels.len() as u64,
             });
         };
         self.store.array(&found.path)
@@ -149,7 +160,7 @@ impl ZarrImage {
     /// A level as a volume. Each level keeps decoded chunks of its own: half of [`ZarrImage::with_kept_bytes`] for level 0, a quarter for level 1 and so on.
     ///
     /// # Errors
-    /// As [`ZarrImage::array`] and [`ZarrArray::dataset`]; a selection that the image does not have.
+    /// As [`ZarrImage::array`] and [`ZarrArray::dataset`]. [`SourceError::NoSuch`]: no such time, channel or place along another axis; [`SourceError::Unsupported`]: no axis of that name.
     pub fn level(&self, level: usize, selection: &ZarrSelection) -> Result<Dataset, SourceError> {
         let array = self.array(level)?;
         let slice = self.slice(&array, selection)?;
@@ -183,11 +194,15 @@ impl ZarrImage {
         };
         let mut slice = ZarrSlice { x, y, z, at: Vec::new() };
         let (time, channel) = (self.axis_of("time"), self.axis_of("channel"));
-        for (kind, axis, index) in [("time", time, selection.time), ("channel", channel, selection.channel)] {
-            match axis {
-                Some(axis) => slice = slice.with_index(axis, index),
-                None if index == 0 => {}
-                None => return refuse(format!("{kind} {index} of an image without such an axis")),
+        let chosen = [("time point", time, selection.time), ("channel", channel, selection.channel)];
+        for (what, axis, index) in chosen {
+            let count = axis.and_then(|axis| array.shape().get(axis).copied()).unwrap_or(1);
+            if index >= count {
+                let location = self.store.location(array.path());
+                return Err(SourceError::NoSuch { location, what, index, count });
+            }
+            if let Some(axis) = axis {
+                slice = slice.with_index(axis, index);
             }
         }
         for (name, index) in &selection.others {

@@ -65,7 +65,7 @@ const MOST_OBJECT_BYTES: u64 = 2 * MOST_CHUNK_BYTES;
 /// A Zarr store that was opened, and what is in it. Cheap to clone.
 ///
 /// **Cost**: opening reads the metadata of every group and array, one small file each (three at most), of at most 4096 and 12 groups deep, and lists the folders of groups alone: files of chunks are not looked at. Consolidated
-/// metadata is not used.
+/// metadata at the root is looked at where a store cannot be listed, for what there is (a plain web server, see `Zarr::open_url`); what arrays and groups are is read from their own.
 #[derive(Clone)]
 pub struct Zarr {
     store: Arc<Store>,

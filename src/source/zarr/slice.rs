@@ -79,8 +79,14 @@ impl ZarrSlice {
             }
         }
         for &(dimension, index) in &self.at {
-            if used.contains(&dimension) || shape.get(dimension).is_none_or(|&size| index >= size) {
-                return refuse(format!("index {index} along dimension {dimension}"));
+            match shape.get(dimension) {
+                Some(&count) if !used.contains(&dimension) => {
+                    if index >= count {
+                        let location = format!("{location}, dimension {dimension}");
+                        return Err(SourceError::NoSuch { location, what: "place", index, count });
+                    }
+                }
+                _ => return refuse(format!("index {index} along dimension {dimension}")),
             }
         }
         Ok(Extent::from(self.pick(shape)))
@@ -101,8 +107,9 @@ mod tests {
         assert_eq!(ZarrSlice::last(1).check("a", &[7]).unwrap(), Extent::new(7, 1, 1));
         let turned = ZarrSlice { x: 2, y: Some(4), z: Some(0), at: vec![(3, 39)] };
         assert_eq!(turned.check("a", &shape).unwrap(), Extent::new(30, 50, 3));
+        let beyond = last.clone().with_index(0, 3).check("a", &shape).unwrap_err();
+        assert_eq!(beyond.to_string(), "a, dimension 0: there is no place 3; it has 3, counted from 0");
         for bad in [
-            last.clone().with_index(0, 3),
             last.clone().with_index(2, 0),
             last.with_index(5, 0),
             ZarrSlice::last(6),
