@@ -31,4 +31,4 @@ pub(crate) use location::shown_url;
 pub use location::{file_url, is_url};
 pub use options::RemoteOptions;
 pub use store::RemoteStore;
-pub(crate) use upload::Put;
+pub(crate) use upload::{Came, Put, Tag};
