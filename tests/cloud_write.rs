@@ -125,7 +125,7 @@ fn an_interrupted_save_goes_on_or_is_removed() {
             level.write(*piece, &voxels(*piece, salt)).unwrap();
         }
         drop(second);
-        // Of something else it is not continued, and without being asked to it is removed.
+        // Of something else it is not continued, and it is removed by whoever asks for that.
         let other = begun(&ZarrOptions { input: "another".into(), ..resume.clone() }).unwrap_err();
         assert!(matches!(other, StoreError::OtherSave { .. }), "{other}");
         let third = begun(&resume).unwrap();
@@ -141,7 +141,8 @@ fn an_interrupted_save_goes_on_or_is_removed() {
         left.flush().unwrap();
         drop(left);
         let before = keys(url, &remote).len();
-        let fresh = ZarrStore::create_url(url, &remote, EXTENT, 0u16, &options()).unwrap();
+        let discard = ZarrOptions { replace: true, ..options() };
+        let fresh = ZarrStore::create_url(url, &remote, EXTENT, 0u16, &discard).unwrap();
         assert!(before > 1 && keys(url, &remote).len() == 1, "only the new journal is there");
         fresh.discard().unwrap();
         assert_eq!(keys(url, &remote).len(), 0);

@@ -36,9 +36,11 @@ const TABLE: &[(&str, &[&str])] = &[
             "source::index",
             "source::with_buffer",
             // Objects are put where they are read from.
+            "source::Came",
             "source::Put",
             "source::RemoteOptions",
             "source::RemoteStore",
+            "source::Tag",
             "source::scratch_file",
             "source::shown_url",
         ],

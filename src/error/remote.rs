@@ -123,6 +123,14 @@ pub enum RemoteError {
         /// The limit.
         limit: usize,
     },
+    /// A listing does not get on: a page is to be followed by itself, or by more and more that have no name on them.
+    #[error("{url}: its listing goes in circles, after {pages} pages without a name")]
+    Circles {
+        /// The folder.
+        url: String,
+        /// Pages without a name, one after the other.
+        pages: usize,
+    },
     /// The threads that fetch could not be started.
     #[error("the threads that fetch could not be started: {cause}")]
     Threads {

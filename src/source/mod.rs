@@ -91,7 +91,7 @@ pub use ranged::Ranged;
 pub(crate) use raw::open_regular;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 #[cfg(feature = "cloud")]
-pub(crate) use remote::{Put, shown_url};
+pub(crate) use remote::{Came, Put, Tag, shown_url};
 #[cfg(feature = "cloud")]
 pub use remote::{RemoteOptions, RemoteStore, file_url};
 pub use scaled::{Real, Scaled};

@@ -49,6 +49,15 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
+/// Size of a file, if there is one.
+pub(super) fn file_bytes(path: &Path) -> Result<Option<u64>, StoreError> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("looking at", path)(e)),
+    }
+}
+
 /// Makes the entries of a folder durable.
 pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let sync = || File::open(path)?.sync_all();
@@ -78,28 +87,85 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Gives `from` the name `to`; what was called so, if anything, is called `from` afterwards.
+/// Where [`rename_over`] puts what it cannot swap with `from`.
+pub(super) fn aside_of(from: &Path) -> Result<PathBuf, StoreError> {
+    beside(from, ".replaced")
+}
+
+/// Gives `from` the name `to`; what was called so, if anything, is called `from` afterwards, or [`aside_of`] it.
+///
+/// Where the file system cannot swap names, nothing is called `to` for a moment: killed then, what was called so is [`aside_of`] `from`, and whoever comes next has to put it back ([`put_back`]).
 pub(super) fn rename_over(from: &Path, to: &Path) -> Result<(), StoreError> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
+    match swap(from, to) {
         Ok(()) => Ok(()),
         Err(Errno::NOENT) => rename_new(from, to),
-        // Not every file system can swap. For a moment nothing has the name then; never a part of anything.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            let aside = beside(from, ".replaced")?;
-            rename_new(to, &aside)?;
-            if let Err(error) = rename_new(from, to) {
-                fs::rename(&aside, to).map_err(failed("putting back", to))?;
-                return Err(error);
-            }
-            fs::rename(&aside, from).map_err(failed("moving aside", &aside))
-        }
+        Err(Errno::INVAL | Errno::NOSYS) => rename_in_turns(from, to),
         Err(e) => Err(failed("renaming to", to)(e.into())),
     }
 }
 
+/// Puts back what was [`aside_of`] `from`, where nothing is called `to`. Whether there was any.
+///
+/// # Errors
+/// [`StoreError::Exists`]; [`StoreError::File`].
+pub(super) fn put_back(from: &Path, to: &Path) -> Result<bool, StoreError> {
+    let aside = aside_of(from)?;
+    if !exists(&aside)? {
+        return Ok(false);
+    }
+    rename_new(&aside, to)?;
+    sync_folder(&parent_and_name(to)?.0)?;
+    sync_folder(&parent_and_name(from)?.0)?;
+    Ok(true)
+}
+
+fn swap(from: &Path, to: &Path) -> Result<(), Errno> {
+    #[cfg(test)]
+    if tests::IN_TURNS.get().is_some() {
+        return Err(Errno::INVAL);
+    }
+    rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE)
+}
+
+/// [`rename_over`] for file systems that cannot swap names.
+fn rename_in_turns(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match rename_new(to, &aside_of(from)?) {
+        Err(StoreError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        outcome => outcome?,
+    }
+    #[cfg(test)]
+    if tests::IN_TURNS.get() == Some(tests::Killed::Between) {
+        return Err(failed("being killed at", to)(io::Error::other("a test")));
+    }
+    if let Err(error) = rename_new(from, to) {
+        put_back(from, to)?;
+        return Err(error);
+    }
+    #[cfg(test)]
+    if tests::IN_TURNS.get() == Some(tests::Killed::After) {
+        return Err(failed("being killed at", to)(io::Error::other("a test")));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    /// Where a thread ends that renames in turns.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(in crate::store) enum Killed {
+        Never,
+        Between,
+        After,
+    }
+
+    thread_local! {
+        /// Set: this thread finds no file system that could swap names.
+        pub(in crate::store) static IN_TURNS: Cell<Option<Killed>> = const { Cell::new(None) };
+    }
 
     #[test]
     fn names_beside_are_hidden_and_stay_in_the_folder() {
@@ -124,5 +190,31 @@ mod tests {
         rename_over(&at("old"), &at("free")).unwrap();
         assert!(at("free/inside").exists() && !exists(&at("old")).unwrap());
         assert!(matches!(rename_new(&at("nothing"), &at("other")), Err(StoreError::File { .. })));
+    }
+
+    #[test]
+    fn what_cannot_be_swapped_is_moved_aside_and_can_be_put_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let make = |name: &str| {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("inside"), name).unwrap();
+        };
+        make("old");
+        make("new");
+        IN_TURNS.set(Some(Killed::Between));
+        rename_over(&at("new"), &at("old")).unwrap_err();
+        assert!(!exists(&at("old")).unwrap());
+        assert!(put_back(&at("new"), &at("old")).unwrap());
+        assert_eq!(fs::read(at("old/inside")).unwrap(), b"old");
+        assert!(!put_back(&at("new"), &at("old")).unwrap(), "there is nothing more to put back");
+        IN_TURNS.set(Some(Killed::Never));
+        rename_over(&at("new"), &at("old")).unwrap();
+        assert_eq!(fs::read(at("old/inside")).unwrap(), b"new");
+        assert_eq!(fs::read(at(".new.replaced/inside")).unwrap(), b"old");
+        make("new");
+        rename_over(&at("new"), &at("free")).unwrap();
+        assert!(matches!(put_back(&at("new"), &at("free")), Err(StoreError::Exists { .. })));
+        IN_TURNS.set(None);
     }
 }

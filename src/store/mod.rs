@@ -36,6 +36,7 @@ mod disk;
 #[cfg(feature = "nrrd")]
 mod nrrd;
 mod raw;
+mod unfinished;
 #[cfg(feature = "zarr")]
 mod zarr;
 

@@ -1,13 +1,13 @@
 //! Owns [`RawStore`]: voxels into a raw file, perhaps behind a header, that appears when it is whole. Knows nothing of formats.
 
 use std::fs::{self, File};
-use std::io;
 use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::disk::{beside, create_new, exists, failed, parent_and_name, rename_new, sync_folder};
+use super::disk::{exists, failed, parent_and_name, rename_new, sync_folder};
+use super::unfinished::Unfinished;
 use super::{TileStore, check_write};
 use crate::error::StoreError;
 use crate::geometry::boxes::voxels;
@@ -21,32 +21,21 @@ const SPAN_BYTES: u64 = 1 << 20;
 /// A raw file in the making: one dense array, x fastest, in this machine's byte order, perhaps behind a header.
 ///
 /// It is written under another name beside its own ([`RawStore::save`] renames it), so that nobody finds a part of it. What is never written is zero, and takes no space where the file system knows holes. Dropped without `save`,
-/// or killed, it does not appear; killed, it leaves a hidden file behind.
+/// or killed, it does not appear; killed, it leaves a hidden file behind (`.NAME.partial-...`), which the next save of that name removes if nobody writes it any more.
 ///
 /// **Cost**: a positioned write for each stretch that is contiguous in the file: whole planes, or rows.
 #[derive(Debug)]
 pub struct RawStore<T> {
+    // Before the file, which has the lock.
+    written: Unfinished,
     file: File,
     target: PathBuf,
-    written: Written,
+    /// Why it could not be made durable, once it could not.
+    lost: Mutex<Option<Arc<StoreError>>>,
     extent: Extent,
     offset_bytes: u64,
     replace: bool,
     voxel: PhantomData<fn(T)>,
-}
-
-/// The file under its name of the meantime, which goes with this.
-#[derive(Debug)]
-struct Written(Option<PathBuf>);
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0
-            && let Err(error) = fs::remove_file(path)
-        {
-            tracing::warn!(%error, path = %path.display(), "what was written of a file could not be removed");
-        }
-    }
 }
 
 impl<T: Voxel> RawStore<T> {
@@ -61,7 +50,7 @@ impl<T: Voxel> RawStore<T> {
     /// The same, in the place of a file that is there. That one stays until [`RawStore::save`].
     ///
     /// # Errors
-    /// As [`RawStore::create`], and [`StoreError::NotReplaced`] where something else than a file is there.
+    /// As [`RawStore::create`], and [`StoreError::NotReplaced`] where something else than a file is there: a link is something else, wherever it leads.
     pub fn replace(path: impl AsRef<Path>, extent: Extent) -> Result<Self, StoreError> {
         Self::create_behind(path, extent, &[], true)
     }
@@ -86,10 +75,10 @@ impl<T: Voxel> RawStore<T> {
         let bytes = bytes.and_then(|b| b.checked_add(offset_bytes)).filter(|b| i64::try_from(*b).is_ok());
         let bytes = bytes.ok_or_else(|| shape("more bytes than a file can have"))?;
         check_target(&target, replace)?;
-        let (file, path) = unfinished(&target)?;
-        let written = Written(Some(path.clone()));
-        file.set_len(bytes).map_err(failed("making room in", &path))?;
-        let store = Self { file, target, written, extent, offset_bytes, replace, voxel: PhantomData };
+        let (file, written) = Unfinished::beside(&target)?;
+        file.set_len(bytes).map_err(failed("making room in", written.path().unwrap_or(&target)))?;
+        let lost = Mutex::default();
+        let store = Self { file, target, written, lost, extent, offset_bytes, replace, voxel: PhantomData };
         store.put(0, header)?;
         Ok(store)
     }
@@ -103,17 +92,18 @@ impl<T: Voxel> RawStore<T> {
     /// Makes the file durable and gives it its name.
     ///
     /// # Errors
-    /// [`StoreError::Exists`]: somebody made one meanwhile; [`StoreError::File`]. What was written is gone then, and what was there before is as it was.
+    /// [`StoreError::Exists`]: somebody made one meanwhile; [`StoreError::File`], [`StoreError::Shared`]. What was written is gone then, and what was there before is as it was; only where it is the folder that could not be made durable, the file
+    /// has its name already, which it may lose if the machine goes down.
     pub fn save(mut self) -> Result<(), StoreError> {
         self.flush()?;
-        let Some(path) = &self.written.0 else { return Ok(()) };
+        let Some(path) = self.written.path() else { return Ok(()) };
         if self.replace {
             check_target(&self.target, true)?;
             fs::rename(path, &self.target).map_err(failed("renaming to", &self.target))?;
         } else {
             rename_new(path, &self.target)?;
         }
-        self.written.0 = None;
+        self.written.renamed();
         sync_folder(&parent_and_name(&self.target)?.0)
     }
 
@@ -184,8 +174,14 @@ impl<T: Voxel> TileStore<T> for RawStore<T> {
         })
     }
 
+    /// Once it failed, it always does: a second attempt is said to have succeeded, without what the first one lost.
     fn flush(&self) -> Result<(), StoreError> {
-        self.file.sync_all().map_err(failed("making durable", &self.target))
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.is_none() {
+            let synced = self.file.sync_all().map_err(failed("making durable", &self.target));
+            *lost = synced.err().map(Arc::new);
+        }
+        lost.as_ref().map_or(Ok(()), |error| Err(StoreError::Shared(error.clone())))
     }
 }
 
@@ -197,27 +193,11 @@ fn check_target(target: &Path, replace: bool) -> Result<(), StoreError> {
     if !replace {
         return Err(StoreError::Exists { path: target.to_owned() });
     }
-    let metadata = fs::metadata(target).map_err(failed("looking at", target))?;
+    let metadata = fs::symlink_metadata(target).map_err(failed("looking at", target))?;
     if metadata.is_file() {
         return Ok(());
     }
     Err(StoreError::NotReplaced { path: target.to_owned(), reason: "it is no regular file" })
-}
-
-/// A new file beside the target.
-fn unfinished(target: &Path) -> Result<(File, PathBuf), StoreError> {
-    static MADE: AtomicU64 = AtomicU64::new(0);
-    for _ in 0..1000 {
-        let nth = MADE.fetch_add(1, Ordering::Relaxed);
-        let path = beside(target, &format!(".partial-{}-{nth}", std::process::id()))?;
-        match create_new(&path) {
-            Ok(file) => return Ok((file, path)),
-            // Left by a process of the same number that was killed.
-            Err(StoreError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(StoreError::InTheWay { path: target.to_owned(), reason: "there are too many unfinished files of it" })
 }
 
 #[cfg(test)]
@@ -284,6 +264,45 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let error = RawStore::<u8>::replace(folder.path(), Extent::cube(2)).unwrap_err();
         assert!(matches!(error, StoreError::NotReplaced { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_was_lost_once_is_not_said_to_be_durable_at_a_second_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file_in(folder.path());
+        let mut store = RawStore::<u8>::create(&path, Extent::cube(2)).unwrap();
+        store.flush().unwrap();
+        // A pipe cannot be made durable.
+        let pipe = File::from(std::os::fd::OwnedFd::from(std::io::pipe().unwrap().1));
+        let good = std::mem::replace(&mut store.file, pipe);
+        assert!(store.flush().is_err());
+        store.file = good;
+        let error = store.flush().unwrap_err();
+        assert!(matches!(error, StoreError::Shared(_)), "{error}");
+        assert!(store.save().is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (file_in(folder.path()), folder.path().join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        for there in [false, true] {
+            if there {
+                fs::write(&elsewhere, "mine").unwrap();
+            }
+            let error = RawStore::<u8>::replace(&path, Extent::cube(2)).unwrap_err();
+            assert!(matches!(error, StoreError::NotReplaced { .. }), "{error}");
+            let error = RawStore::<u8>::create(&path, Extent::cube(2)).unwrap_err();
+            assert!(matches!(error, StoreError::Exists { .. }), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        let late = RawStore::<u8>::replace(&path, Extent::cube(2)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        assert!(matches!(late.save(), Err(StoreError::NotReplaced { .. })));
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"mine");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::error::RemoteError;
 /// Most names that are listed below one place.
 const MOST_NAMES: usize = 1 << 20;
 
+/// Most pages in a row that have no name on them. Some stores pass over what was deleted so, a page for each thousand of them.
+const MOST_EMPTY: usize = 10_000;
+
 /// What lies below a place.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listed {
@@ -25,7 +28,44 @@ pub(super) struct Listed {
     pub(super) folders: Vec<String>,
 }
 
+/// How far a listing is.
+#[derive(Debug, Clone, Default)]
+struct Reader {
+    token: Option<String>,
+    /// Pages without a name since the last with one.
+    empty: usize,
+    over: bool,
+}
+
 impl RemoteStore {
+    /// Hands keys and sizes of all objects below `prefix` (empty, or with a slash at its end) to `each`, page by page, as long as that says to go on. There may be any number of them.
+    ///
+    /// # Errors
+    /// Why they cannot be listed, and what `each` fails with.
+    pub(crate) fn each_page<E: From<Arc<RemoteError>>>(
+        &self,
+        prefix: &str,
+        mut each: impl FnMut(Vec<(String, u64)>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let not_listed = || Arc::new(RemoteError::NotListed { url: self.show(prefix.trim_end_matches('/')) });
+        let lists = self.shared().fetcher.client.lists.clone().ok_or_else(not_listed)?;
+        let mut reader = Reader::default();
+        loop {
+            let (shared, lists, its) = (self.shared().clone(), lists.clone(), prefix.to_owned());
+            let mut at = reader;
+            let page = async move {
+                let page = next_page(&shared.fetcher, &*lists, &its, true, &mut at).await?;
+                Ok::<_, RemoteError>((page, at))
+            };
+            let page = runtime::wait(|| self.show(prefix), page).map_err(Arc::new)?.map_err(Arc::new)?;
+            let (Some(listed), at) = page else { return Ok(()) };
+            if !each(listed.objects)? {
+                return Ok(());
+            }
+            reader = at;
+        }
+    }
+
     /// Keys of the folders right below `prefix` (empty, or with a slash at its end), sorted.
     pub(crate) fn folders_below(&self, prefix: &str) -> Result<Vec<String>, Arc<RemoteError>> {
         Ok(list(self, prefix, false)?.folders)
@@ -52,36 +92,56 @@ async fn pages(
     prefix: &str,
     deep: bool,
 ) -> Result<Listed, RemoteError> {
-    let folder = prefix.trim_end_matches('/');
-    let path = fetcher.location.path(folder)?;
-    let within = if path.as_ref().is_empty() { None } else { Some(format!("{path}/")) };
     let mut listed = Listed::default();
-    let mut token: Option<String> = None;
-    loop {
-        let page = fetcher.persist(|| page(fetcher, lists, within.as_deref(), token.clone(), deep)).await;
-        let page = page.map_err(|lost| fetcher.given_up(folder, "a listing".to_owned(), lost).1)?;
-        for object in &page.result.objects {
-            // What is no key of ours (the folder's own marker, say) is nothing that could be read.
-            if let Some(key) = fetcher.location.key(&object.location).filter(|key| !key.is_empty()) {
-                listed.objects.push((key.to_owned(), object.size));
-            }
-        }
-        let folders = page.result.common_prefixes.iter();
-        listed.folders.extend(folders.filter_map(|path| fetcher.location.key(path)).map(str::to_owned));
+    let mut reader = Reader::default();
+    while let Some(page) = next_page(fetcher, lists, prefix, deep, &mut reader).await? {
+        listed.objects.extend(page.objects);
+        listed.folders.extend(page.folders);
         if listed.objects.len() + listed.folders.len() > MOST_NAMES {
-            let url = fetcher.location.show(folder);
+            let url = fetcher.location.show(prefix.trim_end_matches('/'));
             return Err(RemoteError::Listing { url, limit: MOST_NAMES });
         }
-        // A page without names that has another one after it would be a store that goes in circles.
-        let empty = page.result.objects.is_empty() && page.result.common_prefixes.is_empty();
-        if page.page_token.is_none() || page.page_token == token || empty {
-            break;
-        }
-        token = page.page_token;
     }
     listed.folders.sort();
     listed.folders.dedup();
     Ok(listed)
+}
+
+/// What is on the next page; `None` after the last.
+async fn next_page(
+    fetcher: &Fetcher,
+    lists: &dyn PaginatedListStore,
+    prefix: &str,
+    deep: bool,
+    reader: &mut Reader,
+) -> Result<Option<Listed>, RemoteError> {
+    if reader.over {
+        return Ok(None);
+    }
+    let folder = prefix.trim_end_matches('/');
+    let path = fetcher.location.path(folder)?;
+    let within = if path.as_ref().is_empty() { None } else { Some(format!("{path}/")) };
+    let token = reader.token.take();
+    let page = fetcher.persist(|| page(fetcher, lists, within.as_deref(), token.clone(), deep)).await;
+    let page = page.map_err(|lost| fetcher.given_up(folder, "a listing".to_owned(), lost).1)?;
+    let mut listed = Listed::default();
+    for object in &page.result.objects {
+        // What is no key of ours (the folder's own marker, say) is nothing that could be read.
+        if let Some(key) = fetcher.location.key(&object.location).filter(|key| !key.is_empty()) {
+            listed.objects.push((key.to_owned(), object.size));
+        }
+    }
+    let folders = page.result.common_prefixes.iter();
+    listed.folders.extend(folders.filter_map(|path| fetcher.location.key(path)).map(str::to_owned));
+    let empty = page.result.objects.is_empty() && page.result.common_prefixes.is_empty();
+    reader.empty = if empty { reader.empty + 1 } else { 0 };
+    // Where a page is to be followed by itself, or by none that has a name, what was listed is not all, and there is no getting at the rest.
+    if page.page_token.is_some() && (page.page_token == token || reader.empty > MOST_EMPTY) {
+        return Err(RemoteError::Circles { url: fetcher.location.show(folder), pages: reader.empty });
+    }
+    reader.over = page.page_token.is_none();
+    reader.token = page.page_token;
+    Ok(Some(listed))
 }
 
 async fn page(

@@ -31,4 +31,4 @@ pub use location::file_url;
 pub(crate) use location::shown_url;
 pub use options::RemoteOptions;
 pub use store::RemoteStore;
-pub(crate) use upload::Put;
+pub(crate) use upload::{Came, Put, Tag};

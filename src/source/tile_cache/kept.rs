@@ -104,7 +104,11 @@ impl<T: Voxel, S: TileSource<T>> KeptTiles<T, S> {
                 return true;
             }
             Err(Unread::Missing) => {}
-            Err(error) => {
+            // It may be as it was: this process has too many files open, say, or may not read it.
+            Err(Unread::Refused(error)) => {
+                tracing::warn!(path = %path.display(), %error, "a kept tile could not be read: its source is");
+            }
+            Err(error @ Unread::Damaged) => {
                 tracing::warn!(path = %path.display(), %error, "a kept tile is read from its source again");
                 self.room.counts.damaged.fetch_add(1, Ordering::Relaxed);
                 let _ = std::fs::remove_file(&path);
@@ -205,5 +209,34 @@ impl<T, S: fmt::Debug> fmt::Debug for KeptTiles<T, S> {
             .field("folder", &self.folder)
             .field("tile", &self.tile)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Dense, TileCache, TileCacheOptions};
+
+    #[test]
+    fn a_kept_tile_is_removed_if_it_is_damaged_and_not_if_it_cannot_be_read_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = TileCache::open(folder.path(), TileCacheOptions::default()).unwrap();
+        let extent = Extent::cube(4);
+        let source = Dense::new((0..64u8).collect::<Vec<_>>(), extent).unwrap();
+        let kept = cache.source(source, &ContentKey::new("here"), extent).unwrap();
+        let (place, tile) = (Coord::new(0, 0, 0), Region::whole(extent));
+        let path = kept.path(place);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut out = [0; 64];
+        // The system refuses to open it: a link that leads to itself.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert!(!kept.find(place, tile, &mut out));
+        assert!(path.is_symlink());
+        assert_eq!(cache.stats().damaged, 0);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "no tile").unwrap();
+        assert!(!kept.find(place, tile, &mut out));
+        assert!(!path.exists());
+        assert_eq!(cache.stats().damaged, 1);
     }
 }

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::journal::{Journal, Record};
+use super::journal::{Journal, Record, complete};
 use super::target::Done;
 use crate::error::StoreError;
-use crate::store::disk::{beside, exists, failed, parent_and_name, sync_folder};
+use crate::store::disk::{
+    aside_of, beside, exists, failed, file_bytes, parent_and_name, put_back, sync_folder,
+};
 
 /// What one finds in a folder that holds Zarr, of which one may take the place.
 pub(super) const MARKS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zattrs"];
@@ -38,13 +40,14 @@ pub(super) fn begin(target: &Path, save: &str, begin: Begin) -> Result<Begun, St
     check_target(target, begin.replace)?;
     let partial = beside(target, ".partial")?;
     let lock = lock(target, &partial)?;
+    put_back_or_remove(target, &partial)?;
     // Whoever had the lock may just have published.
     check_target(target, begin.replace)?;
     let (journal, done) = match earlier(&partial)? {
         Some((journal, records)) if begin.resume && goes_on(&partial, &records)? => {
             check_same(target, &records, save)?;
             remove_all(&partial.join("objects"))?;
-            (journal, records.into_iter().filter_map(done).collect())
+            (journal, as_recorded(&partial.join("tree"), complete(records))?)
         }
         found => {
             drop(found);
@@ -60,17 +63,53 @@ pub(super) fn begin(target: &Path, save: &str, begin: Begin) -> Result<Begun, St
     Ok(Begun { partial, lock, journal, done })
 }
 
-/// Removes the partial folder.
+/// Removes the partial folder. Where something is in it that no save makes, that stays, and the journal with it, by which the folder is known for what it is.
 pub(super) fn clear_away(partial: &Path) -> Result<(), StoreError> {
-    empty(partial)?;
+    empty_but_for_journal(partial)?;
+    let entries = fs::read_dir(partial).map_err(failed("reading", partial))?;
+    if let Some(other) = entries.flatten().find(|entry| entry.file_name() != "journal") {
+        let path = other.path();
+        return Err(StoreError::InTheWay { path, reason: "it is nothing that a save makes" });
+    }
+    remove_all(&partial.join("journal"))?;
     fs::remove_dir(partial).map_err(failed("removing", partial))
 }
 
-fn done(record: Record) -> Option<Done> {
-    match record {
-        Record::Done(done) => Some(done),
-        _ => None,
+/// The objects that are there as the journal says. One that is not (a disk lost what it had promised) is removed, and so written again.
+fn as_recorded(tree: &Path, complete: Vec<(Done, Option<u64>)>) -> Result<Vec<Done>, StoreError> {
+    let mut there = Vec::with_capacity(complete.len());
+    for (done, bytes) in complete {
+        let path = tree.join(&done.key);
+        let found = file_bytes(&path)?;
+        if found == bytes {
+            there.push(done);
+        } else {
+            tracing::warn!(path = %path.display(), ?found, expected = ?bytes, "what an interrupted save left is not as it says");
+            remove_all(&path)?;
+        }
     }
+    Ok(there)
+}
+
+/// What the target was, and had to be moved aside because the file system cannot swap names: put back, if whoever did so was killed before the new one was in its place; removed, if after that.
+fn put_back_or_remove(target: &Path, partial: &Path) -> Result<(), StoreError> {
+    let tree = partial.join("tree");
+    let aside = aside_of(&tree)?;
+    if !exists(&aside)? {
+        return Ok(());
+    }
+    if !exists(target)? {
+        put_back(&tree, target)?;
+        tracing::warn!(path = %target.display(), "a save that was interrupted had moved it aside: it has its name again");
+        return Ok(());
+    }
+    let records = earlier(partial)?.map(|(_, records)| records);
+    let inode = fs::symlink_metadata(target).map_err(failed("looking at", target))?.ino();
+    if records.and_then(|records| records.last().cloned()) == Some(Record::Publishing(inode)) {
+        return remove_all(&aside);
+    }
+    let reason = "a save that was interrupted moved it aside, and something else has its name by now";
+    Err(StoreError::InTheWay { path: aside, reason })
 }
 
 /// Refuses a target that is there, unless it may be replaced: nobody means to lose a folder of something else.
@@ -174,11 +213,16 @@ pub(super) fn check_same(target: &Path, records: &[Record], save: &str) -> Resul
 
 /// Removes what is in the partial folder, the journal last: as long as it is there, the folder is known for what it is.
 fn empty(partial: &Path) -> Result<(), StoreError> {
-    for name in ["tree", "objects"] {
-        remove_all(&partial.join(name))?;
-    }
-    sync_folder(partial)?;
+    empty_but_for_journal(partial)?;
     remove_all(&partial.join("journal"))
+}
+
+fn empty_but_for_journal(partial: &Path) -> Result<(), StoreError> {
+    let tree = partial.join("tree");
+    for path in [&tree, &partial.join("objects"), &aside_of(&tree)?] {
+        remove_all(path)?;
+    }
+    sync_folder(partial)
 }
 
 fn remove_all(path: &Path) -> Result<(), StoreError> {

@@ -46,7 +46,11 @@ struct Shared {
 struct State {
     under_way: HashSet<String>,
     done: Vec<Done>,
+    /// Objects that are being remembered as complete.
+    committing: HashSet<String>,
     failed: Option<Arc<StoreError>>,
+    /// Whether something could not be remembered. What the disk lost then is not told again: nothing more is.
+    refused: bool,
 }
 
 impl Finisher {
@@ -70,14 +74,16 @@ impl Finisher {
         Ok(finisher)
     }
 
-    /// Takes an object over. Waits where the disk is behind.
+    /// Takes an object over, perhaps in the place of an earlier one of that name. Waits where the disk is behind.
     ///
     /// # Errors
     /// [`StoreError::Shared`]: an earlier one failed. This one is dropped.
     pub(super) fn take(&self, job: Job) -> Result<(), StoreError> {
         {
-            let mut state = self.shared.lock();
+            let mut state = self.shared.wait_until(|state| !state.committing.contains(&job.key));
             state.check()?;
+            // What is remembered of the earlier one must not be so after this one has its name.
+            state.done.retain(|done| done.key != job.key);
             state.under_way.insert(job.key.clone());
         }
         // There are threads as long as this is there; without them nothing would be saved.
@@ -92,15 +98,11 @@ impl Finisher {
     /// # Errors
     /// [`StoreError::Shared`]: something is not.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
-        let mut state = self.shared.wait_until(std::collections::HashSet::is_empty);
+        let idle = |state: &State| state.under_way.is_empty() && state.committing.is_empty();
+        let mut state = self.shared.wait_until(idle);
         state.check()?;
         let done = std::mem::take(&mut state.done);
-        drop(state);
-        let outcome = self.shared.target.commit(&done);
-        if outcome.is_err() {
-            self.shared.lock().done.extend(done);
-        }
-        outcome
+        self.shared.commit(state, &done).check()
     }
 
     /// Waits until this object is durable, if it is under way.
@@ -108,7 +110,7 @@ impl Finisher {
     /// # Errors
     /// [`StoreError::Shared`]: it, or another one, is not.
     pub(super) fn wait_for(&self, key: &str) -> Result<(), StoreError> {
-        self.shared.wait_until(|under_way| !under_way.contains(key)).check()
+        self.shared.wait_until(|state| !state.under_way.contains(key)).check()
     }
 
     pub(super) fn target(&self) -> &Arc<dyn Target> {
@@ -124,7 +126,9 @@ impl Drop for Finisher {
             let _ = thread.join();
         }
         // As much as there is can be gone on with.
-        let done = std::mem::take(&mut self.shared.lock().done);
+        let mut state = self.shared.lock();
+        let done = if state.refused { Vec::new() } else { std::mem::take(&mut state.done) };
+        drop(state);
         if !done.is_empty()
             && let Err(error) = self.shared.target.commit(&done)
         {
@@ -159,20 +163,32 @@ impl Shared {
             }
         }
         if !due.is_empty() {
-            drop(state);
-            let committed = self.target.commit(&due);
-            state = self.lock();
-            if let Err(error) = committed {
-                state.failed.get_or_insert(Arc::new(error));
-            }
+            state = self.commit(state, &due);
         }
         state.under_way.remove(key);
         self.idle.notify_all();
     }
 
-    fn wait_until(&self, enough: impl Fn(&HashSet<String>) -> bool) -> MutexGuard<'_, State> {
+    /// Has objects remembered as complete. Once that failed, it stays so: a second attempt may succeed without what the first one lost.
+    fn commit<'a>(&'a self, mut state: MutexGuard<'a, State>, done: &[Done]) -> MutexGuard<'a, State> {
+        state.committing.extend(done.iter().map(|done| done.key.clone()));
+        drop(state);
+        let outcome = self.target.commit(done);
         let mut state = self.lock();
-        while !enough(&state.under_way) {
+        for Done { key, .. } in done {
+            state.committing.remove(key);
+        }
+        if let Err(error) = outcome {
+            state.failed.get_or_insert(Arc::new(error));
+            state.refused = true;
+        }
+        self.idle.notify_all();
+        state
+    }
+
+    fn wait_until(&self, enough: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while !enough(&state) {
             state = self.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state
@@ -191,5 +207,75 @@ impl Shared {
 impl State {
     fn check(&self) -> Result<(), StoreError> {
         self.failed.as_ref().map_or(Ok(()), |error| Err(StoreError::Shared(error.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers nothing the first time, and says so once.
+    #[derive(Debug, Default)]
+    struct Forgetful(Mutex<Vec<usize>>);
+
+    impl Target for Arc<Forgetful> {
+        fn begin(&self) -> Result<Box<dyn Object>, StoreError> {
+            Err(StoreError::NoLevel { level: 0, levels: 0 })
+        }
+        fn size(&self, _: &str) -> Result<Option<u64>, StoreError> {
+            Ok(None)
+        }
+        fn read(&self, _: &str, _: u64, _: &mut [u8]) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn remove(&self, _: &str) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn commit(&self, done: &[Done]) -> Result<(), StoreError> {
+            let mut commits = self.0.lock().unwrap();
+            commits.push(done.len());
+            let source = std::io::Error::other("the disk is gone");
+            let error = StoreError::File { doing: "making durable", path: "somewhere".into(), source };
+            if commits.len() == 1 { Err(error) } else { Ok(()) }
+        }
+        fn publish(&self, _: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn discard(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn location(&self, key: &str) -> String {
+            key.to_owned()
+        }
+    }
+
+    fn job(key: &str) -> Job {
+        Job { key: key.into(), object: None, done: Some(Done { key: key.into(), note: Vec::new() }) }
+    }
+
+    #[test]
+    fn what_was_not_remembered_once_is_not_said_to_be_at_a_second_attempt() {
+        let target = Arc::new(Forgetful::default());
+        let finisher = Finisher::new(Arc::new(target.clone())).unwrap();
+        finisher.take(job("a")).unwrap();
+        for _ in 0..2 {
+            let error = finisher.settle().unwrap_err();
+            assert!(error.to_string().contains("the disk is gone"), "{error}");
+        }
+        assert!(finisher.take(job("b")).is_err());
+        drop(finisher);
+        assert_eq!(*target.0.lock().unwrap(), [1], "nothing more is remembered");
+    }
+
+    #[test]
+    fn an_object_that_is_written_again_is_remembered_once() {
+        let target = Arc::new(Forgetful(Mutex::new(vec![0])));
+        let finisher = Finisher::new(Arc::new(target.clone())).unwrap();
+        for key in ["a", "b", "a"] {
+            finisher.take(job(key)).unwrap();
+            finisher.wait_for(key).unwrap();
+        }
+        finisher.settle().unwrap();
+        assert_eq!(*target.0.lock().unwrap(), [0, 2]);
     }
 }

@@ -3,12 +3,14 @@
 //! ```text
 //! level_store.rs  voxels -> chunks -> codec -> shard.rs: one object, one writer at a time
 //! finisher.rs   objects that are written -> durable, by threads of its own
-//! target.rs     what a save needs of wherever it goes; tree.rs: a folder (begin.rs: who may write, and what was left; journal.rs: what is complete); bucket.rs: an object store
+//! target.rs     what a save needs of wherever it goes; tree.rs: a folder (begin.rs: who may write, and what was left; journal.rs: what is complete); bucket.rs: an object store (blocks.rs: what is put together for it)
 //! save.rs       a save from beginning to end; pyramid.rs: of several levels; ome.rs, array.rs: what describes them; ranges.rs: what values are where
 //! ```
 
 mod array;
 mod begin;
+#[cfg(feature = "cloud")]
+mod blocks;
 #[cfg(feature = "cloud")]
 mod bucket;
 mod finisher;
@@ -30,5 +32,7 @@ pub use options::{Shuffle, ZarrCodec, ZarrOptions};
 pub use pyramid::PyramidWriter;
 pub use save::ZarrStore;
 
+#[cfg(test)]
+mod recovery_tests;
 #[cfg(test)]
 mod tests;

@@ -62,9 +62,10 @@ pub struct ZarrOptions {
     pub shard: Option<Extent>,
     /// How chunks are compressed. Default: Zstandard at level 3.
     pub codec: ZarrCodec,
-    /// Whether the save takes the place of Zarr that is there. Default: no.
+    /// Whether the save takes the place of Zarr that is there. In an object store, where no volume is replaced: of a save that runs or was interrupted, which is removed. Default: no.
     pub replace: bool,
-    /// Whether to go on where an earlier save of the same target was interrupted, if one was. It must have been of the same shape and options, with the same [`ZarrOptions::input`]. Default: no; what an interrupted save left is removed.
+    /// Whether to go on where an earlier save of the same target was interrupted, if one was. It must have been of the same shape and options, with the same [`ZarrOptions::input`]. Default: no; what an interrupted save left in a folder
+    /// is removed, and in an object store refused (unless [`ZarrOptions::replace`] is set). Objects that are not of the size that was noted are written again.
     pub resume: bool,
     /// What the voxels are of, such as the name, size and time of a file: a save of something else is not continued with these voxels. Default: nothing.
     pub input: String,

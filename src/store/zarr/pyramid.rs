@@ -67,7 +67,7 @@ impl<T: Scalar> PyramidWriter<T> {
     /// Begins an image in an object store, or goes on with one, as [`ZarrStore::create_url`](super::ZarrStore::create_url).
     ///
     /// # Errors
-    /// As [`PyramidWriter::create`], and [`StoreError::Remote`]. [`StoreError::NotReplaced`] with [`ZarrOptions::replace`].
+    /// As [`PyramidWriter::create`] and [`ZarrStore::create_url`](super::ZarrStore::create_url).
     #[cfg(feature = "cloud")]
     pub fn create_url(
         url: &str,
@@ -167,7 +167,7 @@ impl<T: Scalar> PyramidWriter<T> {
     /// Gives up, and removes what was written.
     ///
     /// # Errors
-    /// [`StoreError::File`].
+    /// As [`ZarrStore::discard`](super::ZarrStore::discard).
     pub fn discard(self) -> Result<(), StoreError> {
         drop(self.levels);
         self.save.discard()

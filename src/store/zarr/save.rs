@@ -167,11 +167,18 @@ impl<T: Scalar> ZarrStore<T> {
         Self::create_at(Place::Folder(path.as_ref()), extent, fill, options)
     }
 
-    /// Begins an array in an object store, or goes on with one: at an address such as `s3://bucket/prefix` (see [`RemoteOptions`]). There it is put together under its own prefix, and its metadata put last; what is there is never
-    /// replaced. Nothing keeps another writer away, but the second one to save is told so.
+    /// Begins an array in an object store, or goes on with one: at an address such as `s3://bucket/prefix` (see [`RemoteOptions`]). There it is put together under its own prefix, and its metadata put last; a volume that is there is
+    /// never replaced.
+    ///
+    /// An object store cannot tell a save that runs from one that was interrupted. So what either left is touched only if the options say so: [`ZarrOptions::resume`] goes on with it, [`ZarrOptions::replace`] removes it. Whoever was writing it
+    /// then gets [`StoreError::Busy`] before it puts its next object, notes what is complete, publishes or discards, and after a publication [`StoreError::Exists`]. The object that it is putting at that very moment still arrives: end a save
+    /// that runs before you remove it.
+    ///
+    /// **Cost**: besides the objects, a small request before each, and two for every 16. Shards that are not complete are put together in one temporary file in the system's folder for such (`TMPDIR`), which takes the room of all of them as they are
+    /// encoded, however many; it has no name, so nothing is left of it. Going on lists all that is there; so does removing it, page by page.
     ///
     /// # Errors
-    /// As [`ZarrStore::create`], and [`StoreError::Remote`]. [`StoreError::NotReplaced`] with [`ZarrOptions::replace`].
+    /// As [`ZarrStore::create`], and [`StoreError::Remote`]. [`StoreError::InTheWay`]: there is a save that is neither to be gone on with nor removed. [`StoreError::NotReplaced`]: with [`ZarrOptions::replace`], where a volume is.
     #[cfg(feature = "cloud")]
     pub fn create_url(
         url: &str,
@@ -212,7 +219,7 @@ impl<T: Scalar> ZarrStore<T> {
     /// Makes everything durable and gives the folder its name.
     ///
     /// # Errors
-    /// As [`TileStore::flush`]; [`StoreError::Exists`] where somebody made something of that name meanwhile. What was written stays beside it, to go on with.
+    /// As [`TileStore::flush`]; [`StoreError::Exists`] where somebody made something of that name meanwhile, [`StoreError::Busy`] where somebody took the save over. What was written stays, to go on with.
     pub fn save(self) -> Result<(), StoreError> {
         self.array.flush()?;
         self.save.publish(&[self.array.metadata()])
@@ -221,7 +228,7 @@ impl<T: Scalar> ZarrStore<T> {
     /// Gives up, and removes what was written.
     ///
     /// # Errors
-    /// [`StoreError::File`].
+    /// [`StoreError::File`]. [`StoreError::InTheWay`]: something is beside it that it did not make. In an object store also [`StoreError::Remote`], and [`StoreError::Busy`] or [`StoreError::Exists`] where somebody took the save over, or published it.
     pub fn discard(self) -> Result<(), StoreError> {
         drop(self.array);
         self.save.discard()

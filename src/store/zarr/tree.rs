@@ -6,6 +6,7 @@
 //!     journal             what the save is of, and which files are complete
 //!     objects/            files without a name yet
 //!     tree/               what will be NAME: files that are complete, each of which came by a rename; the metadata comes last of all
+//!     .tree.replaced/     what was NAME before, where the file system cannot swap names, for as long as nothing has that name
 //! ```
 
 use std::collections::{BTreeSet, HashSet};
@@ -20,7 +21,7 @@ use super::journal::{Journal, Record};
 use super::target::{Done, Object, Target};
 use super::unnamed::{Files, Unnamed};
 use crate::error::StoreError;
-use crate::store::disk::{failed, parent_and_name, rename_new, rename_over, sync_folder};
+use crate::store::disk::{exists, failed, file_bytes, parent_and_name, rename_new, rename_over, sync_folder};
 
 /// A save into a folder.
 #[derive(Debug)]
@@ -28,13 +29,20 @@ pub(super) struct Tree {
     target: PathBuf,
     partial: PathBuf,
     replace: bool,
-    journal: Mutex<Journal>,
-    /// Folders with names that are not durable yet.
+    book: Mutex<Book>,
+    /// Folders with names that are not durable yet: noted when the names are there.
     unsynced: Mutex<BTreeSet<PathBuf>>,
     made: Mutex<HashSet<PathBuf>>,
     files: Arc<Files>,
     /// The partial folder, locked for as long as this is open.
     _lock: File,
+}
+
+/// The journal, and why nothing is added to it any more.
+#[derive(Debug)]
+struct Book {
+    journal: Journal,
+    failed: Option<Arc<StoreError>>,
 }
 
 impl Tree {
@@ -48,7 +56,7 @@ impl Tree {
             target: target.to_owned(),
             partial,
             replace: begin.replace,
-            journal: Mutex::new(journal),
+            book: Mutex::new(Book { journal, failed: None }),
             unsynced: Mutex::default(),
             made: Mutex::default(),
             files: Arc::default(),
@@ -65,7 +73,7 @@ impl Tree {
         self.tree().join(key)
     }
 
-    /// Makes the folders that a key needs, and notes which names become durable with the next commit.
+    /// Makes the folders that a key needs.
     fn make_way(&self, path: &Path) -> Result<(), StoreError> {
         let top = self.tree();
         let folder = parent_and_name(path)?.0;
@@ -76,20 +84,29 @@ impl Tree {
             for above in folder.ancestors().skip(1).take_while(|above| above.starts_with(&top)) {
                 unsynced.insert(above.to_owned());
             }
-            made.insert(folder.clone());
+            made.insert(folder);
         }
-        drop(made);
-        locked(&self.unsynced).insert(folder);
         Ok(())
     }
 
-    fn sync_names(&self) -> Result<(), StoreError> {
-        let folders = std::mem::take(&mut *locked(&self.unsynced));
-        let outcome = folders.iter().try_for_each(|folder| sync_folder(folder));
-        if outcome.is_err() {
-            locked(&self.unsynced).extend(folders);
+    /// Makes names durable, then adds records. One thread at a time: whoever finds nothing to make durable must not be ahead of another that is about to. Once it failed, it always does: a folder that is made durable a second time is said
+    /// to be so, without what the first attempt lost.
+    fn record(&self, records: impl FnOnce() -> Result<Vec<Record>, StoreError>) -> Result<(), StoreError> {
+        let mut book = locked(&self.book);
+        if let Some(error) = &book.failed {
+            return Err(StoreError::Shared(error.clone()));
         }
-        outcome
+        let folders = std::mem::take(&mut *locked(&self.unsynced));
+        let synced = folders.iter().try_for_each(|folder| sync_folder(folder));
+        let added = synced.and_then(|()| records()).and_then(|records| book.journal.add(records));
+        added.map_err(|error| StoreError::Shared(book.failed.insert(Arc::new(error)).clone()))
+    }
+
+    /// Notes a name that came, went, or is another's, so that it becomes durable with the next record.
+    fn renamed(&self, path: &Path) -> Result<(), StoreError> {
+        let folder = parent_and_name(path)?.0;
+        locked(&self.unsynced).insert(folder);
+        Ok(())
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -105,7 +122,15 @@ impl Tree {
     fn name(&self, object: Unnamed, key: &str) -> Result<(), StoreError> {
         let path = self.path_of(key);
         self.make_way(&path)?;
-        object.name(&path)
+        if exists(&path)? {
+            self.record(|| Ok(vec![Record::Again(key.to_owned())]))?;
+        }
+        object.name(&path)?;
+        self.renamed(&path)
+    }
+
+    fn size_of(&self, key: &str) -> Result<Option<u64>, StoreError> {
+        file_bytes(&self.path_of(key))
     }
 }
 
@@ -115,12 +140,7 @@ impl Target for Arc<Tree> {
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        let path = self.path_of(key);
-        match fs::metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata.len())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(failed("looking at", &path)(e)),
-        }
+        self.size_of(key)
     }
 
     fn read(&self, key: &str, offset_bytes: u64, out: &mut [u8]) -> Result<(), StoreError> {
@@ -133,27 +153,28 @@ impl Target for Arc<Tree> {
 
     fn remove(&self, key: &str) -> Result<(), StoreError> {
         let path = self.path_of(key);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("removing", &path)(e)),
-            _ => Ok(()),
+        if !exists(&path)? {
+            return Ok(());
         }
+        self.record(|| Ok(vec![Record::Again(key.to_owned())]))?;
+        fs::remove_file(&path).map_err(failed("removing", &path))?;
+        self.renamed(&path)
     }
 
     fn commit(&self, done: &[Done]) -> Result<(), StoreError> {
-        self.sync_names()?;
-        locked(&self.journal).add(done.iter().cloned().map(Record::Done))
+        let recorded = |done: &Done| Ok(Record::Done(done.clone(), self.size_of(&done.key)?));
+        self.record(|| done.iter().map(recorded).collect())
     }
 
     fn publish(&self, metadata: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
         let Some((root, others)) = metadata.split_last() else { return Ok(()) };
         others.iter().try_for_each(|(key, bytes)| self.put(key, bytes))?;
-        self.sync_names()?;
+        self.record(|| Ok(Vec::new()))?;
         check_target(&self.target, self.replace)?;
         self.put(&root.0, &root.1)?;
-        self.sync_names()?;
         let tree = self.tree();
         let inode = fs::metadata(&tree).map_err(failed("looking at", &tree))?.ino();
-        locked(&self.journal).add([Record::Publishing(inode)])?;
+        self.record(|| Ok(vec![Record::Publishing(inode)]))?;
         if self.replace {
             rename_over(&tree, &self.target)?;
         } else {

@@ -1,0 +1,139 @@
+//! Owns [`Unfinished`]: a file under a hidden name beside the one that it will have. Knows nothing of what is in it.
+//!
+//! It is locked for as long as it is written. So what a killed process left is known, and removed by whoever begins the next file of that name; where a file system knows no locks, it stays.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::disk::{beside, create_new, parent_and_name};
+use crate::error::StoreError;
+
+/// A name of the meantime, which goes with this unless it was given up.
+#[derive(Debug)]
+pub(super) struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    /// A new file beside `target`, which will be `target`.
+    ///
+    /// **Cost**: the folder is read for what killed processes left.
+    pub(super) fn beside(target: &Path) -> Result<(File, Self), StoreError> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        remove_left(target);
+        for _ in 0..1000 {
+            let nth = MADE.fetch_add(1, Ordering::Relaxed);
+            let path = beside(target, &format!(".partial-{}-{nth}", std::process::id()))?;
+            match create_new(&path) {
+                // One that somebody took for left before it was locked is not ours any more.
+                Ok(file) if lock(&file) != Lock::Theirs && is_at(&file, &path) => {
+                    return Ok((file, Self(Some(path))));
+                }
+                Ok(_) => {}
+                // Left by a process of the same number that was killed.
+                Err(StoreError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let reason = "there are too many unfinished files of it";
+        Err(StoreError::InTheWay { path: target.to_owned(), reason })
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+
+    /// The file has another name now.
+    pub(super) fn renamed(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, path = %path.display(), "what was written of a file could not be removed");
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Lock {
+    Ours,
+    Theirs,
+    /// The file system has none.
+    Unknown,
+}
+
+fn lock(file: &File) -> Lock {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Lock::Ours,
+        Err(Errno::WOULDBLOCK) => Lock::Theirs,
+        Err(_) => Lock::Unknown,
+    }
+}
+
+/// Whether an open file is still the one of that name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (open, there) = (file.metadata().map(inode), fs::symlink_metadata(path).map(inode));
+    matches!((open, there), (Ok(open), Ok(there)) if open == there)
+}
+
+/// Removes unfinished files of `target` that nobody writes. What cannot be looked at or removed stays.
+fn remove_left(target: &Path) {
+    let Ok((folder, name)) = parent_and_name(target) else { return };
+    let prefix = [b".", name.as_encoded_bytes(), b".partial-"].concat();
+    let numbered = |name: &OsStr| {
+        let numbers = name.as_encoded_bytes().strip_prefix(&prefix[..])?.split(|&b| b == b'-');
+        let digits = |number: &[u8]| !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+        let mut count = 0;
+        let all = numbers.inspect(|_| count += 1).all(digits);
+        (all && count == 2).then_some(())
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_file = || entry.file_type().is_ok_and(|kind| kind.is_file());
+        if numbered(&entry.file_name()).is_none() || !is_file() {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(file) = File::options().read(true).write(true).open(&path) else { continue };
+        if lock(&file) == Lock::Ours && is_at(&file, &path) && fs::remove_file(&path).is_ok() {
+            tracing::info!(path = %path.display(), "removed what a process left that ended while it wrote");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_writes_is_removed_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (_, first) = Unfinished::beside(&at("a.raw")).unwrap();
+        let (_file, second) = Unfinished::beside(&at("a.raw")).unwrap();
+        // The lock of the first went with its file, as that of a process that is killed does.
+        assert!(!first.path().unwrap().exists());
+        let others =
+            ["a.raw", ".a.raw.partial-7", ".a.raw.partial-7-x", ".b.raw.partial-7-8", ".a.raw.partial-7-8-9"];
+        others.iter().for_each(|name| fs::write(at(name), "mine").unwrap());
+        fs::write(at(".a.raw.partial-7-8"), "left").unwrap();
+        fs::create_dir(at(".a.raw.partial-7-9")).unwrap();
+        let third = Unfinished::beside(&at("a.raw")).unwrap();
+        assert!(!at(".a.raw.partial-7-8").exists());
+        assert!(others.iter().all(|name| at(name).exists()) && at(".a.raw.partial-7-9").exists());
+        assert!(second.path().unwrap().exists(), "it is still written");
+        drop((second, third, first));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 1);
+    }
+}
