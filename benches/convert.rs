@@ -230,9 +230,7 @@ fn convert(input: &Path, image: &Path, side: u64) -> Result<(f64, f64, u64), Fai
 fn child(input: &Path, image: &Path, side: u64) -> Result<(), Failure> {
     let start = Instant::now();
     let source = RawFile::<u16>::open(input, RawSpec::new(Extent::cube(side)))?;
-    // What a raw file keeps of its rows at the most.
-    let options =
-        ConvertOptions { budget_bytes: BUDGET, input_kept_bytes: 32 << 20, ..ConvertOptions::default() };
+    let options = ConvertOptions { budget_bytes: BUDGET, ..ConvertOptions::default() };
     Conversion::new(source, options)?.run(image)?;
     let seconds = start.elapsed().as_secs_f64();
     let status = fs::read_to_string("/proc/self/status")?;

@@ -109,6 +109,20 @@ fn an_orientation_goes_to_nrrd_and_its_loss_is_told() {
 }
 
 #[test]
+fn thin_volumes_have_thin_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = Volume::write(folder.path(), Extent::new(400, 90, 1), 3);
+    let image = folder.path().join("out.ome.zarr");
+    let mut args = volume.args();
+    args.push(image.display().to_string());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    succeeds(&args);
+    let zarr = Zarr::open(&image).unwrap();
+    assert_eq!(zarr.images()[0].array(0).unwrap().chunk_shape(), [1, 64, 64]);
+    volume.check(&image);
+}
+
+#[test]
 fn what_is_there_is_left_alone_unless_told_otherwise() {
     let folder = tempfile::tempdir().unwrap();
     let volume = Volume::write(folder.path(), Extent::new(150, 140, 110), 1);
@@ -161,6 +175,11 @@ fn what_cannot_be_is_refused_by_name() {
     ] {
         let said = with(more);
         assert!(said.contains(word), "{more:?}: {said}");
+    }
+    for address in ["s3://bucket/out", "https://host/out"] {
+        let image = fails(&[&input[0], &input[1], &input[2], address]);
+        let region = fails(&["region", &input[0], &input[1], &input[2], address]);
+        assert!(image.contains(address) && region.contains("address"), "{image} {region}");
     }
     let missing = fails(&["/nowhere/at/all.nrrd", &out]);
     assert!(missing.contains("/nowhere/at/all.nrrd"), "{missing}");

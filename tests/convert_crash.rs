@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use convert_support::{Random, Volume, binary, names, raw};
 use vastgrid::Extent;
+use vastgrid::store::unfinished_save;
 
 /// Starts a conversion that takes a while.
 fn start(volume: &Volume, image: &Path, more: &[&str]) -> Child {
@@ -101,18 +102,30 @@ fn a_conversion_of_a_file_that_changed_is_not_gone_on_with() {
     let mut child = start(&volume, &image, &[]);
     let partial = folder.path().join(".out.ome.zarr.partial/tree/s0/c");
     let waited = Instant::now();
-    while !partial.exists() && waited.elapsed() < Duration::from_mins(1) {
+    // The files that are complete are noted by the dozen.
+    let journal = folder.path().join(".out.ome.zarr.partial/journal");
+    let length = || fs::metadata(&journal).map_or(0, |about| about.len());
+    let mut begun = 0;
+    while (begun == 0 || length() == begun) && waited.elapsed() < Duration::from_mins(1) {
         std::thread::sleep(Duration::from_millis(2));
+        begun = if begun == 0 { length() } else { begun };
     }
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!image.exists(), "killed too late");
+    assert!(unfinished_save(&image).unwrap() > 0, "killed too soon");
     let other = Volume::write(folder.path(), Extent::new(160, 150, 140), 2);
     let output = start(&other, &image, &["--resume"]).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("`input`"), "{said}");
+    assert!(said.contains("--resume") && said.contains("--restart"), "{said}");
+    // Nobody loses hours of work by leaving out a word.
+    let output = start(&other, &image, &[]).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("--resume") && said.contains("--restart"), "{said}");
+    assert!(partial.exists());
     // Begun anew, it is what it should be.
-    assert!(start(&other, &image, &[]).wait().unwrap().success());
+    assert!(start(&other, &image, &["--restart"]).wait().unwrap().success());
     other.check(&image);
 }
 

@@ -43,7 +43,7 @@ fn image<T: Scalar>(folder: &Path, random: &mut Random, codec: ZarrCodec, sharde
         coarsest_voxels: 5000,
         spacing: [0.5, 0.5, 1.5],
         origin: [1.0, -2.0, 0.0],
-        unit: Some("micrometer".into()),
+        units: ["micrometer"; 3].map(|unit| Some(unit.into())),
         name: Some(name.clone()),
         channel: Some(ChannelDescription {
             label: Some("test".into()),

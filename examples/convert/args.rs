@@ -91,15 +91,18 @@ pub(crate) struct ImageArgs {
     #[arg(value_name = "OUT", required = true)]
     output: Option<PathBuf>,
     /// Go on with a conversion of the same input and options that was interrupted
-    #[arg(long)]
+    #[arg(long, conflicts_with = "restart")]
     pub(crate) resume: bool,
+    /// Begin anew, and remove what a conversion that was interrupted left
+    #[arg(long)]
+    pub(crate) restart: bool,
     /// Say what would be written, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// What is encoded, and later read, as a whole, in voxels, such as 64 or 128x128x32
-    #[arg(long, default_value = "64", value_name = "XxYxZ", value_parser = cube, help_heading = "Format")]
-    pub(crate) chunk: Extent,
-    /// What is one file, in voxels: a multiple of the chunk, or none for a file for each chunk [default: as many chunks as fit into 256x256x256]
+    /// What is encoded, and later read, as a whole, in voxels, such as 64 or 128x128x32 [default: 64, and less along an axis that is shorter]
+    #[arg(long, value_name = "XxYxZ", value_parser = cube, help_heading = "Format")]
+    pub(crate) chunk: Option<Extent>,
+    /// What is one file, in voxels: a multiple of the chunk, or none for a file for each chunk [default: as many chunks as fit into 256x256x256 and as there are]
     #[arg(long, value_name = "XxYxZ|none", value_parser = shard, help_heading = "Format")]
     pub(crate) shard: Option<Shard>,
     /// zstd:LEVEL, gzip:LEVEL, blosc:LEVEL (shuffled by bytes) or none
@@ -118,7 +121,7 @@ pub(crate) struct ImageArgs {
 
 impl ImageArgs {
     pub(crate) fn output(&self) -> Result<&Path, Failure> {
-        self.output.as_deref().ok_or_else(|| "needs OUT".into())
+        folder(self.output.as_deref().ok_or("needs OUT")?)
     }
 }
 
@@ -129,10 +132,25 @@ pub(crate) struct RegionArgs {
     pub(crate) input: InputArgs,
     /// The file to make; NRRD where it ends with .nrrd
     #[arg(value_name = "OUT")]
-    pub(crate) output: PathBuf,
+    output: PathBuf,
     /// First voxel and size of the box: 10,20,30,64,48,32 are 64 x 48 x 32 voxels [default: everything]
     #[arg(long, value_name = "x0,y0,z0,X,Y,Z", value_parser = six)]
     pub(crate) region: Option<[u64; 6]>,
+}
+
+impl RegionArgs {
+    pub(crate) fn output(&self) -> Result<&Path, Failure> {
+        folder(&self.output)
+    }
+}
+
+/// Refuses addresses by name: as paths they would be folders called `s3:`.
+fn folder(output: &Path) -> Result<&Path, Failure> {
+    let text = output.to_string_lossy();
+    if text.contains("://") {
+        return Err(format!("OUT is the address {text}, but only files and folders of this machine are written: convert into a folder, and copy it there").into());
+    }
+    Ok(output)
 }
 
 /// How blocks of voxels become one, by name.

@@ -1,20 +1,29 @@
 //! Owns the way from a volume to an OME-Zarr image. Knows nothing of how it is done.
 
+use std::path::Path;
+
 use vastgrid::Extent;
 use vastgrid::Scalar;
 use vastgrid::convert::{Conversion, ConvertOptions, Plan};
 use vastgrid::source::{BoxedSource, Dataset};
-use vastgrid::store::ZarrOptions;
+use vastgrid::store::{ZarrOptions, unfinished_save};
 
 use crate::args::{ImageArgs, Shard};
 use crate::input::{Input, open, unit_for_zarr};
 use crate::place::scale_and_translation;
 use crate::{Failure, bars, say};
 
+/// What a chunk's side is no longer than, unless told otherwise.
+const CHUNK_SIDE: u64 = 64;
+
 /// What a shard's side is no longer than, unless told otherwise.
 const SHARD_SIDE: u64 = 256;
 
 pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
+    let output = args.output()?;
+    if !args.dry_run && !args.resume && !args.restart {
+        refuse_to_remove(output)?;
+    }
     let input = open(&args.input)?;
     let options = options(args, &input);
     match input.dataset {
@@ -31,14 +40,42 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
     }
 }
 
+/// What an interrupted conversion has done may have taken hours.
+fn refuse_to_remove(output: &Path) -> Result<(), Failure> {
+    match unfinished_save(output)? {
+        0 => Ok(()),
+        files => Err(format!(
+            "a conversion to {} was interrupted when {files} of its files were complete: --resume goes on with it, --restart removes them and begins anew",
+            output.display()
+        )
+        .into()),
+    }
+}
+
+/// What failed, and what to do where something of it is complete.
+fn interrupted(error: impl Into<Failure>, output: &Path) -> Failure {
+    let error = error.into();
+    match unfinished_save(output) {
+        Ok(files) if files > 0 => {
+            format!("{error}; {files} files are complete: --resume goes on from there, --restart begins anew")
+                .into()
+        }
+        _ => error,
+    }
+}
+
 fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
-    let chunk = args.chunk;
+    let sides = input.dataset.extent().to_array();
+    let chunk = args
+        .chunk
+        .unwrap_or_else(|| Extent::from(sides.map(|side| side.clamp(1, CHUNK_SIDE).next_power_of_two())));
     let shard = match args.shard {
         Some(Shard::Chunk) => None,
         Some(Shard::Of(shard)) => Some(shard),
         None => {
-            let sides = chunk.to_array().map(|side| (SHARD_SIDE / side.max(1)).max(1).saturating_mul(side));
-            Some(Extent::from(sides))
+            let chunk = chunk.to_array().map(|side| side.max(1));
+            let chunks = [0, 1, 2].map(|a| (SHARD_SIDE / chunk[a]).min(sides[a].div_ceil(chunk[a])).max(1));
+            Some(Extent::from([0, 1, 2].map(|a| chunks[a].saturating_mul(chunk[a]))))
         }
     };
     let zarr = ZarrOptions {
@@ -55,13 +92,11 @@ fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
         threads: args.threads,
         method: args.method.into(),
         most_levels: args.levels.map_or(usize::MAX, usize::from),
-        input_chunk: input.chunk,
-        input_kept_bytes: input.kept_bytes,
         zarr,
         name: Some(input.name.clone()),
         spacing,
         origin,
-        unit: input.unit.as_deref().map(unit_for_zarr),
+        units: input.units.clone().map(|unit| unit.as_deref().map(unit_for_zarr)),
         channel: input.channel.clone(),
         ..ConvertOptions::default()
     }
@@ -82,7 +117,8 @@ fn convert<T: Scalar>(
         (0..).zip(&plan.levels).map(|(level, planned)| (format!("level {level}"), planned.bytes)).collect();
     let (progress, output) = (conversion.progress(), args.output()?);
     let quiet = args.input.quiet;
-    let summary = bars::watch(&levels, plan.voxel_bytes, &progress, quiet, || conversion.run(output))?;
+    let summary = bars::watch(&levels, plan.voxel_bytes, &progress, quiet, || conversion.run(output))
+        .map_err(|error| interrupted(error, output))?;
     if summary.found_voxels > 0 {
         let share =
             100.0 * summary.found_voxels as f64 / (summary.found_voxels + summary.written_voxels) as f64;

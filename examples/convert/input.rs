@@ -3,21 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use vastgrid::Extent;
-use vastgrid::open::{Entry, Format, Opened, Selection};
-use vastgrid::source::{Dataset, RawSpec, Zarr};
+use vastgrid::open::{Entry, Selection};
+use vastgrid::source::{Dataset, RawSpec};
 use vastgrid::store::ChannelDescription;
 
 use crate::Failure;
 use crate::args::InputArgs;
 use crate::bars::Bar;
-
-/// Chunks of a Zarr array whose shape is not known here.
-const CHUNK: Extent = Extent::cube(64);
-
-/// What sources of rows, and what those of chunks keep of what they read.
-const ROWS_BYTES: u64 = 32 << 20;
-const CHUNKS_BYTES: u64 = 320 << 20;
 
 /// A volume whose type is known at run time only, and what is known of it.
 pub(crate) struct Input {
@@ -25,12 +17,8 @@ pub(crate) struct Input {
     pub(crate) spacing: [f64; 3],
     /// What a file that says more than a raw one says of it.
     pub(crate) entry: Option<Entry>,
-    pub(crate) unit: Option<String>,
+    pub(crate) units: [Option<String>; 3],
     pub(crate) channel: Option<ChannelDescription>,
-    /// What it decodes as a whole, if it does.
-    pub(crate) chunk: Option<Extent>,
-    /// Memory that its source takes besides.
-    pub(crate) kept_bytes: u64,
     pub(crate) name: String,
     /// Tells it from others, and from itself after it was changed.
     pub(crate) identity: String,
@@ -52,10 +40,8 @@ pub(crate) fn open(args: &InputArgs) -> Result<Input, Failure> {
                 dataset: Dataset::open_raw(path, scalar, spec)?,
                 spacing: [1.0; 3],
                 entry: None,
-                unit: None,
+                units: [None, None, None],
                 channel: None,
-                chunk: None,
-                kept_bytes: ROWS_BYTES,
                 name,
                 identity: identity(args)?,
             }
@@ -63,7 +49,9 @@ pub(crate) fn open(args: &InputArgs) -> Result<Input, Failure> {
         _ => recognised(args, name)?,
     };
     input.spacing = args.spacing.unwrap_or(input.spacing);
-    input.unit = args.unit.clone().or(input.unit);
+    if args.unit.is_some() {
+        input.units = [0; 3].map(|_| args.unit.clone());
+    }
     Ok(input)
 }
 
@@ -82,33 +70,16 @@ fn recognised(args: &InputArgs, name: String) -> Result<Input, Failure> {
         let good = least.is_finite() && greatest.is_finite() && least <= greatest;
         good.then(|| ChannelDescription { label: shown.name.clone(), color, window, limits: window })
     });
-    let chunk = (opened.format() == Format::Zarr).then(|| chunk(&opened, &found.name).unwrap_or(CHUNK));
     let mut bar = Bar::new("decompressing", *quiet);
     Ok(Input {
         dataset: opened.dataset_with(&selection, |done, all| bar.show(done, all))?,
         spacing: found.spacing,
         entry: Some(found.clone()),
-        unit: found.units[0].clone(),
+        units: found.units.clone(),
         channel,
-        chunk,
-        kept_bytes: if matches!(opened.format(), Format::Zarr | Format::Tiff) {
-            CHUNKS_BYTES
-        } else {
-            ROWS_BYTES
-        },
         name: found.title.clone().unwrap_or(name),
         identity: identity(args)?,
     })
-}
-
-/// What a Zarr folder decodes as a whole, of the array or the finest level of the image of that name.
-fn chunk(opened: &Opened, name: &str) -> Option<Extent> {
-    let zarr = Zarr::open(Path::new(opened.location())).ok()?;
-    let name = name.trim_matches('/');
-    let image = zarr.images().iter().find(|image| image.path() == name);
-    let array = image.map_or_else(|| zarr.array(name), |image| image.array(0)).ok()?;
-    let zyx = array.chunk_shape().last_chunk::<3>().copied()?;
-    Some(Extent::from_zyx(zyx))
 }
 
 /// The file or folder, its size and time, and how it is read.

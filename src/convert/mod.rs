@@ -43,6 +43,8 @@ mod plan;
 mod region;
 #[cfg(feature = "zarr")]
 mod run;
+#[cfg(feature = "zarr")]
+mod shards;
 mod tile;
 
 #[cfg(feature = "zarr")]

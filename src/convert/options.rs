@@ -17,10 +17,11 @@ pub struct ConvertOptions {
     pub most_levels: usize,
     /// No level is computed from one that has no more voxels than this. Default: 128^3.
     pub coarsest_voxels: u64,
-    /// Shape of what the input decodes as a whole, if it does: then it is read in such pieces. `None`: it is read in rows along x. Default: `None`.
+    /// Shape of what the input decodes as a whole, if it does: then it is read in such pieces, else in rows along x. Default: what the source says ([`TileSource::chunk`](crate::TileSource::chunk)).
     pub input_chunk: Option<Extent>,
-    /// What the input itself keeps in memory, such as decoded chunks, which is a part of the budget. Default: nothing.
-    pub input_kept_bytes: u64,
+    /// What the input keeps in memory at most, such as decoded chunks: a part of the budget. Default: what the source says ([`TileSource::kept_bytes`](crate::TileSource::kept_bytes)), and where that is more than the budget has
+    /// room for, half of it or less, which the source is told.
+    pub input_kept_bytes: Option<u64>,
     /// How it is written.
     pub zarr: ZarrOptions,
     /// What the image is called. Default: nothing.
@@ -29,8 +30,8 @@ pub struct ConvertOptions {
     pub spacing: [f64; 3],
     /// Where the centre of the first voxel lies. Default: 0.
     pub origin: [f64; 3],
-    /// What both are measured in, by the names of UDUNITS-2, such as `micrometer`. Default: nothing.
-    pub unit: Option<String>,
+    /// What both are measured in along x, y and z, by the names of UDUNITS-2, such as `micrometer`. Default: nothing.
+    pub units: [Option<String>; 3],
     /// How to show it. Default: nothing.
     pub channel: Option<ChannelDescription>,
     /// Whether the smallest and largest value of each cell of every level is written, too. Default: yes.
@@ -46,12 +47,12 @@ impl Default for ConvertOptions {
             most_levels: usize::MAX,
             coarsest_voxels: 128 * 128 * 128,
             input_chunk: None,
-            input_kept_bytes: 0,
+            input_kept_bytes: None,
             zarr: ZarrOptions::default(),
             name: None,
             spacing: [1.0; 3],
             origin: [0.0; 3],
-            unit: None,
+            units: [None, None, None],
             channel: None,
             ranges: true,
         }

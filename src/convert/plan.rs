@@ -3,11 +3,13 @@
 use super::blocks::Levels;
 use super::options::ConvertOptions;
 use super::order::Shape;
+use super::shards::open_shards;
 use super::tile::tile;
 use crate::error::{Error, ResidencyError};
 use crate::geometry::Extent;
 use crate::geometry::boxes::voxels;
 use crate::pyramid::steps;
+use crate::store::Kept;
 
 /// Stretches of a file that are read at once are best this long.
 const ROW_BYTES: u64 = 4096;
@@ -17,6 +19,9 @@ const POOL_BYTES: u64 = 1 << 20;
 
 /// What a codec takes for itself on each thread, about.
 const CODEC_BYTES: u64 = 4 << 20;
+
+/// Chunks that threads decode beside those that the input keeps take no more, about: large ones are shared.
+const MOST_DECODED_BYTES: u64 = 64 << 20;
 
 /// The most blocks of a row.
 const MOST_ROW: u64 = 256;
@@ -33,6 +38,8 @@ pub struct Plan {
     pub memory_bytes: u64,
     /// What of it holds the input's tiles.
     pub pool_bytes: u64,
+    /// What of it the input keeps.
+    pub input_kept_bytes: u64,
     /// Shape of such a tile.
     pub tile: Extent,
     pub(super) shape: Shape,
@@ -67,9 +74,11 @@ impl Plan {
     pub(super) fn new(
         levels: &Levels,
         options: &ConvertOptions,
+        source_kept_bytes: u64,
         voxel_bytes: u64,
         threads: u64,
     ) -> Result<Self, Error> {
+        let budget_bytes = options.budget_bytes;
         let bytes = |extent: Extent| voxels(extent).saturating_mul(voxel_bytes);
         let (chunk, object) = (options.zarr.chunk, options.zarr.object());
         let planned = |level: usize| PlannedLevel {
@@ -79,22 +88,30 @@ impl Plan {
             chunks: count(levels.extents[level], chunk),
             objects: count(levels.extents[level], object),
         };
+        // What the input keeps comes first, up to half of all; where nothing fits beside that it keeps what is left.
+        let kept = options.input_kept_bytes.unwrap_or(source_kept_bytes.min(budget_bytes / 2));
+        let least_kept = options.input_kept_bytes.unwrap_or(0);
         let mut smallest = u64::MAX;
-        for shape in shapes(levels, options, voxel_bytes) {
-            let memory = Memory::of(levels, shape, options, voxel_bytes, threads);
-            if memory.total() <= options.budget_bytes {
-                return Ok(Self {
-                    levels: (0..levels.count()).map(planned).collect(),
-                    voxel_bytes,
-                    memory_bytes: memory.total(),
-                    pool_bytes: memory.pool,
-                    tile: memory.tile,
-                    shape,
-                });
+        for wanted in [kept, least_kept] {
+            for shape in shapes(levels, options, voxel_bytes) {
+                let memory = Memory::of(levels, shape, options, voxel_bytes, threads);
+                let needed_bytes = memory.total().saturating_add(wanted);
+                if needed_bytes <= budget_bytes {
+                    let input_kept_bytes = kept.min(budget_bytes - memory.total());
+                    return Ok(Self {
+                        levels: (0..levels.count()).map(planned).collect(),
+                        voxel_bytes,
+                        memory_bytes: memory.total() + input_kept_bytes,
+                        pool_bytes: memory.pool,
+                        input_kept_bytes,
+                        tile: memory.tile,
+                        shape,
+                    });
+                }
+                smallest = smallest.min(needed_bytes);
             }
-            smallest = smallest.min(memory.total());
         }
-        Err(ResidencyError::OverBudget { needed_bytes: smallest, budget_bytes: options.budget_bytes }.into())
+        Err(ResidencyError::OverBudget { needed_bytes: smallest, budget_bytes }.into())
     }
 
     /// Bytes of all levels before they are compressed.
@@ -159,8 +176,9 @@ struct Memory {
     threads: u64,
     /// Blocks of coarser levels that lack some of their parts.
     unfinished: u64,
-    ranges: u64,
-    /// What the input keeps.
+    /// What the file's levels keep: indices of shards that are open, which shards there are, ranges.
+    written: u64,
+    /// What the input decodes for a thread and does not keep.
     input: u64,
     tile: Extent,
 }
@@ -183,20 +201,29 @@ impl Memory {
         let in_groups = voxels(group.into()).saturating_mul(voxel_bytes) / 4;
         let of_rows = block_bytes.saturating_mul(row_blocks);
         let of_levels = block_bytes.saturating_mul(levels.count() as u64);
-        let cells = if options.ranges { count(levels.extents[0], Extent::cube(16)).min(1 << 22) } else { 0 };
+        let decoded = options.input_chunk.map_or(0, voxels).saturating_mul(voxel_bytes);
+        let written = (0..levels.count()).map(|level| {
+            let kept = Kept::of(levels.extents[level], &options.zarr, options.ranges, voxel_bytes);
+            let open = match options.zarr.shard {
+                Some(shard) => open_shards(levels, shape, level, shard),
+                // A chunk that is an object is closed at once.
+                None => threads,
+            };
+            kept.shard_bytes.saturating_mul(open).saturating_add(kept.level_bytes)
+        });
         Self {
             pool: group_bytes.saturating_mul(2).max(POOL_BYTES),
             threads: block_bytes.saturating_mul(4).saturating_add(CODEC_BYTES).saturating_mul(threads),
             unfinished: in_groups.saturating_add(of_rows).saturating_add(of_levels),
-            ranges: cells.saturating_mul(voxel_bytes * 3),
-            input: options.input_kept_bytes,
+            written: written.fold(0, u64::saturating_add),
+            input: decoded.saturating_mul(threads).min(MOST_DECODED_BYTES),
             tile,
         }
     }
 
     fn total(&self) -> u64 {
-        let Self { pool, threads, unfinished, ranges, input, .. } = *self;
-        [threads, unfinished, ranges, input].into_iter().fold(pool, u64::saturating_add)
+        let Self { pool, threads, unfinished, written, input, .. } = *self;
+        [threads, unfinished, written, input].into_iter().fold(pool, u64::saturating_add)
     }
 }
 
@@ -216,7 +243,7 @@ mod tests {
     use crate::store::ZarrOptions;
 
     fn plan(extent: Extent, options: &ConvertOptions) -> Result<Plan, Error> {
-        Plan::new(&levels(extent, options), options, 2, 2)
+        Plan::new(&levels(extent, options), options, 0, 2, 2)
     }
 
     #[test]
@@ -231,6 +258,50 @@ mod tests {
         let one = ConvertOptions { most_levels: 1, ..options };
         let p = plan(Extent::cube(2048), &one).unwrap();
         assert_eq!((p.levels.len(), p.tile.x), (1, 2048));
+    }
+
+    #[test]
+    fn what_the_input_keeps_is_a_part_of_the_budget_however_small_that_is() {
+        let plan = |budget_bytes: u64, input_kept_bytes: Option<u64>| {
+            let options = ConvertOptions { budget_bytes, input_kept_bytes, ..ConvertOptions::default() };
+            Plan::new(&levels(Extent::cube(1024), &options), &options, 256 << 20, 2, 2)
+        };
+        assert_eq!(plan(1 << 30, None).unwrap().input_kept_bytes, 256 << 20);
+        let half = plan(256 << 20, None).unwrap();
+        assert_eq!(half.input_kept_bytes, 128 << 20);
+        assert!(half.memory_bytes <= 256 << 20);
+        let Err(Error::Residency(ResidencyError::OverBudget { needed_bytes, .. })) = plan(0, None) else {
+            panic!("a budget of nothing")
+        };
+        assert_eq!(plan(needed_bytes, None).unwrap().input_kept_bytes, 0);
+        let some = plan(needed_bytes + 4096, None).unwrap();
+        assert_eq!((some.input_kept_bytes, some.memory_bytes), (4096, needed_bytes + 4096));
+        // What somebody knows better is taken at its word.
+        assert!(plan(needed_bytes + 4096, Some(1 << 20)).is_err());
+        assert_eq!(plan(needed_bytes + (1 << 20), Some(1 << 20)).unwrap().input_kept_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn shards_and_ranges_are_a_part_of_the_budget() {
+        let plan = |chunk: u64, shard: u64, ranges: bool| {
+            let zarr = ZarrOptions {
+                chunk: Extent::cube(chunk),
+                shard: Some(Extent::cube(shard)),
+                ..ZarrOptions::default()
+            };
+            let options = ConvertOptions { zarr, ranges, budget_bytes: 0, ..ConvertOptions::default() };
+            let Err(Error::Residency(ResidencyError::OverBudget { needed_bytes, .. })) =
+                plan(Extent::cube(1000), &options)
+            else {
+                panic!("a budget of nothing")
+            };
+            needed_bytes
+        };
+        // The index of one shard of 2^20 chunks, though the volume has few of them.
+        assert!(plan(16, 1600, true) - plan(16, 160, true) > 10 << 20);
+        // 63^3 cells of 16 voxels a side, of two values of 2 bytes each.
+        assert!(plan(64, 256, true) - plan(64, 256, false) >= 63 * 63 * 63 * 4);
+        assert!(plan(64, 4096, true) - plan(64, 4096, false) < 32 << 20);
     }
 
     #[test]

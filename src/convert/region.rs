@@ -3,7 +3,7 @@
 use std::sync::mpsc::sync_channel;
 
 use super::Progress;
-use super::tile::tile;
+use super::tile::{check_extent, tile};
 use crate::array::SparseArray3D;
 use crate::backend::HostBackend;
 use crate::error::{Error, ResidencyError, StoreError};
@@ -20,7 +20,7 @@ const PIECE_BYTES: u64 = 64 << 20;
 /// The least memory for tiles.
 const POOL_BYTES: u64 = 1 << 20;
 
-/// Copies a box of `source` into a store of the box' size, within `budget_bytes` of memory; `input_chunk` is what the source decodes as a whole, if it does. The store is neither flushed nor saved.
+/// Copies a box of `source` into a store of the box' size, within `budget_bytes` of memory, of which what the source keeps is a part; `input_chunk` is what the source decodes as a whole, if it does and does not say so itself. The store is neither flushed nor saved.
 ///
 /// ```
 /// use vastgrid::convert::{Progress, copy_region};
@@ -40,7 +40,7 @@ const POOL_BYTES: u64 = 1 << 20;
 /// ```
 ///
 /// # Errors
-/// [`ResidencyError::OutOfBounds`]: the region leaves the volume; [`ResidencyError::OverBudget`]; [`Error::Tile`]: a tile could not be read; [`Error::Store`]: the store is of another size, takes other
+/// [`Error::Layout`]: an empty volume, or one beyond the address space; [`ResidencyError::OutOfBounds`]: the region leaves the volume; [`ResidencyError::OverBudget`]; [`Error::Tile`]: a tile could not be read; [`Error::Store`]: the store is of another size, takes other
 /// pieces than single voxels, or could not be written.
 pub fn copy_region<T: Voxel>(
     source: impl TileSource<T> + 'static,
@@ -51,6 +51,8 @@ pub fn copy_region<T: Voxel>(
     progress: &Progress,
 ) -> Result<(), Error> {
     let extent = source.extent();
+    let voxel_bytes = size_of::<T>().max(1) as u64;
+    check_extent(extent, voxel_bytes)?;
     if !region.is_within(extent) {
         return Err(ResidencyError::OutOfBounds { region, extent }.into());
     }
@@ -58,17 +60,18 @@ pub fn copy_region<T: Voxel>(
         let (extent, piece) = (store.extent(), store.piece());
         return Err(StoreError::BadCall { extent, region, piece, buffer_voxels: 0 }.into());
     }
-    let voxel_bytes = size_of::<T>().max(1) as u64;
     let full = extent.to_array();
-    let tile = tile(full, full, input_chunk, voxel_bytes);
-    // Half of it for tiles, and a quarter each for what is read and what is written.
-    let most = (budget_bytes / 4).min(PIECE_BYTES) / voxel_bytes;
-    let piece = piece(tile, region.extent, most);
-    let needed_bytes = voxels(piece).saturating_mul(voxel_bytes * 4).max(2 * POOL_BYTES);
-    if needed_bytes > budget_bytes {
+    let tile = tile(full, full, input_chunk.or(source.chunk()), voxel_bytes);
+    let needed_bytes = voxels(tile).saturating_mul(voxel_bytes * 4).max(2 * POOL_BYTES);
+    let Some(more) = budget_bytes.checked_sub(needed_bytes) else {
         return Err(ResidencyError::OverBudget { needed_bytes, budget_bytes }.into());
-    }
-    let pool = Pool::new(HostBackend::new(), budget_bytes / 2)?;
+    };
+    let kept_bytes = source.kept_bytes().min(budget_bytes / 2).min(more);
+    source.keep_at_most(kept_bytes);
+    // Of the rest half for tiles, and a quarter each for what is read and what is written.
+    let rest = budget_bytes - kept_bytes;
+    let piece = piece(tile, region.extent, (rest / 4).min(PIECE_BYTES) / voxel_bytes);
+    let pool = Pool::new(HostBackend::new(), rest / 2)?;
     let array = SparseArray3D::builder(&pool, source).tile(tile).build()?;
     let (sender, pieces_read) = sync_channel::<(Region, Vec<T>)>(0);
     std::thread::scope(|scope| {

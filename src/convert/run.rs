@@ -14,6 +14,7 @@ use super::options::ConvertOptions;
 use super::order::{Leaf, groups};
 use super::pending::Pending;
 use super::plan::{self, Plan};
+use super::tile::check_extent;
 use crate::array::{Pins, SparseArray3D};
 use crate::backend::HostBackend;
 use crate::error::{BackendError, Error};
@@ -23,7 +24,7 @@ use crate::layout::TileCoord;
 use crate::pool::{Pool, PoolConfig};
 use crate::pyramid::Downsample;
 use crate::source::{TileSource, index};
-use crate::store::{LevelStore, PyramidDescription, PyramidWriter, TileStore};
+use crate::store::{LevelStore, PyramidDescription, PyramidWriter};
 use crate::voxel::Scalar;
 
 /// A volume that is about to become an OME-Zarr image.
@@ -53,21 +54,23 @@ impl<T: Scalar> Conversion<T> {
     ///
     /// # Errors
     /// [`OverBudget`](crate::ResidencyError::OverBudget): the budget holds not even the least that is held at once. [`Error::Layout`]: an empty volume, or one beyond the address space.
-    pub fn new(source: impl TileSource<T> + 'static, options: ConvertOptions) -> Result<Self, Error> {
+    /// [`Error::Store`]: a chunk, a shard, a codec's level, a spacing or an origin that cannot be written.
+    pub fn new(source: impl TileSource<T> + 'static, mut options: ConvertOptions) -> Result<Self, Error> {
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads.min(1024),
         };
         let extent = source.extent();
-        if extent.is_empty() {
-            return Err(crate::LayoutError::EmptyExtent { extent }.into());
-        }
-        options.zarr.check(size_of::<T>())?;
+        check_extent(extent, size_of::<T>() as u64)?;
+        let fill = source.fill_value();
+        let alone = description(&options, vec![(extent, [1.0; 3])]);
+        PyramidWriter::check(&alone, fill, &options.zarr)?;
         let levels = plan::levels(extent, &options);
-        let plan = Plan::new(&levels, &options, size_of::<T>() as u64, threads as u64)?;
+        options.input_chunk = options.input_chunk.or(source.chunk());
+        let plan = Plan::new(&levels, &options, source.kept_bytes(), size_of::<T>() as u64, threads as u64)?;
+        source.keep_at_most(plan.input_kept_bytes);
         let config = PoolConfig { budget_bytes: plan.pool_bytes, threads, ..PoolConfig::default() };
         let pool = Pool::with_config(HostBackend::new(), config)?;
-        let fill = source.fill_value();
         let array = SparseArray3D::builder(&pool, source).tile(plan.tile).build()?;
         let progress = Arc::new(Progress::new(plan.levels.len()));
         Ok(Self { array, fill, levels, plan, options, threads, progress })
@@ -93,7 +96,7 @@ impl<T: Scalar> Conversion<T> {
     ///
     /// # Errors
     /// [`Error::Tile`]: a tile of the source could not be read; [`Error::Store`]: the image could not be written, as
-    /// [`PyramidWriter::create`], [`TileStore::write`] and [`PyramidWriter::save`].
+    /// [`PyramidWriter::create`], [`TileStore::write`](crate::store::TileStore::write) and [`PyramidWriter::save`].
     pub fn run(self, path: impl AsRef<Path>) -> Result<ConvertSummary, Error> {
         let image = PyramidWriter::create(path, &self.description(), self.fill, &self.options.zarr)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
@@ -115,23 +118,26 @@ impl<T: Scalar> Conversion<T> {
     }
 
     fn description(&self) -> PyramidDescription {
-        let options = &self.options;
-        let method = match options.method {
-            Downsample::Mean => "mean",
-            Downsample::Max => "max",
-            Downsample::Mode => "mode",
-        };
         let levels = self.plan.levels.iter().map(|level| (level.extent, level.factor)).collect();
-        PyramidDescription {
-            name: options.name.clone(),
-            spacing: options.spacing,
-            origin: options.origin,
-            unit: options.unit.clone(),
-            method: Some(method.to_owned()),
-            channel: options.channel.clone(),
-            ranges: options.ranges,
-            ..PyramidDescription::new(levels)
-        }
+        description(&self.options, levels)
+    }
+}
+
+fn description(options: &ConvertOptions, levels: Vec<(Extent, [f64; 3])>) -> PyramidDescription {
+    let method = match options.method {
+        Downsample::Mean => "mean",
+        Downsample::Max => "max",
+        Downsample::Mode => "mode",
+    };
+    PyramidDescription {
+        name: options.name.clone(),
+        spacing: options.spacing,
+        origin: options.origin,
+        units: options.units.clone(),
+        method: Some(method.to_owned()),
+        channel: options.channel.clone(),
+        ranges: options.ranges,
+        ..PyramidDescription::new(levels)
     }
 }
 
@@ -157,9 +163,9 @@ impl<T: Scalar> Run<'_, T> {
         self.conversion.levels.region(level, block)
     }
 
-    /// Whether an interrupted conversion has written a block. Blocks that this one writes are asked for no more, so it makes no difference what is said of them.
+    /// Whether an interrupted conversion has written a block, and all else in the shards that it lies in. The same from beginning to end, whatever is written meanwhile.
     fn is_written(&self, level: usize, block: Coord) -> bool {
-        self.conversion.options.zarr.resume && self.levels[level].is_complete(self.region(level, block))
+        self.conversion.options.zarr.resume && self.levels[level].was_found(self.region(level, block))
     }
 
     /// Voxels that are there already.
@@ -222,7 +228,8 @@ impl<T: Scalar> Run<'_, T> {
     /// Takes a block's voxels from where they are, and goes on with them.
     fn leaf(&self, Leaf { level, block }: Leaf) -> Result<(), Error> {
         let region = self.region(level, block);
-        if self.is_written(level, block) {
+        // Tiles of the input are for level 0 alone.
+        if level > 0 || self.is_written(level, block) {
             let mut all = vec![self.conversion.fill; index(voxels(region.extent))];
             self.levels[level].read_back(region, &mut all)?;
             return self.up(level, block, Block::Voxels(all));
@@ -231,12 +238,12 @@ impl<T: Scalar> Run<'_, T> {
         self.write(level, block, found)
     }
 
-    /// Writes a block, then goes on with it.
+    /// Writes a block, but not into shards that an interrupted conversion has completed, then goes on with it.
     fn write(&self, level: usize, block: Coord, found: Block<T>) -> Result<(), Error> {
         let region = self.region(level, block);
         match &found {
-            Block::Uniform(value) => self.levels[level].write_uniform(region, *value)?,
-            Block::Voxels(all) => self.levels[level].write(region, all)?,
+            Block::Uniform(value) => self.levels[level].write_uniform_rest(region, *value)?,
+            Block::Voxels(all) => self.levels[level].write_rest(region, all)?,
         }
         self.conversion.progress.add(level, voxels(region.extent));
         self.up(level, block, found)

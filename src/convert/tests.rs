@@ -4,12 +4,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zarrs::array::{Array, ArrayBytes, ArraySubset};
 use zarrs::filesystem::FilesystemStore;
 
 use super::*;
-use crate::error::{Error, ResidencyError, SourceError};
+use crate::error::{Error, LayoutError, ResidencyError, SourceError};
 use crate::geometry::boxes::voxels;
 use crate::geometry::{Coord, Extent, Region};
 use crate::pyramid::{DeriveOptions, Downsample, PyramidSource};
@@ -130,47 +131,84 @@ fn levels_are_those_that_are_computed_where_they_are_read_and_every_tile_is_read
     }
 }
 
-#[test]
-fn a_conversion_that_failed_goes_on_and_ends_as_if_it_had_not() {
-    let seed = seed();
+/// Converts, with failures on the way, and once more without any; gives how many tries it took, and how many voxels the last one found.
+fn interrupted(seed: u64, extent: Extent, mut options: ConvertOptions) -> (u64, u64) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("a.ome.zarr");
-    let extent = Extent::new(90, 70, 40);
-    let mut options = options(seed, Downsample::Mean);
     options.zarr.input = format!("noise {seed}");
     options.zarr.resume = true;
-    options.zarr.shard = Some(Extent::from(options.zarr.chunk.to_array().map(|side| side * 2)));
-    options.budget_bytes = 64 << 20;
     let mut tries = 0;
-    let summary = loop {
+    let (summary, progress, levels) = loop {
         let source = Instrumented::new(volume::<u16>(seed, extent));
         let watch = source.instruments();
         let conversion = Conversion::new(source, options.clone()).unwrap();
+        let (progress, levels) = (conversion.progress(), conversion.plan().levels.clone());
         // Later and later, so that it comes to an end.
         watch.fail_nth(1 + noise(seed, Coord::new(tries, 1, 0)) % (4 + 4 * tries));
         tries += 1;
         assert!(tries < 200);
         match conversion.run(&root) {
-            Ok(summary) => break summary,
+            Ok(summary) => break (summary, progress, levels),
             Err(error) => {
                 assert!(matches!(error, Error::Tile { .. }), "{error}");
+                assert!(error.to_string().contains("fault injected"), "{error}");
                 assert!(!root.exists());
             }
         }
     };
     assert!(tries > 1);
-    eprintln!("{tries} tries, {} voxels found by the last", summary.found_voxels);
+    for (level, planned) in levels.iter().enumerate() {
+        assert_eq!(progress.voxels(level), voxels(planned.extent), "level {level}");
+    }
+    let all: u64 = levels.iter().map(|level| voxels(level.extent)).sum();
+    assert_eq!(summary.written_voxels + summary.found_voxels, all);
     let other = folder.path().join("b.ome.zarr");
     options.zarr.resume = false;
-    let whole = Conversion::new(volume::<u16>(seed, extent), options).unwrap();
-    let levels = whole.plan().levels.len();
-    whole.run(&other).unwrap();
-    for level in 0..levels {
+    Conversion::new(volume::<u16>(seed, extent), options).unwrap().run(&other).unwrap();
+    for level in 0..levels.len() {
         assert!(read_level::<u16>(&root, level) == read_level::<u16>(&other, level), "level {level}");
         for name in ["zarr.json".to_owned(), format!("vastgrid/ranges/s{level}/c/0/0/0/0")] {
             let read = |root: &Path| std::fs::read(root.join(&name)).unwrap();
             assert!(read(&root) == read(&other), "{name}");
         }
+    }
+    (tries, summary.found_voxels)
+}
+
+#[test]
+fn a_conversion_that_failed_goes_on_and_ends_as_if_it_had_not() {
+    let seed = seed();
+    let mut options = options(seed, Downsample::Mean);
+    options.zarr.shard = Some(Extent::from(options.zarr.chunk.to_array().map(|side| side * 2)));
+    options.budget_bytes = 64 << 20;
+    let (tries, found) = interrupted(seed, Extent::new(90, 70, 40), options);
+    eprintln!("{tries} tries, {found} voxels found by the last");
+}
+
+#[test]
+fn a_conversion_in_blocks_that_lie_in_several_shards_goes_on_as_well() {
+    let seed = seed();
+    let zarr =
+        ZarrOptions { chunk: Extent::cube(5), shard: Some(Extent::cube(15)), ..ZarrOptions::default() };
+    let mut options = ConvertOptions {
+        coarsest_voxels: 500,
+        input_chunk: Some(Extent::cube(16)),
+        threads: 3,
+        budget_bytes: 0,
+        zarr,
+        ..ConvertOptions::default()
+    };
+    let extent = Extent::new(110, 100, 90);
+    // The least budget that does, so that there are many groups.
+    let Err(Error::Residency(ResidencyError::OverBudget { needed_bytes, .. })) =
+        Conversion::new(volume::<u16>(seed, extent), options.clone())
+    else {
+        panic!("a budget of nothing")
+    };
+    options.budget_bytes = needed_bytes;
+    for round in 0..8 {
+        let (tries, found) = interrupted(noise(seed, Coord::new(round, 0, 3)), extent, options.clone());
+        eprintln!("{tries} tries, {found} voxels found by the last");
     }
 }
 
@@ -219,13 +257,91 @@ fn sources_that_fail_and_volumes_that_cannot_be_are_errors() {
     assert!(!root.exists());
     let empty = Procedural::new(Extent::new(0, 4, 4), |_| 0u8);
     assert!(matches!(Conversion::new(empty, ConvertOptions::default()), Err(Error::Layout(_))));
-    let huge = Procedural::new(Extent::cube(u64::MAX), |_| 0u8);
-    assert!(Conversion::new(huge, ConvertOptions::default()).is_err());
-    let odd = ZarrOptions { chunk: Extent::cube(0), ..ZarrOptions::default() };
-    let small = Procedural::new(Extent::cube(4), |_| 0u8);
-    let error =
-        Conversion::new(small, ConvertOptions { zarr: odd, ..ConvertOptions::default() }).unwrap_err();
-    assert!(matches!(error, Error::Store(_)), "{error}");
+    for extent in beyond_all() {
+        let huge = Procedural::new(extent, |_| 0u8);
+        let error = Conversion::new(huge, ConvertOptions::default()).unwrap_err();
+        assert!(matches!(error, Error::Layout(LayoutError::BeyondAddressSpace { .. })), "{extent}: {error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_before_anything_is() {
+    let zarr = |chunk: u64, level: i32| ZarrOptions {
+        chunk: Extent::cube(chunk),
+        codec: ZarrCodec::Zstd { level },
+        ..ZarrOptions::default()
+    };
+    let all = ConvertOptions::default;
+    for (options, word) in [
+        (ConvertOptions { zarr: zarr(0, 3), ..all() }, "chunk"),
+        (ConvertOptions { zarr: zarr(64, 99), ..all() }, "s0"),
+        (ConvertOptions { spacing: [1.0, f64::NAN, 1.0], ..all() }, "spacing"),
+        (ConvertOptions { spacing: [1.0, 1.0, 0.0], ..all() }, "spacing"),
+        (ConvertOptions { spacing: [f64::INFINITY, 1.0, 1.0], ..all() }, "spacing"),
+        (ConvertOptions { origin: [0.0, 0.0, f64::NAN], ..all() }, "origin"),
+        (ConvertOptions { origin: [f64::NEG_INFINITY, 0.0, 0.0], ..all() }, "origin"),
+    ] {
+        let error = Conversion::new(Procedural::new(Extent::cube(400), |_| 0u8), options).unwrap_err();
+        assert!(matches!(error, Error::Store(_)) && error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn sources_that_keep_what_they_decode_are_told_how_much_they_may() {
+    struct Keeper(Arc<AtomicU64>);
+    impl TileSource<u8> for Keeper {
+        fn extent(&self) -> Extent {
+            Extent::cube(200)
+        }
+        fn chunk(&self) -> Option<Extent> {
+            Some(Extent::new(64, 32, 16))
+        }
+        fn kept_bytes(&self) -> u64 {
+            1 << 40
+        }
+        fn keep_at_most(&self, bytes: u64) {
+            self.0.store(bytes, Ordering::Relaxed);
+        }
+        fn read(&self, _: Region, out: &mut [u8]) -> Result<(), SourceError> {
+            out.fill(1);
+            Ok(())
+        }
+    }
+    let told = Arc::new(AtomicU64::new(0));
+    let conversion = Conversion::new(Box::new(Keeper(told.clone())), ConvertOptions::default()).unwrap();
+    let plan = conversion.plan();
+    assert_eq!((told.load(Ordering::Relaxed), plan.input_kept_bytes), (256 << 20, 256 << 20));
+    assert!(plan.memory_bytes <= 512 << 20);
+    assert_eq!(plan.tile, Extent::new(128, 64, 32));
+    let folder = tempfile::tempdir().unwrap();
+    let region = Region::whole(Extent::cube(50));
+    let store = crate::store::RawStore::<u8>::create(folder.path().join("x"), region.extent).unwrap();
+    copy_region(Keeper(told.clone()), region, &store, 4 << 20, None, &Progress::new(1)).unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), 2 << 20);
+}
+
+/// Volumes that no memory addresses, with sides around what has no next power of two.
+fn beyond_all() -> [Extent; 5] {
+    let most = 1 << 63;
+    [
+        Extent::cube(u64::MAX),
+        Extent::new(most + 1, 1, 1),
+        Extent::new(1, most, 1),
+        Extent::new(1, 1, u64::MAX),
+        Extent::new(1 << 47, 1, 1),
+    ]
+}
+
+#[test]
+fn boxes_of_volumes_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let region = Region::whole(Extent::cube(1));
+    for extent in beyond_all() {
+        let store = crate::store::RawStore::<u8>::create(folder.path().join("x"), region.extent).unwrap();
+        let source = Procedural::new(extent, |_| 0u8);
+        let error = copy_region(source, region, &store, 4 << 20, None, &Progress::new(1)).unwrap_err();
+        assert!(matches!(error, Error::Layout(LayoutError::BeyondAddressSpace { .. })), "{extent}: {error}");
+    }
 }
 
 #[test]

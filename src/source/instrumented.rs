@@ -203,6 +203,18 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Instrumented<S> {
         self.source.will_read(regions);
     }
 
+    fn chunk(&self) -> Option<Extent> {
+        self.source.chunk()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.source.kept_bytes()
+    }
+
+    fn keep_at_most(&self, bytes: u64) {
+        self.source.keep_at_most(bytes);
+    }
+
     fn only_copies(&self) -> bool {
         self.source.only_copies()
     }

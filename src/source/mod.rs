@@ -145,6 +145,21 @@ pub trait TileSource<T: Voxel>: Send + Sync {
         false
     }
 
+    /// Shape of what is decoded as a whole whatever part of it is read, if there is such a thing: who reads everything reads best in such pieces, else in rows along x. A hint; constant; `None` by default.
+    fn chunk(&self) -> Option<Extent> {
+        None
+    }
+
+    /// Bytes of memory that it takes at most to keep what it has read or decoded, beside the memory of whoever reads. None by default.
+    fn kept_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Asks it to keep no more than that from now on, for a budget that is smaller. Where it keeps what other tiles need, some is read or decoded again then. Does nothing by default.
+    fn keep_at_most(&self, bytes: u64) {
+        let _ = bytes;
+    }
+
     /// The voxels of `region` as they are in memory, if they are: whoever needs them copies them from there, once, and [`TileSource::read`] is not called. A GPU copies
     /// straight from page-locked memory ([`cuda::PinnedBuffer`](crate::cuda::PinnedBuffer)).
     ///
@@ -186,6 +201,15 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Arc<S> {
     fn only_copies(&self) -> bool {
         (**self).only_copies()
     }
+    fn chunk(&self) -> Option<Extent> {
+        (**self).chunk()
+    }
+    fn kept_bytes(&self) -> u64 {
+        (**self).kept_bytes()
+    }
+    fn keep_at_most(&self, bytes: u64) {
+        (**self).keep_at_most(bytes);
+    }
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
         (**self).prepared(region)
     }
@@ -212,6 +236,15 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Box<S> {
     }
     fn only_copies(&self) -> bool {
         (**self).only_copies()
+    }
+    fn chunk(&self) -> Option<Extent> {
+        (**self).chunk()
+    }
+    fn kept_bytes(&self) -> u64 {
+        (**self).kept_bytes()
+    }
+    fn keep_at_most(&self, bytes: u64) {
+        (**self).keep_at_most(bytes);
     }
     fn prepared(&self, region: Region) -> Result<Option<Arc<dyn Prepared>>, SourceError> {
         (**self).prepared(region)

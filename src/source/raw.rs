@@ -298,6 +298,16 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
         }
     }
 
+    fn kept_bytes(&self) -> u64 {
+        self.shared_rows.as_ref().map_or(0, TileSource::kept_bytes)
+    }
+
+    fn keep_at_most(&self, bytes: u64) {
+        if let Some(rows) = &self.shared_rows {
+            rows.keep_at_most(bytes);
+        }
+    }
+
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         check_call_of(|| self.path.display().to_string(), self.spec.extent, region, out.len())?;
         if region.is_empty() {

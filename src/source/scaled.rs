@@ -92,6 +92,18 @@ impl<S: TileSource<A>, A: Scalar, B: Real> TileSource<B> for Scaled<S, A, B> {
         self.source.will_read(regions);
     }
 
+    fn chunk(&self) -> Option<Extent> {
+        self.source.chunk()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.source.kept_bytes()
+    }
+
+    fn keep_at_most(&self, bytes: u64) {
+        self.source.keep_at_most(bytes);
+    }
+
     fn read(&self, region: Region, out: &mut [B]) -> Result<(), SourceError> {
         check_call(self.source.extent(), region, out.len())?;
         if TypeId::of::<A>() == TypeId::of::<B>() {

@@ -44,9 +44,11 @@ mod zarr;
 pub use nrrd::NrrdDescription;
 pub use raw::RawStore;
 #[cfg(feature = "zarr")]
+pub(crate) use zarr::Kept;
+#[cfg(feature = "zarr")]
 pub use zarr::{
     ChannelDescription, LevelStore, PyramidDescription, PyramidWriter, Shuffle, ZarrCodec, ZarrOptions,
-    ZarrStore,
+    ZarrStore, unfinished_save,
 };
 
 /// Where the voxels of a volume go.

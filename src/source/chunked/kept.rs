@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
@@ -88,7 +89,7 @@ fn ended_early() -> SourceError {
 pub(super) struct Kept<T> {
     state: Mutex<State<T>>,
     chunk_voxels: usize,
-    most_bytes: u64,
+    most_bytes: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -122,11 +123,23 @@ pub(super) struct Claimed<'k, T: Voxel> {
 impl<T: Voxel> Kept<T> {
     pub(super) fn new(chunk_voxels: usize, most_bytes: u64) -> Self {
         let state = State { kept: LruCache::unbounded(), decoding: HashMap::new(), used_bytes: 0 };
-        Self { state: Mutex::new(state), chunk_voxels, most_bytes }
+        Self { state: Mutex::new(state), chunk_voxels, most_bytes: AtomicU64::new(most_bytes) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bound.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.most_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Lowers the bound, if it is higher.
+    pub(super) fn keep_at_most(&self, bytes: u64) {
+        self.most_bytes.fetch_min(bytes, Ordering::Relaxed);
+        let gone = self.make_room(&mut self.lock());
+        drop(gone);
     }
 
     fn chunk_bytes(&self) -> u64 {
@@ -178,7 +191,7 @@ impl<T: Voxel> Kept<T> {
     /// Takes out the least recently used until the rest is within the bound.
     fn make_room(&self, state: &mut State<T>) -> Vec<Arc<Decoded<T>>> {
         let mut gone = Vec::new();
-        while state.used_bytes > self.most_bytes {
+        while state.used_bytes > self.most_bytes() {
             let Some((_, oldest)) = state.kept.pop_lru() else { break };
             state.used_bytes -= self.bytes_of(&oldest);
             gone.push(oldest);

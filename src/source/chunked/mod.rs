@@ -222,6 +222,18 @@ impl<T: Voxel, R: ChunkReader<T>> TileSource<T> for Chunked<T, R> {
         }
     }
 
+    fn chunk(&self) -> Option<Extent> {
+        Some(self.reader.chunk_shape())
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.kept.most_bytes()
+    }
+
+    fn keep_at_most(&self, bytes: u64) {
+        self.kept.keep_at_most(bytes);
+    }
+
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         check_call_of(|| self.reader.location(), self.grid.extent(), region, out.len())?;
         let mut others = Vec::new();

@@ -203,6 +203,21 @@ fn chunks_of_one_tile_are_not_kept() {
 }
 
 #[test]
+fn a_bound_that_is_lowered_holds_at_once_and_is_not_raised_again() {
+    let extent = Extent::new(80, 1, 1);
+    let source = Chunked::new(Numbers::new(extent, [10, 1, 1])).unwrap().with_kept_bytes(400);
+    assert_eq!((source.chunk(), source.kept_bytes()), (Some(Extent::new(10, 1, 1)), 400));
+    for tile in tiles(extent, [5, 1, 1]) {
+        read(&source, tile).unwrap();
+    }
+    assert_eq!(source.kept.used_bytes(), 8 * 40);
+    source.keep_at_most(100);
+    assert_eq!((source.kept.used_bytes(), source.kept_bytes()), (2 * 40, 100));
+    source.keep_at_most(1000);
+    assert_eq!(source.kept_bytes(), 100);
+}
+
+#[test]
 fn the_least_recently_used_chunk_goes_first() {
     let extent = Extent::new(80, 1, 1);
     let source = Chunked::new(Numbers::new(extent, [10, 1, 1])).unwrap().with_kept_bytes(3 * 40);

@@ -185,6 +185,18 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for KeptTiles<T, S> {
         }
     }
 
+    fn chunk(&self) -> Option<Extent> {
+        self.source.chunk()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.source.kept_bytes()
+    }
+
+    fn keep_at_most(&self, bytes: u64) {
+        self.source.keep_at_most(bytes);
+    }
+
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         check_call(self.extent(), region, out.len())?;
         for (place, tile) in self.tiles(region) {

@@ -245,6 +245,18 @@ impl<T: Scalar> TileSource<T> for ZarrSource<T> {
         self.chunked.will_read(regions);
     }
 
+    fn chunk(&self) -> Option<Extent> {
+        self.chunked.chunk()
+    }
+
+    fn kept_bytes(&self) -> u64 {
+        self.chunked.kept_bytes()
+    }
+
+    fn keep_at_most(&self, bytes: u64) {
+        self.chunked.keep_at_most(bytes);
+    }
+
     fn read(&self, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         self.chunked.read(region, out)
     }

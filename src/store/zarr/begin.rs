@@ -63,6 +63,32 @@ pub(super) fn begin(target: &Path, save: &str, begin: Begin) -> Result<Begun, St
     Ok(Begun { partial, lock, journal, done })
 }
 
+/// How many objects (files) of a save to `target` an interrupted one has completed, which [`ZarrOptions::resume`](super::ZarrOptions::resume) would go on from and a save without it removes; 0 where there is none, and while somebody
+/// writes it.
+///
+/// **Cost**: reads the journal of that save.
+///
+/// # Errors
+/// [`StoreError::File`]; [`StoreError::InTheWay`]: what lies where it would be is no such save.
+pub fn unfinished_save(target: impl AsRef<Path>) -> Result<u64, StoreError> {
+    let partial = beside(target.as_ref(), ".partial")?;
+    let lock = match File::open(&partial) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        opened => opened.map_err(failed("opening", &partial))?,
+    };
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(0),
+        Err(e) => return Err(failed("locking", &partial)(e.into())),
+    }
+    match earlier(&partial)? {
+        Some((_, records)) if goes_on(&partial, &records)? => {
+            Ok(as_recorded(&partial.join("tree"), complete(records))?.len() as u64)
+        }
+        _ => Ok(0),
+    }
+}
+
 /// Removes the partial folder. Where something is in it that no save makes, that stays, and the journal with it, by which the folder is known for what it is.
 pub(super) fn clear_away(partial: &Path) -> Result<(), StoreError> {
     empty_but_for_journal(partial)?;

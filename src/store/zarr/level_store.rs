@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::array::ArrayForm;
 use super::finisher::{Finisher, Job};
+use super::objects::Objects;
 use super::options::ZarrOptions;
 use super::ranges::Ranges;
-use super::shard::{Shard, read_chunk};
+use super::shard::Shard;
 use super::target::Done;
 use crate::error::StoreError;
-use crate::geometry::boxes::{copy_shared, grid, pieces, voxels};
+use crate::geometry::boxes::{copy_shared, pieces, voxels};
 use crate::geometry::{Coord, Extent, Region};
 use crate::source::{index, with_buffer};
 use crate::store::{TileStore, check_write};
@@ -23,29 +24,43 @@ use crate::voxel::Scalar;
 /// A shard is a file without a name until all of its chunks were written, or until [`TileStore::flush`]; then it gets its index, is made durable by threads of the save's own, and gets its name. It is never changed after that: a chunk
 /// that is written again has the shard copied. Chunks that hold the fill value take no space, and shards of nothing else are no files.
 ///
-/// **Cost**: a chunk's encoding, and a positioned write; memory for the chunk as it is encoded, 16 bytes for each chunk of the shards that are not complete, and two voxels for each cell whose range is kept.
+/// **Cost**: a chunk's encoding, and a positioned write; memory for the chunk as it is encoded, 16 bytes for each chunk of the shards that are open (begun, and neither complete nor flushed since), a few bits for each shard that
+/// there is, and two voxels for each cell whose range is kept.
 pub struct LevelStore<T> {
     name: String,
-    extent: Extent,
-    fill: T,
-    chunk: Extent,
-    object: Extent,
-    sharded: bool,
-    form: ArrayForm,
-    finisher: Arc<Finisher>,
-    slots: Mutex<HashMap<Coord, Arc<Mutex<Slot>>>>,
+    pub(super) extent: Extent,
+    pub(super) fill: T,
+    pub(super) chunk: Extent,
+    pub(super) object: Extent,
+    pub(super) sharded: bool,
+    pub(super) form: ArrayForm,
+    pub(super) finisher: Arc<Finisher>,
+    state: Mutex<State>,
+    /// What the interrupted save had completed; never changed, whatever becomes of it.
+    pub(super) found: Objects,
     /// Whether objects may be there that nobody knows to be complete.
     resumed: bool,
     ranges: Option<Ranges<T>>,
 }
 
-/// What has become of an object.
+/// What has become of objects. Locked for moments only: by whoever has a slot, never the other way round.
 #[derive(Debug, Default)]
-struct Slot {
-    /// What is being put together; `None` where nothing is, be it that the object is there or about to be.
+pub(super) struct State {
+    /// Those that are being put together.
+    pub(super) open: HashMap<Coord, Arc<Mutex<Slot>>>,
+    /// Those that were closed, and so are there or about to be.
+    closed: Objects,
+    /// Those of them that have all of their chunks.
+    pub(super) complete: Objects,
+}
+
+/// An object that is being put together.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// `None` until something is put where the object may be there already.
     shard: Option<Shard>,
-    /// Whether the object that is there, or about to be, has all of its chunks.
-    complete: bool,
+    /// Whether it was closed while somebody waited for it: then it is not the object's slot any more.
+    closed: bool,
 }
 
 impl<T: Scalar> LevelStore<T> {
@@ -59,7 +74,7 @@ impl<T: Scalar> LevelStore<T> {
         ranges: Option<Ranges<T>>,
         done: &[Done],
     ) -> Self {
-        let level = Self {
+        let mut level = Self {
             name,
             extent,
             fill,
@@ -68,13 +83,18 @@ impl<T: Scalar> LevelStore<T> {
             sharded: options.shard.is_some(),
             form,
             finisher,
-            slots: Mutex::default(),
+            state: Mutex::default(),
+            found: Objects::default(),
             resumed: options.resume,
             ranges,
         };
         for Done { key, note } in done {
             if let Some(object) = level.object_of(key) {
-                level.slots().insert(object, Arc::new(Mutex::new(Slot { shard: None, complete: true })));
+                level.found.insert(object);
+                let mut state = level.state();
+                state.closed.insert(object);
+                state.complete.insert(object);
+                drop(state);
                 if let Some(ranges) = &level.ranges {
                     ranges.restore(object, note);
                 }
@@ -83,48 +103,52 @@ impl<T: Scalar> LevelStore<T> {
         level
     }
 
-    /// Whether every object that `region` touches has all of its chunks, from this save or from the interrupted one that it goes on with. [`LevelStore::read_back`] reads it.
-    #[must_use]
-    pub fn is_complete(&self, region: Region) -> bool {
-        let side = self.object;
-        grid(region, side).all(|object| {
-            let at = Coord::new(object.start.x / side.x, object.start.y / side.y, object.start.z / side.z);
-            let slot = self.slots().get(&at).cloned();
-            slot.is_some_and(|slot| {
-                let slot = locked(&slot);
-                slot.complete && slot.shard.is_none()
-            })
-        })
+    /// As [`TileStore::write`], but leaves alone what the interrupted save had completed, of which these are the same voxels: a region may touch objects that are complete and others that are not.
+    pub(crate) fn write_rest(&self, region: Region, voxels_of_region: &[T]) -> Result<(), StoreError> {
+        self.write_due(region, voxels_of_region, |object| !self.found.contains(object))
     }
 
-    /// Reads what [`LevelStore::is_complete`] says is there.
-    ///
-    /// **Shape**: as [`TileStore::write`].
-    ///
-    /// # Errors
-    /// [`StoreError::BadCall`]; [`StoreError::ReadBack`].
-    pub fn read_back(&self, region: Region, out: &mut [T]) -> Result<(), StoreError> {
-        check_write(self.extent, self.chunk, region, Some(out.len()))?;
-        for chunk in pieces(region, self.chunk) {
-            let (object, place) = self.place_of(chunk.start);
-            let key = self.key(object);
-            self.finisher.wait_for(&key)?;
-            let place = self.sharded.then_some(place);
-            let whole = Region::new(chunk.start, self.chunk);
-            match read_chunk(&self.form, &**self.finisher.target(), &key, place)? {
-                Some(bytes) => {
-                    let decoded: Vec<T> = bytemuck::pod_collect_to_vec(&bytes);
-                    if decoded.len() as u64 != voxels(self.chunk) {
-                        let location = self.finisher.target().location(&key);
-                        let source = "a chunk of another length".into();
-                        return Err(StoreError::ReadBack { location, source });
-                    }
-                    copy_shared(whole, &decoded, region, out);
-                }
-                None => fill_part(chunk, self.fill, region, out),
-            }
+    /// As [`LevelStore::write_rest`], of one value.
+    pub(crate) fn write_uniform_rest(&self, region: Region, value: T) -> Result<(), StoreError> {
+        self.write_uniform_due(region, value, |object| !self.found.contains(object))
+    }
+
+    fn write_due(
+        &self,
+        region: Region,
+        voxels_of_region: &[T],
+        due: impl Fn(Coord) -> bool,
+    ) -> Result<(), StoreError> {
+        check_write(self.extent, self.chunk, region, Some(voxels_of_region.len()))?;
+        for part in pieces(region, self.chunk).filter(|part| due(self.place_of(part.start).0)) {
+            let needed = if part == region && part.extent == self.chunk { 0 } else { voxels(self.chunk) };
+            with_buffer(index(needed), |whole: &mut [T]| {
+                let encoded = self.encode(part, region, voxels_of_region, whole)?;
+                self.put(part.start, encoded.as_deref(), |ranges, object| {
+                    ranges.note(object, part, region, voxels_of_region);
+                })
+            })?;
         }
         Ok(())
+    }
+
+    fn write_uniform_due(
+        &self,
+        region: Region,
+        value: T,
+        due: impl Fn(Coord) -> bool,
+    ) -> Result<(), StoreError> {
+        check_write(self.extent, self.chunk, region, None)?;
+        if region.is_empty() {
+            return Ok(());
+        }
+        let whole = vec![value; index(voxels(self.chunk))];
+        let encoded = self.encode_whole(region.start, &whole)?;
+        pieces(region, self.chunk).filter(|part| due(self.place_of(part.start).0)).try_for_each(|part| {
+            self.put(part.start, encoded.as_deref(), |ranges, object| {
+                ranges.note_uniform(object, part, value);
+            })
+        })
     }
 
     pub(super) fn metadata(&self) -> (String, Vec<u8>) {
@@ -178,20 +202,27 @@ impl<T: Scalar> LevelStore<T> {
         note: impl Fn(&Ranges<T>, Coord),
     ) -> Result<(), StoreError> {
         let (object, place) = self.place_of(start);
-        let slot = self.slots().entry(object).or_insert_with(|| self.new_slot(object)).clone();
-        let mut slot = locked(&slot);
-        let shard = self.open(object, &mut slot)?;
-        shard.put(place, encoded, &**self.finisher.target())?;
-        if let Some(ranges) = &self.ranges {
-            note(ranges, object);
+        loop {
+            let slot = self.slot(object);
+            let mut slot = locked(&slot);
+            if slot.closed {
+                continue;
+            }
+            let shard = self.open(object, &mut slot)?;
+            shard.put(place, encoded, &**self.finisher.target())?;
+            if let Some(ranges) = &self.ranges {
+                note(ranges, object);
+            }
+            return if shard.is_complete() { self.close(object, &mut slot) } else { Ok(()) };
         }
-        if shard.is_complete() { self.close(object, &mut slot) } else { Ok(()) }
     }
 
-    fn new_slot(&self, object: Coord) -> Arc<Mutex<Slot>> {
+    fn slot(&self, object: Coord) -> Arc<Mutex<Slot>> {
+        let mut state = self.state();
         // Where a save goes on, there may be an object that is not complete.
-        let shard = (!self.resumed).then(|| self.new_shard(object));
-        Arc::new(Mutex::new(Slot { shard, complete: false }))
+        let may_be_there = self.resumed || state.closed.contains(object);
+        let new = || Slot { shard: (!may_be_there).then(|| self.new_shard(object)), closed: false };
+        state.open.entry(object).or_insert_with(|| Arc::new(Mutex::new(new()))).clone()
     }
 
     fn new_shard(&self, object: Coord) -> Shard {
@@ -209,7 +240,8 @@ impl<T: Scalar> LevelStore<T> {
         } else {
             let mut shard = self.new_shard(object);
             self.finisher.wait_for(&shard.key)?;
-            shard.go_on(&self.form, &**self.finisher.target(), self.sharded, slot.complete)?;
+            let complete = self.state().complete.contains(object);
+            shard.go_on(&self.form, &**self.finisher.target(), self.sharded, complete)?;
             shard
         };
         Ok(slot.shard.insert(shard))
@@ -220,17 +252,26 @@ impl<T: Scalar> LevelStore<T> {
         let Some(shard) = &mut slot.shard else { return Ok(()) };
         let closed = shard.close(&self.form, self.sharded, &**self.finisher.target())?;
         let key = std::mem::take(&mut shard.key);
-        slot.complete = shard.has_all();
+        let complete = shard.has_all();
         slot.shard = None;
-        let done = slot.complete.then(|| {
+        slot.closed = true;
+        let done = complete.then(|| {
             let note = self.ranges.as_ref().map_or(Vec::new(), |ranges| ranges.remember(object));
             Done { key: key.clone(), note }
         });
-        self.finisher.take(Job { key, object: closed, done })
+        let taken = self.finisher.take(Job { key, object: closed, done });
+        // Not before: whoever opens the object again waits for one that is under way.
+        let mut state = self.state();
+        state.open.remove(&object);
+        state.closed.insert(object);
+        if complete && taken.is_ok() {
+            state.complete.insert(object);
+        }
+        taken
     }
 
     /// The object that has a chunk, and the chunk's place in it. Axes of the format are slowest first, so x is the fastest here, too.
-    fn place_of(&self, start: Coord) -> (Coord, usize) {
+    pub(super) fn place_of(&self, start: Coord) -> (Coord, usize) {
         let (side, chunk) = (self.object, self.chunk);
         let object = Coord::new(start.x / side.x, start.y / side.y, start.z / side.z);
         let at = |start: u64, side: u64, chunk: u64| start % side / chunk;
@@ -239,7 +280,7 @@ impl<T: Scalar> LevelStore<T> {
         (object, index(x + side.x / chunk.x * (y + side.y / chunk.y * z)))
     }
 
-    fn key(&self, object: Coord) -> String {
+    pub(super) fn key(&self, object: Coord) -> String {
         let prefix = if self.name.is_empty() { String::new() } else { format!("{}/", self.name) };
         format!("{prefix}c/{}/{}/{}", object.z, object.y, object.x)
     }
@@ -253,8 +294,8 @@ impl<T: Scalar> LevelStore<T> {
         numbers.next().is_none().then_some(Coord { x, y, z })
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<Coord, Arc<Mutex<Slot>>>> {
-        locked(&self.slots)
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
     }
 }
 
@@ -272,35 +313,15 @@ impl<T: Scalar> TileStore<T> for LevelStore<T> {
     }
 
     fn write(&self, region: Region, voxels_of_region: &[T]) -> Result<(), StoreError> {
-        check_write(self.extent, self.chunk, region, Some(voxels_of_region.len()))?;
-        for part in pieces(region, self.chunk) {
-            let needed = if part == region && part.extent == self.chunk { 0 } else { voxels(self.chunk) };
-            with_buffer(index(needed), |whole: &mut [T]| {
-                let encoded = self.encode(part, region, voxels_of_region, whole)?;
-                self.put(part.start, encoded.as_deref(), |ranges, object| {
-                    ranges.note(object, part, region, voxels_of_region);
-                })
-            })?;
-        }
-        Ok(())
+        self.write_due(region, voxels_of_region, |_| true)
     }
 
     fn write_uniform(&self, region: Region, value: T) -> Result<(), StoreError> {
-        check_write(self.extent, self.chunk, region, None)?;
-        if region.is_empty() {
-            return Ok(());
-        }
-        let whole = vec![value; index(voxels(self.chunk))];
-        let encoded = self.encode_whole(region.start, &whole)?;
-        pieces(region, self.chunk).try_for_each(|part| {
-            self.put(part.start, encoded.as_deref(), |ranges, object| {
-                ranges.note_uniform(object, part, value);
-            })
-        })
+        self.write_uniform_due(region, value, |_| true)
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        let slots: Vec<_> = self.slots().iter().map(|(&object, slot)| (object, slot.clone())).collect();
+        let slots: Vec<_> = self.state().open.iter().map(|(&object, slot)| (object, slot.clone())).collect();
         for (object, slot) in slots {
             let mut slot = locked(&slot);
             if slot.shard.as_ref().is_some_and(Shard::is_touched) {
@@ -319,18 +340,6 @@ impl<T> fmt::Debug for LevelStore<T> {
             .field("chunk", &self.chunk)
             .field("object", &self.object)
             .finish_non_exhaustive()
-    }
-}
-
-/// Fills the part of a region's buffer.
-fn fill_part<T: Copy>(part: Region, value: T, region: Region, out: &mut [T]) {
-    let width = index(part.extent.x);
-    for z in part.start.z..part.start.z + part.extent.z {
-        for y in part.start.y..part.start.y + part.extent.y {
-            let row = (z - region.start.z) * region.extent.y + (y - region.start.y);
-            let at = index(row * region.extent.x + (part.start.x - region.start.x));
-            out[at..at + width].fill(value);
-        }
     }
 }
 

@@ -18,8 +18,8 @@ pub struct PyramidDescription {
     pub spacing: [f64; 3],
     /// Where the centre of the first level-0 voxel lies. Default: 0.
     pub origin: [f64; 3],
-    /// What both are measured in, by the names of UDUNITS-2, such as `micrometer`. Default: nothing.
-    pub unit: Option<String>,
+    /// What both are measured in along x, y and z, by the names of UDUNITS-2, such as `micrometer`: `["micrometer"; 3].map(|unit| Some(unit.into()))`. Default: nothing.
+    pub units: [Option<String>; 3],
     /// How levels were computed, such as `mean`. Default: nothing.
     pub method: Option<String>,
     /// How to show it. Default: nothing.
@@ -50,7 +50,7 @@ impl PyramidDescription {
             levels,
             spacing: [1.0; 3],
             origin: [0.0; 3],
-            unit: None,
+            units: [None, None, None],
             method: None,
             channel: None,
             ranges: true,
@@ -98,9 +98,9 @@ impl PyramidDescription {
     /// The image's part of the root's attributes.
     pub(super) fn attributes(&self) -> Value {
         let zyx = |[x, y, z]: [f64; 3]| json!([z, y, x]);
-        let axis = |name: &str| {
+        let axis = |name: &str, unit: &Option<String>| {
             let mut axis = json!({ "name": name, "type": "space" });
-            if let Some(unit) = &self.unit {
+            if let Some(unit) = unit {
                 axis["unit"] = json!(unit);
             }
             axis
@@ -114,11 +114,12 @@ impl PyramidDescription {
                 { "type": "translation", "translation": zyx(first) },
             ]})
         });
+        let [x, y, z] = &self.units;
         let mut image = Map::new();
         if let Some(name) = &self.name {
             image.insert("name".into(), json!(name));
         }
-        image.insert("axes".into(), json!([axis("z"), axis("y"), axis("x")]));
+        image.insert("axes".into(), json!([axis("z", z), axis("y", y), axis("x", x)]));
         image.insert("datasets".into(), json!(datasets.collect::<Vec<_>>()));
         if let Some(method) = &self.method {
             image.insert("type".into(), json!(method));
@@ -164,7 +165,7 @@ mod tests {
             name: Some("head".into()),
             spacing: [0.5, 0.25, 2.0],
             origin: [10.0, -3.0, 0.125],
-            unit: Some("millimeter".into()),
+            units: [Some("millimeter".into()), None, Some("micrometer".into())],
             method: Some("mean".into()),
             channel: Some(ChannelDescription {
                 label: Some("CT".into()),
@@ -184,6 +185,15 @@ mod tests {
         let parsed: OmeZarrGroupAttributes = serde_json::from_value(attributes.clone()).unwrap();
         parsed.validate().unwrap();
         assert_eq!(attributes["ome"]["omero"]["channels"][0]["color"], "FF8000");
+        let axes = &attributes["ome"]["multiscales"][0]["axes"];
+        assert_eq!(
+            *axes,
+            json!([
+                { "name": "z", "type": "space", "unit": "micrometer" },
+                { "name": "y", "type": "space" },
+                { "name": "x", "type": "space", "unit": "millimeter" },
+            ])
+        );
         // Where a level's voxel lies in the world, and where its place in level 0 does.
         for (level, (_, factor)) in description.levels.iter().enumerate() {
             let dataset = &attributes["ome"]["multiscales"][0]["datasets"][level];

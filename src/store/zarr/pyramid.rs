@@ -12,8 +12,8 @@ use super::ranges::Ranges;
 use super::save::{Place, Save, fields, volume_form};
 use super::target::Done;
 use crate::error::StoreError;
-use crate::geometry::Region;
 use crate::geometry::boxes::pieces;
+use crate::geometry::{Extent, Region};
 #[cfg(feature = "cloud")]
 use crate::source::RemoteOptions;
 use crate::store::TileStore;
@@ -33,7 +33,8 @@ const RANGES_SIDE: u64 = 64;
 ///
 /// let folder = std::env::temp_dir().join(format!("vastgrid-doc-{}.ome.zarr", std::process::id()));
 /// let levels = vec![(Extent::cube(64), [1.0; 3]), (Extent::cube(32), [2.0; 3])];
-/// let description = PyramidDescription { unit: Some("micrometer".into()), ..PyramidDescription::new(levels) };
+/// let units = ["micrometer"; 3].map(|unit| Some(unit.into()));
+/// let description = PyramidDescription { units, ..PyramidDescription::new(levels) };
 /// let image = PyramidWriter::create(&folder, &description, 0u16, &ZarrOptions::default())?;
 /// image.level(0)?.write(Region::whole(Extent::cube(64)), &[3; 64 * 64 * 64])?;
 /// image.level(1)?.write(Region::whole(Extent::cube(32)), &[3; 32 * 32 * 32])?;
@@ -85,27 +86,29 @@ impl<T: Scalar> PyramidWriter<T> {
         fill: T,
         options: &ZarrOptions,
     ) -> Result<Self, StoreError> {
-        options.check(size_of::<T>())?;
-        description.check()?;
-        let named = description.levels.iter().enumerate();
-        let forms = named.map(|(level, (extent, _))| {
-            let name = PyramidDescription::path(level);
-            let form = volume_form(*extent, fill, options, &place.location(&name))?;
-            Ok((name, *extent, form))
-        });
-        let forms = forms.collect::<Result<Vec<_>, StoreError>>()?;
+        let forms = forms(description, fill, options, |name| place.location(name))?;
         let mut of = fields(description.levels[0].0, fill, options);
         of["image"] = description.attributes();
         of["sizes"] = description.levels.iter().map(|(extent, _)| json!(extent.to_array())).collect();
         of["ranges"] = json!(description.ranges);
-        let save = Save::begin(place, &of, options)?;
+        let mut save = Save::begin(place, &of, options)?;
+        let done = std::mem::take(&mut save.done);
         let level = |(name, extent, form)| {
             let ranges = description.ranges.then(|| Ranges::new(extent, options)).flatten();
             let finisher = save.finisher.clone();
-            LevelStore::new(name, (extent, fill), options, form, finisher, ranges, &save.done)
+            LevelStore::new(name, (extent, fill), options, form, finisher, ranges, &done)
         };
         let levels = forms.into_iter().map(level).collect();
         Ok(Self { levels, description: description.clone(), save })
+    }
+
+    /// Refuses what [`PyramidWriter::create`] would refuse wherever it is.
+    pub(crate) fn check(
+        description: &PyramidDescription,
+        fill: T,
+        options: &ZarrOptions,
+    ) -> Result<(), StoreError> {
+        forms(description, fill, options, str::to_owned).map(drop)
     }
 
     /// The folder, or the address, that it will be.
@@ -172,6 +175,24 @@ impl<T: Scalar> PyramidWriter<T> {
         drop(self.levels);
         self.save.discard()
     }
+}
+
+/// What each level is called, its size and its form.
+fn forms<T: Scalar>(
+    description: &PyramidDescription,
+    fill: T,
+    options: &ZarrOptions,
+    location: impl Fn(&str) -> String,
+) -> Result<Vec<(String, Extent, ArrayForm)>, StoreError> {
+    options.check(size_of::<T>())?;
+    description.check()?;
+    let named = description.levels.iter().enumerate();
+    let forms = named.map(|(level, (extent, _))| {
+        let name = PyramidDescription::path(level);
+        let form = volume_form(*extent, fill, options, &location(&name))?;
+        Ok((name, *extent, form))
+    });
+    forms.collect()
 }
 
 fn group_metadata(attributes: &Value) -> Vec<u8> {

@@ -40,14 +40,8 @@ pub(super) struct Ranges<T> {
 impl<T: Scalar> Ranges<T> {
     /// `None` where there would be too many.
     pub(super) fn new(extent: Extent, options: &ZarrOptions) -> Option<Self> {
-        let count = |side: Extent| {
-            let (extent, side) = (extent.to_array(), side.to_array());
-            voxels(Extent::from([0, 1, 2].map(|a| extent[a].div_ceil(side[a]))))
-        };
-        let fine = Extent::from(options.chunk.to_array().map(cell_side));
-        let cell = if count(fine) <= MOST_CELLS { fine } else { options.chunk };
-        let object = options.object();
-        (count(cell) <= MOST_CHUNKS).then(|| Self { extent, cell, object, of_objects: Mutex::default() })
+        let cell = cell(extent, options)?;
+        Some(Self { extent, cell, object: options.object(), of_objects: Mutex::default() })
     }
 
     pub(super) fn cell(&self) -> Extent {
@@ -60,10 +54,16 @@ impl<T: Scalar> Ranges<T> {
         Extent::from([0, 1, 2].map(|a| extent[a].div_ceil(cell[a])))
     }
 
-    /// Cells of an object along each axis, whether they lie inside the volume or not.
+    /// Cells of an object along each axis, as if all of it lay inside the volume.
     fn per_object(&self) -> Extent {
         let (object, cell) = (self.object.to_array(), self.cell.to_array());
         Extent::from([0, 1, 2].map(|a| object[a] / cell[a]))
+    }
+
+    /// Those that lie inside.
+    fn cells_of_object(&self, object: Coord) -> Extent {
+        let (all, per, object) = (self.cells().to_array(), self.per_object().to_array(), object.to_array());
+        Extent::from([0, 1, 2].map(|a| per[a].min(all[a].saturating_sub(object[a].saturating_mul(per[a])))))
     }
 
     /// Takes in the voxels of a chunk, cut off at the volume's far faces; they lie in the buffer of `region`.
@@ -81,19 +81,22 @@ impl<T: Scalar> Ranges<T> {
 
     /// The cells of a chunk: the place of each in its object, and its voxels inside the volume.
     fn cells_of(&self, chunk: Region) -> impl Iterator<Item = (usize, Region)> {
-        let (per_object, object, cell) = (self.per_object(), self.object, self.cell);
+        let (object, cell) = (self.object, self.cell);
+        let [x, y, z] = [0, 1, 2].map(|a| chunk.start.to_array()[a] / object.to_array()[a]);
+        let per = self.cells_of_object(Coord { x, y, z });
         grid(chunk.clipped_to(self.extent), cell).map(move |region| {
             let at = |start: u64, object: u64, cell: u64| start % object / cell;
             let (x, y) = (at(region.start.x, object.x, cell.x), at(region.start.y, object.y, cell.y));
             let z = at(region.start.z, object.z, cell.z);
-            let place = index(x + per_object.x * (y + per_object.y * z));
+            let place = index(x + per.x * (y + per.y * z));
             (place, region.clipped_to(self.extent))
         })
     }
 
     fn put(&self, object: Coord, found: Vec<(usize, [T; 2])>) {
+        let count = || index(voxels(self.cells_of_object(object)));
         let mut all = self.lock();
-        let ranges = all.entry(object).or_insert_with(|| vec![unknown(); index(voxels(self.per_object()))]);
+        let ranges = all.entry(object).or_insert_with(|| vec![unknown(); count()]);
         for (place, range) in found {
             ranges[place] = range;
         }
@@ -108,7 +111,7 @@ impl<T: Scalar> Ranges<T> {
 
     /// Takes in what was known of an object. What is no such thing is left out.
     pub(super) fn restore(&self, object: Coord, note: &[u8]) {
-        let count = index(voxels(self.per_object()));
+        let count = index(voxels(self.cells_of_object(object)));
         if note.len() != count * 2 * size_of::<T>() {
             return;
         }
@@ -124,9 +127,10 @@ impl<T: Scalar> Ranges<T> {
         for z in start.z..start.z + size.z {
             for y in start.y..start.y + size.y {
                 for x in start.x..start.x + size.x {
-                    let place = index(x % per.x + per.x * (y % per.y + per.y * (z % per.z)));
-                    let object = all.get(&Coord::new(x / per.x, y / per.y, z / per.z));
-                    out.push(object.map_or(unknown(), |ranges| ranges[place]));
+                    let object = Coord::new(x / per.x, y / per.y, z / per.z);
+                    let there = self.cells_of_object(object);
+                    let place = index(x % per.x + there.x * (y % per.y + there.y * (z % per.z)));
+                    out.push(all.get(&object).map_or(unknown(), |ranges| ranges[place]));
                 }
             }
         }
@@ -136,6 +140,17 @@ impl<T: Scalar> Ranges<T> {
     fn lock(&self) -> MutexGuard<'_, HashMap<Coord, Vec<[T; 2]>>> {
         self.of_objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Shape of a cell; `None` where there would be too many.
+pub(super) fn cell(extent: Extent, options: &ZarrOptions) -> Option<Extent> {
+    let count = |side: Extent| {
+        let (extent, side) = (extent.to_array(), side.to_array());
+        voxels(Extent::from([0, 1, 2].map(|a| extent[a].div_ceil(side[a]))))
+    };
+    let fine = Extent::from(options.chunk.to_array().map(cell_side));
+    let cell = if count(fine) <= MOST_CELLS { fine } else { options.chunk };
+    (count(cell) <= MOST_CHUNKS).then_some(cell)
 }
 
 /// The least divisor of a chunk's side that is no less than [`LEAST_SIDE`], or the side itself.
@@ -178,6 +193,21 @@ mod tests {
         assert_eq!(ranges(2048), Some(Extent::cube(16)));
         assert_eq!(ranges(8192), Some(Extent::cube(64)));
         assert_eq!(ranges(1 << 17), None);
+    }
+
+    #[test]
+    fn a_shard_that_is_larger_than_the_volume_has_the_ranges_of_the_volume_alone() {
+        let options =
+            ZarrOptions { chunk: Extent::cube(4), shard: Some(Extent::cube(400)), ..ZarrOptions::default() };
+        let ranges = Ranges::<u8>::new(Extent::new(9, 5, 3), &options).unwrap();
+        let first = Coord::default();
+        for start in [Coord::default(), Coord::new(4, 0, 0), Coord::new(8, 4, 0)] {
+            let chunk = Region::new(start, Extent::cube(4)).clipped_to(Extent::new(9, 5, 3));
+            ranges.note_uniform(first, chunk, 7);
+        }
+        assert_eq!(ranges.remember(first), [7, 7, 7, 7, 1, 0, 1, 0, 1, 0, 7, 7]);
+        let all = ranges.of_cells(Region::whole(ranges.cells()));
+        assert_eq!(all.as_flattened(), ranges.remember(first));
     }
 
     #[test]

@@ -198,9 +198,9 @@ impl<T: Scalar> ZarrStore<T> {
     ) -> Result<Self, StoreError> {
         options.check(size_of::<T>())?;
         let form = volume_form(extent, fill, options, &place.location(""))?;
-        let save = Save::begin(place, &fields(extent, fill, options), options)?;
-        let (finisher, done) = (save.finisher.clone(), &save.done);
-        let array = LevelStore::new(String::new(), (extent, fill), options, form, finisher, None, done);
+        let mut save = Save::begin(place, &fields(extent, fill, options), options)?;
+        let (finisher, done) = (save.finisher.clone(), std::mem::take(&mut save.done));
+        let array = LevelStore::new(String::new(), (extent, fill), options, form, finisher, None, &done);
         Ok(Self { array, save })
     }
 

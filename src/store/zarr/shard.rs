@@ -25,7 +25,7 @@ pub(super) struct Shard {
     missing: usize,
     /// Whether an object of its name is there already.
     existed: bool,
-    /// Whether it goes on from the chunks of that one, so that nobody knows which is the last to be put.
+    /// Whether that one has all of its chunks, so that nobody knows which is the last to be put.
     again: bool,
 }
 
@@ -101,7 +101,7 @@ impl Shard {
             // A chunk that is an object is replaced as a whole.
             return Ok(());
         }
-        self.again = true;
+        self.again = complete;
         if complete {
             self.missing = 0;
         }

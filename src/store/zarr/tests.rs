@@ -18,6 +18,8 @@ use crate::source::index;
 use crate::store::TileStore;
 use crate::voxel::Scalar;
 
+mod complete;
+
 /// splitmix64, from a seed that is new each time and printed.
 struct Random(u64);
 
