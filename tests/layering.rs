@@ -40,6 +40,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "source::RemoteOptions",
             "source::RemoteStore",
             "source::scratch_file",
+            "source::scratch_file_in",
             "source::shown_url",
         ],
     ),
@@ -57,6 +58,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "stats",
             "residency",
             "source",
+            // Where tiles wait that were written to and lost their memory.
+            "store::ScratchStore",
             "backend",
             "page_table",
             "planes",
@@ -95,6 +98,9 @@ const TABLE: &[(&str, &[&str])] = &[
             "stats",
             "residency",
             "source",
+            // Where tiles wait that were written to and lost their memory.
+            "store::ScratchFile",
+            "store::ScratchStore",
             "backend",
             "page_table",
             "planes",

@@ -36,12 +36,14 @@ mod disk;
 #[cfg(feature = "nrrd")]
 mod nrrd;
 mod raw;
+mod scratch;
 #[cfg(feature = "zarr")]
 mod zarr;
 
 #[cfg(feature = "nrrd")]
 pub use nrrd::NrrdDescription;
 pub use raw::RawStore;
+pub use scratch::{ScratchFile, ScratchStore};
 #[cfg(feature = "zarr")]
 pub use zarr::{
     ChannelDescription, LevelStore, PyramidDescription, PyramidWriter, Shuffle, ZarrCodec, ZarrOptions,
