@@ -19,8 +19,10 @@ mod builder;
 mod drained;
 mod ranges;
 mod region;
+mod writer;
 
 pub use builder::ArrayBuilder;
+pub use writer::Writer;
 
 /// A 3-D array of `T` that is reserved in full and resident in part.
 ///
@@ -183,7 +185,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     }
 
     fn writable_ids(&self, tiles: &[TileCoord]) -> Result<Vec<TileId>, Error> {
-        if !self.shared().writable {
+        if !self.shared().is_writable() {
             return Err(ResidencyError::ReadOnly.into());
         }
         self.ids(tiles)

@@ -167,7 +167,7 @@ pub mod trace;
 mod view;
 mod voxel;
 
-pub use array::{ArrayBuilder, Pins, SparseArray3D};
+pub use array::{ArrayBuilder, Pins, SparseArray3D, Writer};
 pub use backend::{Backend, BackendCaps, CudaBackend, HostAddressable, HostBackend, ModelBackend, cuda, vmm};
 pub use device::{DeviceFrame, GridView};
 pub use engine::{Loaded, Report, TileFailure};

@@ -124,6 +124,22 @@ impl PageTable {
         starts.map(TileId).zip(words).filter(|&(_, mask)| mask != 0).collect()
     }
 
+    /// The tiles of a page that hold what their source does not, in memory order.
+    pub(crate) fn dirty(&self, page: PageId) -> Vec<TileId> {
+        let first = page.0 << self.page_shift;
+        let (block, bits) = self.tiles_at(page);
+        let Some(block) = self.blocks.get(&block) else { return Vec::new() };
+        block.dirty[bits].iter_ones().map(|i| TileId(first + i as u64)).collect()
+    }
+
+    /// Every tile that holds what its source does not, in memory order.
+    pub(crate) fn all_dirty(&self) -> impl Iterator<Item = TileId> + '_ {
+        let shift = self.block_shift;
+        self.blocks
+            .iter()
+            .flat_map(move |(&block, b)| ones(&b.dirty).map(move |i| TileId((block << shift) + i)))
+    }
+
     pub(crate) fn set_mapped(&mut self, page: PageId) {
         let (block, bit) = self.page_at(page);
         let was = self.block(block).mapped.replace(bit, true);
@@ -147,7 +163,8 @@ impl PageTable {
         debug_assert!(self.is_valid(block));
     }
 
-    pub(crate) fn set_resident(&mut self, tile: TileId) {
+    /// Notes that the tile's contents are valid, and returns whether it was known to hold one value before.
+    pub(crate) fn set_resident(&mut self, tile: TileId) -> bool {
         let (block, bit) = self.tile_at(tile);
         let b = self.block(block);
         let was_uniform = b.uniform.replace(bit, false);
@@ -155,6 +172,7 @@ impl PageTable {
         self.uniform_tiles -= u64::from(was_uniform);
         self.resident_tiles += u64::from(!was);
         debug_assert!(self.is_valid(block));
+        was_uniform
     }
 
     /// Notes that a resident tile holds what its source does not.
@@ -185,6 +203,28 @@ impl PageTable {
         self.uniform_tiles += u64::from(!was);
         debug_assert!(self.is_valid(block));
         true
+    }
+
+    /// Forgets the tile's contents, written or not, and returns whether it had any. Its page keeps its memory.
+    pub(crate) fn clear_resident(&mut self, tile: TileId) -> bool {
+        let (block, bit) = self.tile_at(tile);
+        let Some(b) = self.blocks.get_mut(&block) else { return false };
+        self.dirty_tiles -= u64::from(b.dirty.replace(bit, false));
+        let was = b.resident.replace(bit, false);
+        self.resident_tiles -= u64::from(was);
+        was
+    }
+
+    /// Forgets that the tile holds one value, and returns whether it was known to.
+    pub(crate) fn clear_uniform(&mut self, tile: TileId) -> bool {
+        let (block, bit) = self.tile_at(tile);
+        let Some(b) = self.blocks.get_mut(&block) else { return false };
+        let was = b.uniform.replace(bit, false);
+        self.uniform_tiles -= u64::from(was);
+        if b.mapped.not_any() && b.uniform.not_any() {
+            self.blocks.remove(&block);
+        }
+        was
     }
 
     /// Every mapped page, in memory order.
@@ -278,7 +318,7 @@ mod tests {
         let mut t = PageTable::new(8);
         for page in [0, 1, 1 << 40, (1 << 40) + 1] {
             t.set_mapped(PageId(page));
-            t.set_resident(TileId(page * 8 + 3));
+            let _ = t.set_resident(TileId(page * 8 + 3));
         }
         assert_eq!((t.blocks(), t.mapped_pages(), t.resident_tiles()), (2, 4, 4));
         assert_eq!(t.mapped().map(|p| p.0).collect::<Vec<_>>(), [0, 1, 1 << 40, (1 << 40) + 1]);
@@ -292,8 +332,8 @@ mod tests {
     fn a_page_gives_its_resident_tiles_as_words() {
         let mut t = PageTable::new(128);
         t.set_mapped(PageId(5));
-        t.set_resident(TileId(5 * 128 + 1));
-        t.set_resident(TileId(5 * 128 + 127));
+        let _ = t.set_resident(TileId(5 * 128 + 1));
+        let _ = t.set_resident(TileId(5 * 128 + 127));
         assert_eq!(t.resident_words(PageId(5)), [(TileId(640), 2), (TileId(704), 1 << 63)]);
         assert_eq!(t.resident().map(|t| t.0).collect::<Vec<_>>(), [641, 767]);
         assert!(t.has_resident(PageId(5)) && !t.has_resident(PageId(4)) && !t.is_dirty(PageId(5)));
@@ -303,7 +343,7 @@ mod tests {
     fn small_pages_share_words() {
         let mut t = PageTable::new(2);
         t.set_mapped(PageId(33));
-        t.set_resident(TileId(67));
+        let _ = t.set_resident(TileId(67));
         assert_eq!(t.resident_words(PageId(33)), [(TileId(66), 2)]);
         assert_eq!(t.resident_words(PageId(32)), []);
     }
@@ -314,7 +354,7 @@ mod tests {
         assert!(t.set_uniform(TileId(7)));
         assert!(t.is_uniform(TileId(7)));
         t.set_mapped(PageId(7));
-        t.set_resident(TileId(7));
+        let _ = t.set_resident(TileId(7));
         assert!(!t.is_uniform(TileId(7)) && t.is_resident(TileId(7)));
         assert!(!t.set_uniform(TileId(7)), "a resident tile keeps its memory");
         assert_eq!((t.uniform_tiles(), t.resident_tiles()), (0, 1));
@@ -324,8 +364,8 @@ mod tests {
     fn dirty_tiles_are_resident_ones() {
         let mut t = PageTable::new(4);
         t.set_mapped(PageId(2));
-        t.set_resident(TileId(9));
-        t.set_resident(TileId(10));
+        let _ = t.set_resident(TileId(9));
+        let _ = t.set_resident(TileId(10));
         for tile in [8, 9, 9, 10, 500_000] {
             t.set_dirty(TileId(tile));
         }

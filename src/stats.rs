@@ -22,7 +22,7 @@ pub struct Stats {
     pub uniform_tiles: u64,
     /// Tiles that hold what was written to them, and not what their source holds.
     pub dirty_tiles: u64,
-    /// Bytes of the pages of those: they are not evicted.
+    /// Bytes of the pages of those: they are written back before their memory goes.
     pub dirty_bytes: u64,
     /// Frames open now, those of kernels that are still running included.
     pub open_frames: u64,
@@ -38,6 +38,8 @@ pub struct Stats {
     pub commits: u64,
     /// Pages whose memory was taken for others or given back.
     pub evictions: u64,
+    /// Tiles that were written to and went to their array's scratch store.
+    pub written_back: u64,
 }
 
 impl fmt::Display for Stats {
@@ -66,6 +68,7 @@ pub(crate) struct Counters {
     pub(crate) loaded_bytes: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) evictions: AtomicU64,
+    pub(crate) written_back: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -83,5 +86,6 @@ impl Counters {
         stats.loaded_bytes = get(&self.loaded_bytes);
         stats.commits = get(&self.commits);
         stats.evictions = get(&self.evictions);
+        stats.written_back = get(&self.written_back);
     }
 }

@@ -42,6 +42,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "source::RemoteStore",
             "source::Tag",
             "source::scratch_file",
+            "source::scratch_file_in",
             "source::shown_url",
         ],
     ),
@@ -59,6 +60,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "stats",
             "residency",
             "source",
+            // Where tiles wait that were written to and lost their memory.
+            "store::ScratchStore",
             "backend",
             "page_table",
             "planes",
@@ -97,6 +100,9 @@ const TABLE: &[(&str, &[&str])] = &[
             "stats",
             "residency",
             "source",
+            // Where tiles wait that were written to and lost their memory.
+            "store::ScratchFile",
+            "store::ScratchStore",
             "backend",
             "page_table",
             "planes",

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::backend::{Backend, BackendCaps};
-use crate::engine::{Tracking, Typed};
+use crate::engine::{Tracking, Typed, Written};
 use crate::error::Error;
 use crate::geometry::Extent;
 use crate::layout::{Layout, LayoutSpec};
 use crate::planes::Planes;
 use crate::pool::Pool;
 use crate::source::{RangeIndex, TileSource, guarded};
+use crate::store::{ScratchFile, ScratchStore};
 use crate::voxel::{Scalar, Voxel};
 
 use super::{Handle, SparseArray3D};
@@ -21,12 +22,12 @@ pub struct ArrayBuilder<T: Voxel, B: Backend, S> {
     source: S,
     spec: LayoutSpec,
     ranges: Option<Tracking<T>>,
-    writable: bool,
+    written: Option<Box<dyn ScratchStore>>,
 }
 
 impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
     pub(super) fn new(pool: Pool<B>, source: S) -> Self {
-        Self { pool, source, spec: LayoutSpec::default(), ranges: None, writable: false }
+        Self { pool, source, spec: LayoutSpec::default(), ranges: None, written: None }
     }
 
     /// Shape of a tile in voxels: powers of two. Default: near cubic, up to the backend's [`BackendCaps::default_tile_bytes`](crate::BackendCaps): 64 KiB on the host, 1 MiB on
@@ -53,8 +54,8 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
         self
     }
 
-    /// Lets kernels on a device write to resident tiles. What they wrote is told by [`SparseArray3D::note_written`], or by the store function of `vastgrid.cuh`. Pages with such
-    /// tiles are not evicted until [`SparseArray3D::discard_written`]. Default: off.
+    /// Lets the array be written to: on the host through a [`Writer`](crate::Writer), by kernels through the store function of `vastgrid.cuh` or with
+    /// [`SparseArray3D::note_written`]. What was written to a tile whose memory is wanted for others goes to a [`ScratchFile`] first and comes back when the tile is asked for again. Default: off.
     ///
     /// ```no_run
     /// # use vastgrid::{CudaBackend, GridView, Pool, Region, SparseArray3D, cuda::Stream};
@@ -69,13 +70,18 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
     /// launch(&stream, frame.view(&array, &stream)?); // vg_store, or vg_accessor::set
     /// frame.end()?;
     /// let written = array.to_vec(part)?; // waits for the kernel
-    /// array.discard_written(&array.layout().tiles_in(part).collect::<Vec<_>>())?; // may be evicted again
     /// # Ok(())
     /// # }
     /// ```
     #[must_use]
-    pub fn writable(mut self) -> Self {
-        self.writable = true;
+    pub fn writable(self) -> Self {
+        self.writable_with(ScratchFile::default())
+    }
+
+    /// The same, with another place for what was written and has no memory: a [`ScratchFile`] in a folder on a faster or larger disk, or something of your own.
+    #[must_use]
+    pub fn writable_with(mut self, scratch: impl ScratchStore + 'static) -> Self {
+        self.written = Some(Box::new(scratch));
         self
     }
 
@@ -99,7 +105,8 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
         let known = |tracking: Tracking<T>| known_ranges(&self.source).map(tracking.known);
         let planes = Planes::new(&layout, fill, self.ranges.map(known))?;
         let source = Typed { source: self.source, fill, ranges: self.ranges };
-        let shared = engine.open_array(layout, planes, Box::new(source), self.writable)?;
+        let written = self.written.map(Written::new);
+        let shared = engine.open_array(layout, planes, Box::new(source), written)?;
         let handle = Handle { engine: engine.clone(), shared };
         Ok(SparseArray3D { handle: Arc::new(handle), voxels: std::marker::PhantomData })
     }

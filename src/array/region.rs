@@ -1,5 +1,6 @@
 //! Owns reading boxes of any size into dense buffers, tile by tile through the budget.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::backend::Backend;
@@ -90,22 +91,18 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
                 Err(Error::Residency(
                     ResidencyError::AllPinned { .. } | ResidencyError::OverBudget { .. },
                 )) => {}
-                report => Self::first_failure(&report?)?,
+                report => first_failure(&report?)?,
             }
         }
         let layout = self.layout();
         for tiles in tiles.chunk_by(|a, b| layout.page_of(*a) == layout.page_of(*b)) {
             let held = self.engine().hold(self.shared(), tiles)?;
-            Self::first_failure(&held.report)?;
+            first_failure(&held.report)?;
             for &tile in tiles {
                 self.read_tile(tile, region, scratch, out)?;
             }
         }
         Ok(())
-    }
-
-    fn first_failure(report: &Report) -> Result<(), Error> {
-        report.failed.first().map_or(Ok(()), |f| Err(Error::Tile { tile: f.tile, error: f.error.clone() }))
     }
 
     /// Reads a tile that is held.
@@ -124,6 +121,41 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         }
         copy_part(layout.tile_shape(), scratch, part, region, out);
         Ok(())
+    }
+}
+
+/// The first tile of a request that failed.
+pub(super) fn first_failure(report: &Report) -> Result<(), Error> {
+    report.failed.first().map_or(Ok(()), |f| Err(Error::Tile { tile: f.tile, error: f.error.clone() }))
+}
+
+/// Where the rows of `part` lie in a tile of that shape.
+pub(super) fn rows(shape: Extent, part: Region) -> impl Iterator<Item = Range<usize>> {
+    let from = Coord::new(part.start.x % shape.x, part.start.y % shape.y, part.start.z % shape.z);
+    let width = as_usize(part.extent.x);
+    (0..part.extent.z).flat_map(move |z| {
+        (0..part.extent.y).map(move |y| {
+            let first = as_usize(from.x + shape.x * (from.y + y + shape.y * (from.z + z)));
+            first..first + width
+        })
+    })
+}
+
+/// Copies the voxels of `part` from their place in the buffer of `region` to a tile.
+pub(super) fn copy_into<T: Copy>(shape: Extent, tile: &mut [T], part: Region, region: Region, voxels: &[T]) {
+    let mut rows = rows(shape, part);
+    let first = [
+        part.start.x - region.start.x,
+        part.start.y - region.start.y,
+        part.start.z - region.start.z,
+    ];
+    for z in first[2]..first[2] + part.extent.z {
+        for y in first[1]..first[1] + part.extent.y {
+            let from = as_usize(first[0] + region.extent.x * (y + region.extent.y * z));
+            let Some(row) = rows.next() else { return };
+            let width = row.len();
+            tile[row].copy_from_slice(&voxels[from..from + width]);
+        }
     }
 }
 

@@ -86,7 +86,7 @@ impl<'p> DeviceFrame<'p> {
         if !used.streams.iter().any(|s| s.as_raw() == stream.as_raw()) {
             used.streams.push(stream);
         }
-        if shared.writable && !used.written.iter().any(|(id, _)| *id == shared.id) {
+        if shared.is_writable() && !used.written.iter().any(|(id, _)| *id == shared.id) {
             used.written.push((shared.id, mirror));
         }
         Ok(view)

@@ -81,7 +81,7 @@ impl Mirror {
     /// **Cost**: a look at all that is known, and up to 17 bytes of device memory for each tile of the array; nothing for arrays of more tiles than that is worth.
     fn send_known(&self, array: &ArrayShared<CudaBackend>) {
         let (layout, ranges) = (&array.layout, array.planes.ranges());
-        let Some(known) = ranges.and_then(Ranges::known).filter(|_| !array.writable) else { return };
+        let Some(known) = ranges.and_then(Ranges::known).filter(|_| !array.is_writable()) else { return };
         let slots = layout.tile_slots();
         if slots > MOST_KNOWN_TILES || slots / TILES_PER_KNOWN_CELL > known.cells() {
             tracing::debug!(slots, "too many tiles to tell a device of ranges before they are loaded");
@@ -110,7 +110,7 @@ impl Mirror {
         let base = engine.backend.base_address(&array.reservation);
         let fill: &[u8] = bytemuck::cast_slice(array.planes.fill_words());
         let fill = fill.get(..array.planes.voxel_bytes()).unwrap_or(fill);
-        let view = GridView::new(&array.layout, base, self.table.address(), fill, array.writable)?;
+        let view = GridView::new(&array.layout, base, self.table.address(), fill, array.is_writable())?;
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = array.planes.take_changes();
         if let Err(error) = self.send(&mut sent, array, &groups) {

@@ -24,13 +24,13 @@ enum Origin {
 }
 
 /// The arrays whose pages a plan touches.
-type Arrays<B> = HashMap<u32, Arc<ArrayShared<B>>>;
+type Touched<B> = HashMap<u32, Arc<ArrayShared<B>>>;
 
 /// A batch of mapping calls under way: what has been done so far.
 struct Batch<'e, B: Backend> {
     backend: &'e B,
     idle: &'e mut HashMap<u64, Vec<B::Page>>,
-    arrays: &'e Arrays<B>,
+    arrays: &'e Touched<B>,
     /// Unmapped pages in hand, by size.
     hand: HashMap<u64, Vec<(Origin, B::Page)>>,
     mapped: Vec<(Need, Origin)>,
@@ -61,7 +61,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// Frames that do not end, or the backend's failure. Everything is as before then, and the claim is over.
     pub(super) fn apply(
-        &self,
+        self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
         claimed: &mut Claimed,
         deadline: Deadline<'_>,
@@ -109,7 +109,7 @@ impl<B: Backend> Engine<B> {
     /// # Errors
     /// As [`Engine::apply`]; the victims are visible again then.
     pub(super) fn apply_eviction(
-        &self,
+        self: &Arc<Self>,
         mut plan: Plan,
         retired: super::frame::Epoch,
         deadline: Deadline<'_>,
@@ -127,10 +127,10 @@ impl<B: Backend> Engine<B> {
         result
     }
 
-    /// Waits for the frames and makes the calls, unless kernels in those frames wrote to a victim. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
+    /// Waits for the frames, writes back what was written to the victims, and makes the calls; unless a victim may not go after all, since kernels in those frames wrote to it and it has nowhere to go. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
     /// forgotten here.
     fn carry_out(
-        &self,
+        self: &Arc<Self>,
         plan: &mut Plan,
         retired: super::frame::Epoch,
         deadline: Deadline<'_>,
@@ -138,14 +138,14 @@ impl<B: Backend> Engine<B> {
         if !plan.victims.is_empty() {
             let needed_bytes = plan.victims.iter().map(|v| v.bytes).sum();
             self.wait_for_frames(retired, needed_bytes, deadline)?;
-            if self.lock().any_dirty(&plan.victims) {
+            if !self.write_back(&plan.victims)? {
                 return Ok(false);
             }
         }
         if plan.victims.is_empty() && plan.commits.is_empty() && plan.destroy_idle.is_empty() {
             return Ok(true);
         }
-        let arrays: Arrays<B> = {
+        let arrays: Touched<B> = {
             let state = self.lock();
             let keys = plan.victims.iter().map(|v| v.key).chain(plan.commits.iter().map(|c| c.key));
             keys.filter_map(|key| state.array_of(key).map(|array| (key.array, array.clone()))).collect()

@@ -8,7 +8,7 @@ use crate::layout::{PageId, TileId};
 use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 
 use super::frame::{Epoch, Stamping};
-use super::request::Report;
+use super::request::{Asked, Purpose, Report};
 use super::waiting::Change;
 use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome, State};
 
@@ -41,8 +41,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn claim(
         &self,
         array: &Arc<ArrayShared<B>>,
-        requested: &[TileId],
-        held: &[PageId],
+        Asked { tiles: requested, held, purpose, .. }: Asked<'_>,
         missing: &mut Vec<TileId>,
         report: &mut Report,
     ) -> Result<Claim, Error> {
@@ -50,7 +49,7 @@ impl<B: Backend> Engine<B> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let stamping = self.clock.stamping();
-        let sorted = state.sort_out(array, missing, &stamping, report);
+        let sorted = state.sort_out(array, missing, purpose, &stamping, report);
         if missing.is_empty() {
             return Ok(Claim::Others(Vec::new()));
         }
@@ -117,10 +116,9 @@ impl<B: Backend> Engine<B> {
             let State { residency, arrays, .. } = &mut *state;
             let stamp_of =
                 |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
-            let clean =
-                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
             // Not what an open frame asked for, not what this request asked for, not what nobody else has.
-            let may_evict = |key, stamp| stamp <= in_frame && stamp != time && clean(key);
+            let may_evict =
+                |key, stamp| stamp <= in_frame && stamp != time && Self::may_lose(arrays, key);
             let plan = residency.plan(needs, stamp_of, may_evict)?;
             if plan.victims.is_empty() {
                 return Ok((plan, Epoch(0)));
@@ -172,10 +170,11 @@ impl<B: Backend> Engine<B> {
         let state = &mut *guard;
         for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
             if outcome.is_ok() {
-                if let Some((_, table)) = state.arrays.get_mut(&array.id) {
-                    table.set_resident(tile);
-                }
+                let was_uniform = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_resident(tile));
                 array.planes.publish_resident(tile, 1 << (tile.0 & 63));
+                if was_uniform {
+                    array.planes.retract_uniform(tile);
+                }
                 state.journal.enter(Entry { array: array.id, tile, became: Became::Resident });
             }
         }
@@ -230,6 +229,7 @@ impl<B: Backend> State<B> {
         &self,
         array: &Arc<ArrayShared<B>>,
         missing: &mut Vec<TileId>,
+        purpose: Purpose,
         stamping: &Stamping<'_>,
         report: &mut Report,
     ) -> Sorted {
@@ -244,7 +244,7 @@ impl<B: Backend> State<B> {
                 report.hits += 1;
                 return false;
             }
-            if table.is_some_and(|t| t.is_uniform(tile)) {
+            if purpose == Purpose::Read && table.is_some_and(|t| t.is_uniform(tile)) {
                 report.uniform += 1;
                 return false;
             }
@@ -310,11 +310,6 @@ impl<B: Backend> State<B> {
                 journal.enter_words(key.array, &table.resident_words(key.page), became);
             }
         }
-    }
-
-    /// Whether a victim was written to since the plan was made: then it may not go.
-    pub(super) fn any_dirty(&self, victims: &[Victim]) -> bool {
-        victims.iter().any(|v| self.table(v.key.array).is_some_and(|table| table.is_dirty(v.key.page)))
     }
 
     fn each_resident_word(&self, key: PageKey, act: impl Fn(&ArrayShared<B>, TileId, u64)) {

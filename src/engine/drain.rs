@@ -123,10 +123,17 @@ impl<B: Backend> Engine<B> {
 
     /// Gives up what was written to the tiles: they may be evicted, and are loaded from the source the next time.
     pub(crate) fn discard(&self, array: &ArrayShared<B>, tiles: &[TileId]) {
+        if let Some(written) = &array.written {
+            tiles.iter().for_each(|&tile| written.forget(tile));
+        }
         let mut state = self.lock();
         if let Some((_, table)) = state.arrays.get_mut(&array.id) {
             for &tile in tiles {
                 table.clear_dirty(tile);
+                // Its one value may be what was written: the source is asked again.
+                if table.clear_uniform(tile) {
+                    array.planes.retract_uniform(tile);
+                }
             }
         }
         self.notify(state);

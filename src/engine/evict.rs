@@ -1,6 +1,6 @@
 //! Owns the ways out that no request asked for: evicting on demand, shrinking the budget, giving waiting pages back, dropping an array. And pins.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::backend::Backend;
@@ -10,7 +10,7 @@ use crate::residency::{NoRoom, PageKey};
 
 use super::apply::destroy;
 use super::frame::Epoch;
-use super::request::Report;
+use super::request::{Purpose, Report};
 use super::{ArrayShared, Engine};
 
 /// Pages that stay until it is dropped, and what became of the request for them.
@@ -22,14 +22,17 @@ pub(crate) struct Held<'e, B: Backend> {
     pub(crate) report: Report,
 }
 
+impl<B: Backend> Held<'_, B> {
+    /// The pages, which stay beyond the guard: each is to be let go of once, with [`Engine::release_pages`].
+    pub(crate) fn keep(mut self) -> Vec<PageId> {
+        std::mem::take(&mut self.pages)
+    }
+}
+
 impl<B: Backend> Drop for Held<'_, B> {
     fn drop(&mut self) {
-        let mut state = self.engine.lock();
-        state.release(self.array, &self.pages);
-        let empty = state.take_empty(self.array, &self.pages);
-        self.engine.notify(state);
-        if !empty.is_empty() {
-            self.engine.decommit_empty(self.array, &empty);
+        if !self.pages.is_empty() {
+            self.engine.release_pages(self.array, &self.pages);
         }
     }
 }
@@ -39,15 +42,15 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// Frames that do not end, or the backend's failure: then nothing went.
-    pub(crate) fn evict(&self, array: &ArrayShared<B>, pages: &[PageId]) -> Result<u64, Error> {
+    pub(crate) fn evict(self: &Arc<Self>, array: &ArrayShared<B>, pages: &[PageId]) -> Result<u64, Error> {
         array.check()?;
         let deadline = self.deadline();
         loop {
             self.reap();
             let mut guard = self.lock();
             let state = &mut *guard;
-            let clean = |page: &&PageId| !state.table(array.id).is_some_and(|table| table.is_dirty(**page));
-            let keys: Vec<_> = pages.iter().filter(clean).map(|&page| array.key(page)).collect();
+            let keys = pages.iter().map(|&page| array.key(page));
+            let keys: Vec<_> = keys.filter(|&key| Self::may_lose(&state.arrays, key)).collect();
             let mut plan = state.residency.plan_evict(&keys);
             for victim in &mut plan.victims {
                 victim.stamp =
@@ -78,7 +81,7 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// What is pinned does not fit ([`ResidencyError::AllPinned`]), frames that do not end, or the backend's failure: then the budget is as before.
-    pub(crate) fn set_budget(&self, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn set_budget(self: &Arc<Self>, bytes: u64) -> Result<(), Error> {
         let deadline = self.deadline();
         loop {
             self.reap();
@@ -93,10 +96,9 @@ impl<B: Backend> Engine<B> {
             }
             let stamp_of =
                 |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
-            let clean =
-                |key: PageKey| arrays.get(&key.array).is_some_and(|(_, table)| !table.is_dirty(key.page));
             let in_frame = self.oldest_frame();
-            match residency.plan_shrink(bytes, stamp_of, |key, stamp| stamp <= in_frame && clean(key)) {
+            let may_go = |key, stamp| stamp <= in_frame && Self::may_lose(arrays, key);
+            match residency.plan_shrink(bytes, stamp_of, may_go) {
                 Ok(plan) => {
                     let Some(retired) = self.retire(state, &plan) else { continue };
                     state.residency.set_budget(bytes);
@@ -125,7 +127,7 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// None that is not logged; the signature leaves room for backends that refuse.
-    pub(crate) fn trim(&self) -> Result<(), Error> {
+    pub(crate) fn trim(self: &Arc<Self>) -> Result<(), Error> {
         let plan = self.lock().residency.plan_trim();
         self.apply_eviction(plan, Epoch(0), self.deadline()).map(|_| ())
     }
@@ -140,18 +142,50 @@ impl<B: Backend> Engine<B> {
         array: &'e Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<Held<'e, B>, Error> {
+        self.hold_for(array, tiles, Purpose::Read)
+    }
+
+    /// The same for what is to be done with the tiles. Of what is to be written, the tiles that are resident then count as written to, and their ranges as unknown.
+    ///
+    /// # Errors
+    /// As [`Engine::request`]; nothing is held then.
+    pub(crate) fn hold_for<'e>(
+        self: &'e Arc<Self>,
+        array: &'e Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        purpose: Purpose,
+    ) -> Result<Held<'e, B>, Error> {
         array.check()?;
+        let writing = purpose != Purpose::Read;
         // Uniform tiles need no memory, so the page around one is not kept for it: it may be just what makes room for the others.
         let mut missing: Vec<_> =
             tiles.iter().copied().filter(|&tile| !array.planes.is_resident(tile)).collect();
-        self.note_uniform(array, &mut missing, &mut Report::default());
-        let with_memory = tiles.iter().filter(|&&tile| !array.planes.is_uniform(tile));
+        if !writing {
+            self.note_uniform(array, &mut missing, &mut Report::default());
+        }
+        let with_memory = tiles.iter().filter(|&&tile| writing || !array.planes.is_uniform(tile));
         let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
         self.hold_pages(array, &pages);
         let mut held = Held { engine: self, array, pages, report: Report::default() };
-        held.report = self.request_holding(array, tiles, &held.pages)?;
+        let there: HashSet<_> =
+            tiles.iter().copied().filter(|&tile| array.planes.is_resident(tile)).collect();
+        let report = self.request_holding(array, tiles, &held.pages, purpose);
+        if purpose == Purpose::Overwrite && !report.as_ref().is_ok_and(|report| report.failed.is_empty()) {
+            // Nobody will write to them now.
+            let mut fresh = tiles.to_vec();
+            fresh.retain(|tile| !there.contains(tile));
+            self.unload(array, &fresh);
+        }
+        held.report = report?;
+        if writing {
+            // They cannot go before this is noted: their pages are held.
+            self.note_written(array.id, tiles);
+            if let Some(ranges) = array.planes.ranges() {
+                tiles.iter().for_each(|&tile| ranges.widen(tile));
+            }
+        }
         Ok(held)
     }
 

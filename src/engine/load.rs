@@ -10,6 +10,7 @@ use crate::error::SourceError;
 use crate::geometry::Region;
 use crate::layout::TileId;
 
+use super::request::Purpose;
 use super::waiting::while_loading;
 use super::workers::{Shared, Workers};
 use super::{ArrayShared, Engine, Outcome};
@@ -22,6 +23,7 @@ pub(super) struct Batch<B: Backend> {
     engine: Weak<Engine<B>>,
     array: Weak<ArrayShared<B>>,
     tiles: Vec<TileId>,
+    purpose: Purpose,
     next: AtomicUsize,
     /// How many of them have been handed to the backend, or failed.
     handed: AtomicUsize,
@@ -39,7 +41,8 @@ impl<B: Backend> Engine<B> {
     /// Tells the source what a claim is about to read, so that slow storage is at work while memory is mapped.
     pub(super) fn announce(array: &ArrayShared<B>, tiles: &[TileId]) {
         if tiles.len() > 1 {
-            let regions: Vec<_> = tiles.iter().map(|&t| array.layout.tile_region(array.coord(t))).collect();
+            let from_source = tiles.iter().filter(|&&tile| array.kept(tile).is_none());
+            let regions: Vec<_> = from_source.map(|&t| array.layout.tile_region(array.coord(t))).collect();
             array.source.will_read(&regions);
         }
     }
@@ -49,9 +52,10 @@ impl<B: Backend> Engine<B> {
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
+        purpose: Purpose,
     ) -> Arc<Batch<B>> {
         let mut results = Vec::with_capacity(tiles.len());
-        if self.backend.caps().asynchronous {
+        if self.backend.caps().asynchronous && purpose != Purpose::Overwrite {
             // Copies go by themselves, so sending them costs less than waking somebody up for it, and calls of the driver from two threads get in each other's way.
             for &tile in tiles {
                 let Some(sent) = caught(|| self.send_prepared(array, tile).transpose()).transpose() else {
@@ -67,6 +71,7 @@ impl<B: Backend> Engine<B> {
             engine: Arc::downgrade(self),
             array: Arc::downgrade(array),
             tiles: tiles.to_vec(),
+            purpose,
             next: AtomicUsize::new(begun),
             handed: AtomicUsize::new(begun),
             done: Mutex::new(Done { left: tiles.len() - begun, results }),
@@ -78,6 +83,9 @@ impl<B: Backend> Engine<B> {
 
     /// Sends a tile that is in memory already; `None` if it is not.
     fn send_prepared(&self, array: &ArrayShared<B>, tile: TileId) -> Option<Result<B::Ticket, SourceError>> {
+        if array.kept(tile).is_some() {
+            return None;
+        }
         let (range, region) = array.place(tile);
         match array.source.prepared(&array.layout, &array.planes, tile, region) {
             Ok(None) => None,
@@ -110,19 +118,34 @@ impl<B: Backend> Engine<B> {
         self.backend.wait(ticket).map_err(|e| Arc::new(SourceError::Upload(e)))
     }
 
-    fn load_tile(&self, array: &ArrayShared<B>, tile: TileId) -> Result<B::Ticket, SourceError> {
-        if let Some(sent) = self.send_prepared(array, tile) {
+    fn load_tile(
+        &self,
+        array: &ArrayShared<B>,
+        tile: TileId,
+        purpose: Purpose,
+    ) -> Result<B::Ticket, SourceError> {
+        if purpose != Purpose::Overwrite
+            && let Some(sent) = self.send_prepared(array, tile)
+        {
             return sent;
         }
         let (range, region) = array.place(tile);
         let mut staging = self.backend.stage(&array.reservation, range).map_err(SourceError::Upload)?;
-        array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?;
+        match (array.kept(tile), &array.written) {
+            _ if purpose == Purpose::Overwrite => {}
+            (Some(kept), Some(written)) => {
+                let out = staging.bytes_mut();
+                written.read(tile, kept, array.planes.voxel_bytes(), out)?;
+                array.source.note_ranges(&array.layout, &array.planes, tile, region, out);
+            }
+            _ => array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?,
+        }
         self.backend.submit(&array.reservation, staging).map_err(SourceError::Upload)
     }
 }
 
 /// Runs a load, in which this thread is known to be loading; a panic is the tile's error.
-fn caught<R>(load: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
+pub(super) fn caught<R>(load: impl FnOnce() -> Result<R, SourceError>) -> Result<R, SourceError> {
     catch_unwind(AssertUnwindSafe(|| while_loading(load))).unwrap_or_else(|panic| {
         // What was thrown may panic again when it is dropped.
         std::mem::forget(panic);
@@ -151,7 +174,7 @@ impl<B: Backend> Shared for Batch<B> {
             let Some(&tile) = self.tiles.get(at) else { return };
             // A piece that was begun is waited for, so the engine is there.
             let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
-            let result = caught(|| engine.load_tile(&array, tile));
+            let result = caught(|| engine.load_tile(&array, tile, self.purpose));
             // Once a batch, by whoever is last: a call of the driver by every thread that finds nothing left would hold up all others, and the mapping of the next batch.
             if self.handed.fetch_add(1, Ordering::AcqRel) + 1 == self.tiles.len() {
                 engine.flush();

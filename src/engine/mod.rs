@@ -5,7 +5,9 @@
 //! claim.rs     under the lock: who loads what, whose memory goes     (policy: crate::residency)
 //! apply.rs     under the VMM lock: unmap, map, set access, and the undo of all of it
 //! load.rs      in parallel: ask the source for each tile
+//! written.rs   what was written to tiles, on its way out of memory and back
 //! evict.rs     the other ways out: evict, shrink, drop an array
+//! edit.rs      what a writer does to tiles as a whole
 //! frame.rs     when memory may go
 //! drain.rs     frames that kernels still read in
 //! journal.rs   what became of which tile, for whoever follows
@@ -33,6 +35,7 @@ use crate::stats::{Counters, Stats};
 mod apply;
 mod claim;
 mod drain;
+mod edit;
 mod evict;
 mod frame;
 mod journal;
@@ -42,13 +45,16 @@ mod request;
 mod typed;
 mod waiting;
 mod workers;
+mod written;
 
 pub(crate) use drain::FrameEnd;
 pub(crate) use journal::{Became, Follower};
 pub(crate) use ranges::Tracking;
+pub(crate) use request::Purpose;
 pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, Typed};
 pub(crate) use waiting::{OpenFrame, is_loading};
+pub(crate) use written::{Kept, Written};
 
 use drain::Draining;
 use frame::{Epoch, FrameClock};
@@ -64,8 +70,8 @@ pub(crate) struct ArrayShared<B: Backend> {
     pub(crate) planes: Planes,
     pub(crate) reservation: B::Reservation,
     pub(crate) source: Box<dyn BytesSource>,
-    /// Whether kernels may write to it.
-    pub(crate) writable: bool,
+    /// Where what is written to its tiles goes when they lose their memory; `None`: nobody may write to it.
+    pub(crate) written: Option<Written>,
     /// What the backend's own side keeps of the array, such as a copy of its bits for kernels.
     pub(crate) attached: OnceLock<Arc<dyn Any + Send + Sync>>,
     poisoned: OnceLock<String>,
@@ -103,6 +109,11 @@ impl<B: Backend> ArrayShared<B> {
         let _ = self.poisoned.set(error.to_string());
     }
 
+    /// Whether anybody may write to it.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// The tile's name in errors: tiles that the engine speaks of are tiles of the array.
     fn coord(&self, tile: TileId) -> TileCoord {
         self.layout.tile_coord(tile).unwrap_or_default()
@@ -121,11 +132,14 @@ struct Loading {
     retired: Epoch,
 }
 
+/// All arrays of a pool, and what the planner knows of each.
+type Arrays<B> = HashMap<u32, (Arc<ArrayShared<B>>, PageTable)>;
+
 /// What is where, under one lock.
 #[derive(Debug)]
 struct State<B: Backend> {
     residency: Residency,
-    arrays: HashMap<u32, (Arc<ArrayShared<B>>, PageTable)>,
+    arrays: Arrays<B>,
     next_array: u32,
     loading: HashMap<(u32, TileId), Arc<Loading>>,
     /// Pages that some batch is giving memory to, once the frames up to an epoch have ended.
@@ -325,11 +339,11 @@ impl<B: Backend> Engine<B> {
         planes: Planes,
         reservation: B::Reservation,
         source: Box<dyn BytesSource>,
-        writable: bool,
+        written: Option<Written>,
     ) -> ArrayShared<B> {
         let offsets = AxisOffsets::new(&layout);
         let (attached, poisoned) = (OnceLock::new(), OnceLock::new());
-        ArrayShared { id, layout, offsets, planes, reservation, source, writable, attached, poisoned }
+        ArrayShared { id, layout, offsets, planes, reservation, source, written, attached, poisoned }
     }
 
     /// Reserves the array's address space and takes it in.
@@ -341,7 +355,7 @@ impl<B: Backend> Engine<B> {
         layout: Layout,
         planes: Planes,
         source: Box<dyn BytesSource>,
-        writable: bool,
+        written: Option<Written>,
     ) -> Result<Arc<ArrayShared<B>>, Error> {
         let page_bytes = layout.page_bytes();
         let budget_bytes = self.budget();
@@ -354,7 +368,7 @@ impl<B: Backend> Engine<B> {
             expected_pages: (budget_bytes / page_bytes).min(layout.page_count()),
         };
         let reservation = self.backend.reserve(spec)?;
-        self.add_array(|id| Ok(Self::new_array(id, layout, planes, reservation, source, writable)))
+        self.add_array(|id| Ok(Self::new_array(id, layout, planes, reservation, source, written)))
     }
 }
 

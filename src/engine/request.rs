@@ -14,7 +14,7 @@ use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
 use super::load::Batch;
 use super::waiting::{Change, Deadline, is_loading};
-use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome};
+use super::{ArrayShared, Became, Engine, Entry, Kept, Loading, Outcome};
 
 /// What became of a request, tile by tile. Tiles that were asked for twice and had to be loaded count once.
 #[derive(Debug, Default)]
@@ -79,12 +79,24 @@ const BATCHES_UNDER_WAY: usize = 4;
 /// left, so that little is still to be copied when the last page is mapped.
 const SMALLER_AT_FIRST: u32 = 3;
 
+/// What tiles are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Reading: those that hold one value need no memory.
+    Read,
+    /// Writing: all of them get memory, with their contents.
+    Write,
+    /// Writing all of it: all of them get memory, what it holds is not said.
+    Overwrite,
+}
+
 /// What a request is about.
 #[derive(Clone, Copy, Debug)]
-struct Asked<'a> {
-    tiles: &'a [TileId],
+pub(super) struct Asked<'a> {
+    pub(super) tiles: &'a [TileId],
     /// Pages of the tiles that the caller holds.
-    held: &'a [PageId],
+    pub(super) held: &'a [PageId],
+    pub(super) purpose: Purpose,
     /// Ends the waiting for others early.
     stop: Option<&'a AtomicBool>,
 }
@@ -119,7 +131,7 @@ impl<B: Backend> Engine<B> {
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<Report, Error> {
-        self.request_holding(array, tiles, &[])
+        self.request_holding(array, tiles, &[], Purpose::Read)
     }
 
     /// The same, but what it waits for of other threads' frames and of room it waits for no longer than until `stop` is set: then it fails as when time is up.
@@ -129,7 +141,8 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         stop: &AtomicBool,
     ) -> Result<Report, Error> {
-        self.request_as(array, Asked { tiles, held: &[], stop: Some(stop) })
+        let asked = Asked { tiles, held: &[], purpose: Purpose::Read, stop: Some(stop) };
+        self.request_as(array, asked)
     }
 
     /// Stamps those of the tiles that are resident as asked for now, and returns the others. Waits for nothing but the right to stamp.
@@ -144,8 +157,9 @@ impl<B: Backend> Engine<B> {
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
         held: &[PageId],
+        purpose: Purpose,
     ) -> Result<Report, Error> {
-        self.request_as(array, Asked { tiles, held, stop: None })
+        self.request_as(array, Asked { tiles, held, purpose, stop: None })
     }
 
     fn request_as(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, asked: Asked<'_>) -> Result<Report, Error> {
@@ -160,8 +174,10 @@ impl<B: Backend> Engine<B> {
         }
         missing.sort_unstable();
         missing.dedup();
-        self.note_uniform(array, &mut missing, &mut report);
-        self.check_fits(array, tiles)?;
+        if asked.purpose == Purpose::Read {
+            self.note_uniform(array, &mut missing, &mut report);
+        }
+        self.check_fits(array, asked)?;
 
         let mut flight = Flight::default();
         let result = self.make_resident(array, asked, missing, &mut report, &mut flight);
@@ -179,7 +195,7 @@ impl<B: Backend> Engine<B> {
         report: &mut Report,
         flight: &mut Flight<B>,
     ) -> Result<(), Error> {
-        let Asked { tiles, held, stop } = asked;
+        let Asked { tiles, held, purpose, stop } = asked;
         let deadline = self.deadline().or_when(stop);
         while !missing.is_empty() {
             if flight.is_full() {
@@ -188,14 +204,16 @@ impl<B: Backend> Engine<B> {
             let mut batch = self.next_batch(array, &mut missing, flight.begun);
             // 3. Plan: claim the tiles that nobody else loads, and set memory aside for them.
             self.reap();
-            let claim = self.claim(array, tiles, held, &mut batch, report)?;
+            let claim = self.claim(array, asked, &mut batch, report)?;
             // What is under way here is in the way of others, and perhaps of this: it comes before any waiting.
             let waits = !matches!(claim, Claim::Claimed(_));
             let landed = waits && self.land(array, flight, report);
             while waits && self.land(array, flight, report) {}
             match claim {
                 Claim::Claimed(mut claimed) => {
-                    Self::announce(array, &claimed.tiles);
+                    if purpose != Purpose::Overwrite {
+                        Self::announce(array, &claimed.tiles);
+                    }
                     // Whoever holds the frames that are waited for may itself wait for tiles that are under way here.
                     while !self.frames_ended(claimed.retired) && self.land(array, flight, report) {}
                     // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
@@ -206,7 +224,7 @@ impl<B: Backend> Engine<B> {
                         continue;
                     }
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
-                    let load = self.begin_load(array, &claimed.tiles);
+                    let load = self.begin_load(array, &claimed.tiles, purpose);
                     flight.batches.push_back((claimed, load));
                     flight.begun += 1;
                 }
@@ -223,7 +241,7 @@ impl<B: Backend> Engine<B> {
                     self.hold_pages(array, held);
                     waited?;
                     if !held.is_empty() {
-                        batch = still_missing(array, tiles, report);
+                        batch = still_missing(array, tiles, purpose, report);
                         missing.clear();
                     }
                 }
@@ -294,8 +312,12 @@ impl<B: Backend> Engine<B> {
                 report.uniform += 1;
                 return false;
             }
-            let region = array.layout.tile_region(array.coord(tile));
-            let Ok(Some(value)) = array.source.uniform(region) else { return true };
+            let value = match array.kept(tile) {
+                Some(Kept::Uniform(value)) => Ok(Some(value)),
+                Some(Kept::Stored) => Ok(None),
+                None => array.source.uniform(array.layout.tile_region(array.coord(tile))),
+            };
+            let Ok(Some(value)) = value else { return true };
             let mut state = self.lock();
             let noted = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile));
             if noted {
@@ -309,8 +331,9 @@ impl<B: Backend> Engine<B> {
 
     /// # Errors
     /// [`ResidencyError::OverBudget`]: the pages of all that needs memory are larger than the budget.
-    fn check_fits(&self, array: &ArrayShared<B>, tiles: &[TileId]) -> Result<(), Error> {
-        let with_memory = tiles.iter().filter(|&&tile| !array.planes.is_uniform(tile));
+    fn check_fits(&self, array: &ArrayShared<B>, asked: Asked<'_>) -> Result<(), Error> {
+        let without = |tile| asked.purpose == Purpose::Read && array.planes.is_uniform(tile);
+        let with_memory = asked.tiles.iter().filter(|&&tile| !without(tile));
         let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
@@ -460,10 +483,16 @@ impl<B: Backend> Engine<B> {
 }
 
 /// Tiles that cannot be read and did not fail, each once and in memory order.
-fn still_missing<B: Backend>(array: &ArrayShared<B>, tiles: &[TileId], report: &Report) -> Vec<TileId> {
+fn still_missing<B: Backend>(
+    array: &ArrayShared<B>,
+    tiles: &[TileId],
+    purpose: Purpose,
+    report: &Report,
+) -> Vec<TileId> {
     let failed: Vec<_> = report.failed.iter().filter_map(|f| array.layout.tile_id(f.tile)).collect();
     let gone = |tile: &TileId| {
-        !array.planes.is_resident(*tile) && !array.planes.is_uniform(*tile) && !failed.contains(tile)
+        let uniform = purpose == Purpose::Read && array.planes.is_uniform(*tile);
+        !array.planes.is_resident(*tile) && !uniform && !failed.contains(tile)
     };
     let mut missing: Vec<_> = tiles.iter().copied().filter(gone).collect();
     missing.sort_unstable();

@@ -33,6 +33,9 @@ pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
         region: Region,
     ) -> Result<Option<Arc<dyn Prepared>>, SourceError>;
 
+    /// Notes the ranges of a whole tile's bytes, if ranges are kept.
+    fn note_ranges(&self, layout: &Layout, planes: &Planes, tile: TileId, region: Region, bytes: &[u8]);
+
     /// Fills a whole tile, whose part inside the array is `region`.
     fn load(
         &self,
@@ -94,10 +97,24 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
             if self.ranges.is_some() {
                 // Bytes that are not aligned for T cannot be looked at as they are: they are read into memory that is.
                 let Ok(voxels) = bytemuck::try_cast_slice::<u8, T>(bytes) else { return Ok(None) };
-                self.note_ranges(layout, planes, tile, region, voxels);
+                self.note_voxels(layout, planes, tile, region, voxels);
             }
             Ok(Some(prepared))
         })
+    }
+
+    fn note_ranges(&self, layout: &Layout, planes: &Planes, tile: TileId, region: Region, bytes: &[u8]) {
+        if self.ranges.is_none() {
+            return;
+        }
+        match bytemuck::try_cast_slice::<u8, T>(bytes) {
+            Ok(voxels) => self.note_voxels(layout, planes, tile, region, voxels),
+            Err(_) => {
+                let mut voxels = vec![self.fill; bytes.len() / size_of::<T>()];
+                bytemuck::cast_slice_mut(&mut voxels).copy_from_slice(bytes);
+                self.note_voxels(layout, planes, tile, region, &voxels);
+            }
+        }
     }
 
     fn load(
@@ -136,11 +153,11 @@ impl<T: Voxel, S: TileSource<T>> Typed<T, S> {
         } else {
             self.load_rim(shape, region, out)?;
         }
-        self.note_ranges(layout, planes, tile, region, out);
+        self.note_voxels(layout, planes, tile, region, out);
         Ok(())
     }
 
-    fn note_ranges(&self, layout: &Layout, planes: &Planes, tile: TileId, region: Region, voxels: &[T]) {
+    fn note_voxels(&self, layout: &Layout, planes: &Planes, tile: TileId, region: Region, voxels: &[T]) {
         if let (Some(tracking), Some(ranges)) = (self.ranges, planes.ranges()) {
             (tracking.note)(voxels, layout, region.extent, ranges.words(tile));
             ranges.note(tile);

@@ -40,6 +40,15 @@ pub enum Error {
         #[source]
         error: Arc<SourceError>,
     },
+    /// A tile that was written to could not be written back: it stays in memory, and nothing is lost.
+    #[error("{tile} could not be written back, and stays in memory: {error}")]
+    WriteBack {
+        /// The tile.
+        tile: TileCoord,
+        /// Why.
+        #[source]
+        error: Arc<StoreError>,
+    },
     /// A source could not be opened.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -224,6 +233,12 @@ pub enum ResidencyError {
     /// Only arrays that were built as writable can be written to.
     #[error("the array was not built as writable")]
     ReadOnly,
+    /// A tile was named twice where each may be named once.
+    #[error("{tile} is named twice")]
+    Twice {
+        /// The tile.
+        tile: TileCoord,
+    },
     /// The array belongs to another pool.
     #[error("the array belongs to another pool")]
     ForeignArray,

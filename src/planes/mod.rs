@@ -2,7 +2,7 @@
 //!
 //! | plane | per | zero means |
 //! | --- | --- | --- |
-//! | resident, uniform, special | tile: one bit each; the words of the same 64 tiles lie side by side | not known |
+//! | resident, uniform, special, open | tile: one bit each; the words of the same 64 tiles lie side by side. Open: a writer may store to it | not known |
 //! | values | tile: what a uniform tile holds, if it is special: not the fill value | nothing |
 //! | stamps | page: the clock when it was last asked for | never |
 //! | ranges | cell of a tile: its smallest and largest value | not known |
@@ -27,7 +27,7 @@ pub(crate) use ranges::{KnownRanges, Ranges, cell_region, cell_shape, pack_range
 /// Whether ranges are kept, and what is known of them before anything is loaded.
 pub(crate) type RangesKept = Option<Option<Arc<dyn KnownRanges>>>;
 
-/// Words of a group of 64 tiles: resident, uniform, special, and one to spare, so that a group never crosses a cache line.
+/// Words of a group of 64 tiles: resident, uniform, special and open; a group never crosses a cache line.
 pub(crate) const GROUP_WORDS: u64 = 4;
 
 /// The published planes of one array.
@@ -124,6 +124,41 @@ impl Planes {
     #[inline(always)]
     fn special_word(&self, tile: TileId) -> &AtomicU64 {
         &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 2]
+    }
+
+    /// Takes a uniform tile's value back: it has memory from now on, and other values. To be called where nobody reads the tile.
+    pub(crate) fn retract_uniform(&self, tile: TileId) {
+        let mask = !(1 << (tile.0 & 63));
+        self.uniform_word(tile).fetch_and(mask, Ordering::AcqRel);
+        self.special_word(tile).fetch_and(mask, Ordering::AcqRel);
+        self.note_change(tile);
+    }
+
+    /// Takes a resident tile out of sight. To be called where nobody reads it.
+    pub(crate) fn retract_resident(&self, tile: TileId) {
+        self.resident_word(tile).fetch_and(!(1 << (tile.0 & 63)), Ordering::AcqRel);
+        self.note_change(tile);
+    }
+
+    /// Whether a writer may store to the tile now.
+    #[inline(always)]
+    pub(crate) fn is_open(&self, tile: TileId) -> bool {
+        is_visible(self.open_word(tile), tile.0)
+    }
+
+    /// Lets the array's one writer store to a tile that it holds, or no more.
+    pub(crate) fn set_open(&self, tile: TileId, open: bool) {
+        let mask = 1 << (tile.0 & 63);
+        if open {
+            publish(self.open_word(tile), mask);
+        } else {
+            self.open_word(tile).fetch_and(!mask, Ordering::AcqRel);
+        }
+    }
+
+    #[inline(always)]
+    fn open_word(&self, tile: TileId) -> &AtomicU64 {
+        &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 3]
     }
 
     /// All bits: a group of words for every 64 tiles, the first of them their resident bits.

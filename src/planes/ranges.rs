@@ -46,6 +46,13 @@ impl Ranges {
         &self.words[first..first + at(self.cells_per_tile)]
     }
 
+    /// What was noted of the tile's cells holds no more, since it is written to. What was known before anything was loaded does not either: cells of the widest range say so.
+    pub(crate) fn widen(&self, tile: TileId) {
+        let all = pack_range((f32::NEG_INFINITY, f32::INFINITY));
+        self.words(tile).iter().for_each(|word| word.store(all, Ordering::Relaxed));
+        self.note(tile);
+    }
+
     /// To be called after something was noted of the tile: its ranges, or that it is uniform.
     pub(crate) fn note(&self, tile: TileId) {
         self.groups().insert(tile.0 >> 6);

@@ -38,6 +38,7 @@ mod content_key;
 mod convert;
 mod dataset;
 mod dense;
+mod fill;
 #[cfg(any(feature = "nifti", feature = "nrrd"))]
 mod inflate;
 mod instrumented;
@@ -74,6 +75,7 @@ pub use content_key::ContentKey;
 pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
+pub use fill::Fill;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
 pub(crate) use magic::{GZIP_MAGIC, NiftiMagic, is_meta_image, is_nrrd, is_tiff};
 #[cfg(feature = "nrrd")]
@@ -95,7 +97,7 @@ pub(crate) use remote::{Came, Put, Tag, shown_url};
 #[cfg(feature = "cloud")]
 pub use remote::{RemoteOptions, RemoteStore, file_url};
 pub use scaled::{Real, Scaled};
-pub(crate) use scratch::scratch_file;
+pub(crate) use scratch::{scratch_file, scratch_file_in};
 #[cfg(feature = "tiff")]
 pub use tiff::{Tiff, TiffChannel, TiffImage};
 pub use tile_cache::{KeptTiles, TileCache, TileCacheOptions, TileCacheStats};

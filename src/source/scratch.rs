@@ -30,7 +30,7 @@ impl Scratch {
     /// As [`scratch_file`].
     pub(super) fn new(promised_bytes: u64) -> Result<Self, SourceError> {
         let directory = std::env::temp_dir();
-        Ok(Self { file: file_in(&directory, promised_bytes)?, directory, promised_bytes })
+        Ok(Self { file: scratch_file_in(&directory, promised_bytes)?, directory, promised_bytes })
     }
 
     /// Appends.
@@ -57,10 +57,14 @@ impl Scratch {
 /// # Errors
 /// [`SourceError::Scratch`]: the directory cannot be written, or has not `promised_bytes` left.
 pub(crate) fn scratch_file(promised_bytes: u64) -> Result<File, SourceError> {
-    file_in(&std::env::temp_dir(), promised_bytes)
+    scratch_file_in(&std::env::temp_dir(), promised_bytes)
 }
 
-fn file_in(directory: &Path, promised_bytes: u64) -> Result<File, SourceError> {
+/// The same in another directory.
+///
+/// # Errors
+/// As [`scratch_file`].
+pub(crate) fn scratch_file_in(directory: &Path, promised_bytes: u64) -> Result<File, SourceError> {
     let open = || -> std::io::Result<File> {
         let file = unnamed(directory).or_else(|e| match e {
             // File systems and kernels without O_TMPFILE answer with one of these.

@@ -37,12 +37,14 @@ mod disk;
 mod nrrd;
 mod raw;
 mod unfinished;
+mod scratch;
 #[cfg(feature = "zarr")]
 mod zarr;
 
 #[cfg(feature = "nrrd")]
 pub use nrrd::NrrdDescription;
 pub use raw::RawStore;
+pub use scratch::{ScratchFile, ScratchStore};
 #[cfg(feature = "zarr")]
 pub(crate) use zarr::Kept;
 #[cfg(feature = "zarr")]

@@ -7,7 +7,7 @@ use crate::backend::{Backend, HostAddressable};
 use crate::engine::{ArrayShared, Engine, OpenFrame};
 use crate::voxel::Voxel;
 
-use super::View;
+use super::{Cells, View};
 
 impl<'a, T: Voxel> View<'a, T> {
     /// What the frame shows of the array, which is one of `T`s in the frame's own pool.
@@ -20,6 +20,18 @@ impl<'a, T: Voxel> View<'a, T> {
         // SAFETY: the backend is `HostAddressable`: mapped pages are readable memory at the base address, which is aligned to a page. The engine sets a tile's bit only after
         // its bytes were written as `T`s, and takes its memory only after every frame has ended that was open when it cleared the bit; this one is borrowed for `'a`.
         unsafe { View::new(base, &array.layout, &array.offsets, &array.planes) }
+    }
+}
+
+impl<'a, T: Voxel> Cells<'a, T> {
+    /// The memory of an array, which is one of `T`s. For its one [`Writer`](crate::Writer) alone: that has the array exclusively for `'a`, so that no frame shows it, and sets open bits only of tiles that are
+    /// resident and whose pages it holds.
+    pub(crate) fn of<B: HostAddressable>(engine: &'a Engine<B>, array: &'a ArrayShared<B>) -> Self {
+        let base = engine.backend.base_address(&array.reservation);
+        let base = std::ptr::with_exposed_provenance_mut(usize::try_from(base).unwrap_or(0));
+        // SAFETY: the backend is `HostAddressable`: mapped pages are readable and writable memory at the base address, which is aligned to a page; resident tiles hold `T`s. What else writes there are loads,
+        // of tiles that are not resident. The rest is what the writer sees to.
+        unsafe { Cells::new(base, &array.layout, &array.offsets, &array.planes) }
     }
 }
 

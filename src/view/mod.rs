@@ -17,9 +17,11 @@ mod accessor;
 mod frame;
 #[cfg(feature = "render")]
 pub(crate) mod kernels;
+mod write;
 
 pub use accessor::Accessor;
 pub use frame::ArrayFrame;
+pub(crate) use write::Cells;
 
 /// What an open frame shows of one array: flat memory behind one bit test per tile.
 ///

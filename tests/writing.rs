@@ -1,0 +1,351 @@
+//! Writing to arrays on the host: random programs against a plain map, with a scratch store that fails now and then; and what a user may rely on, one thing at a time.
+
+mod common;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use common::Random;
+use vastgrid::source::{Fill, Procedural};
+use vastgrid::store::{ScratchFile, ScratchStore};
+use vastgrid::{
+    Coord, Error, Extent, HostBackend, Pool, Region, ResidencyError, SparseArray3D, StoreError, Tile, TileCoord,
+};
+
+/// A scratch file that fails when told to.
+#[derive(Debug, Default)]
+struct Moody {
+    file: ScratchFile,
+    refuses: Arc<AtomicBool>,
+    /// Tiles that it took.
+    kept: Arc<AtomicU64>,
+}
+
+impl ScratchStore for Moody {
+    fn keep(&self, tile: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            return Err(StoreError::Write { path: "moody".into(), offset_bytes: tile, bytes: 0, source });
+        }
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        self.file.keep(tile, bytes)
+    }
+
+    fn read(&self, tile: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        self.file.read(tile, out)
+    }
+
+    fn forget(&self, tile: u64) {
+        self.file.forget(tile);
+    }
+}
+
+fn seed(name: &str) -> u64 {
+    let seed = std::env::var("VASTGRID_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    println!("{name}: VASTGRID_TEST_SEED={seed}");
+    seed
+}
+
+/// What a voxel holds that was never written.
+fn base(c: Coord) -> u32 {
+    if c.z < 16 { 7 } else { u32::try_from(c.x + 1000 * c.y + 1_000_000 * c.z).unwrap() }
+}
+
+const EXTENT: Extent = Extent::new(70, 61, 50);
+
+/// A source of which a part is known to hold one value.
+struct Base;
+
+impl vastgrid::TileSource<u32> for Base {
+    fn extent(&self) -> Extent {
+        EXTENT
+    }
+
+    fn uniform(&self, region: Region) -> Option<u32> {
+        (region.start.z + region.extent.z <= 16).then_some(7)
+    }
+
+    fn read(&self, region: Region, out: &mut [u32]) -> Result<(), vastgrid::SourceError> {
+        Procedural::new(EXTENT, base).read(region, out)
+    }
+}
+
+#[test]
+fn random_programs_agree_with_a_map() {
+    let seed = seed("random programs");
+    for round in 0..12 {
+        program(seed.wrapping_add(round));
+    }
+}
+
+fn program(seed: u64) {
+    let mut random = Random::new(seed);
+    let moody = Moody::default();
+    let refuses = moody.refuses.clone();
+    let page = [1, 2, 4][random.below(3) as usize] * 4096;
+    let pages = 2 + random.below(30);
+    let pool = Pool::new(HostBackend::new(), pages * page).unwrap();
+    let mut array = SparseArray3D::builder(&pool, Base)
+        .tile([16, 8, 8])
+        .page_bytes(page)
+        .track_ranges()
+        .writable_with(moody)
+        .build()
+        .unwrap();
+    let mut expected: HashMap<[u64; 3], u32> = HashMap::new();
+    let whole = Region::whole(EXTENT);
+    let tiles: Vec<_> = array.layout().tiles_in(whole).collect();
+    let shape = array.layout().tile_shape();
+    let mut failures = 0;
+    for step in 0..400u32 {
+        let at = |random: &mut Random| {
+            Coord::new(random.below(EXTENT.x), random.below(EXTENT.y), random.below(EXTENT.z))
+        };
+        refuses.store(random.below(10) == 0, Ordering::Relaxed);
+        let outcome = match random.below(9) {
+            0 => {
+                let mut writer = array.writer().unwrap();
+                (0..random.below(20)).try_for_each(|i| {
+                    let c = at(&mut random);
+                    let value = step * 100 + u32::try_from(i).unwrap();
+                    writer.set(c, value)?;
+                    expected.insert(c.to_array(), value);
+                    Ok(())
+                })
+            }
+            1 | 2 => {
+                let (start, value) = (at(&mut random), step * 100 + 50);
+                let size = |random: &mut Random, a: u64, most: u64| 1 + random.below(most - a);
+                let extent = Extent::new(
+                    size(&mut random, start.x, EXTENT.x),
+                    size(&mut random, start.y, EXTENT.y),
+                    size(&mut random, start.z, EXTENT.z),
+                );
+                let region = Region::new(start, extent);
+                let uniform = random.below(2) == 0;
+                let voxels: Vec<_> = (0..u32::try_from(extent.x * extent.y * extent.z).unwrap())
+                    .map(|i| if uniform { value } else { value ^ i << 8 })
+                    .collect();
+                let mut writer = array.writer().unwrap();
+                let wrote = if uniform {
+                    writer.fill(region, value)
+                } else {
+                    writer.write_region(region, &voxels)
+                };
+                drop(writer);
+                // Part of it may have been written: what is there now counts, as long as every voxel is either old or new.
+                refuses.store(false, Ordering::Relaxed);
+                let now = array.to_vec(region).unwrap();
+                for (i, &voxel) in now.iter().enumerate() {
+                    let i64 = i as u64;
+                    let c = Coord::new(
+                        start.x + i64 % extent.x,
+                        start.y + i64 / extent.x % extent.y,
+                        start.z + i64 / extent.x / extent.y,
+                    );
+                    let old = expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c));
+                    assert!(voxel == voxels[i] || wrote.is_err() && voxel == old, "{c:?}: {voxel}");
+                    expected.insert(c.to_array(), voxel);
+                }
+                wrote
+            }
+            3 => {
+                let count = random.below(40);
+                let some: Vec<_> =
+                    (0..count).map(|_| tiles[random.below(tiles.len() as u64) as usize]).collect();
+                let mut writer = array.writer().unwrap();
+                let wrote = writer.for_each_tile(&some, |tile, voxels| {
+                    voxels[..5].fill(step ^ u32::try_from(tile.x).unwrap());
+                });
+                drop(writer);
+                refuses.store(false, Ordering::Relaxed);
+                for tile in some {
+                    for x in 0..5 {
+                        let c = Coord::new(tile.x * shape.x + x, tile.y * shape.y, tile.z * shape.z);
+                        let now = array.get(c).unwrap();
+                        let old = expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c));
+                        let new = step ^ u32::try_from(tile.x).unwrap();
+                        assert!(now == new || wrote.is_err() && now == old);
+                        expected.insert(c.to_array(), now);
+                    }
+                }
+                wrote
+            }
+            4 => array.evict(Region::new(at(&mut random), Extent::cube(1))).map(drop),
+            5 => array.evict(whole).map(drop),
+            6 => pool.set_budget((2 + random.below(30)) * page),
+            7 => {
+                let c = at(&mut random);
+                let tile = array.layout().tile_of(c);
+                array.request(&[tile]).map(drop)
+            }
+            _ => {
+                let c = at(&mut random);
+                array.get(c).map(|value| {
+                    let old = expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c));
+                    assert_eq!(value, old, "{c:?}");
+                })
+            }
+        };
+        refuses.store(false, Ordering::Relaxed);
+        if let Err(error) = outcome {
+            failures += 1;
+            assert!(matches!(error, Error::WriteBack { .. }), "{error}");
+        }
+        assert!(pool.stats().used_bytes <= pool.stats().budget_bytes);
+    }
+    let all = array.to_vec(whole).unwrap();
+    for (i, &voxel) in all.iter().enumerate() {
+        let i = i as u64;
+        let c = Coord::new(i % EXTENT.x, i / EXTENT.x % EXTENT.y, i / EXTENT.x / EXTENT.y);
+        assert_eq!(voxel, expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c)), "{c:?}");
+    }
+    // What views show is the same, and what is known of ranges holds.
+    let view = array.frame();
+    for &tile in &tiles {
+        if let Tile::Resident(voxels) = view.tile(tile) {
+            let start = array.layout().tile_region(tile).start;
+            assert_eq!(voxels[0], all[(start.x + EXTENT.x * (start.y + EXTENT.y * start.z)) as usize]);
+        }
+    }
+    println!("{failures} steps failed as they were told to, {} tiles written back", pool.stats().written_back);
+}
+
+fn sparse(budget: u64) -> (Pool<HostBackend>, SparseArray3D<f32>) {
+    let pool = Pool::new(HostBackend::new(), budget).unwrap();
+    let extent = Extent::new(1 << 14, 1 << 13, 1 << 13);
+    let array = SparseArray3D::builder(&pool, Fill::new(extent, -1.0f32)).tile([16, 16, 16]).writable();
+    (pool.clone(), array.build().unwrap())
+}
+
+#[test]
+fn only_what_is_touched_takes_memory() {
+    let (pool, mut array) = sparse(1 << 20);
+    let mut writer = array.writer().unwrap();
+    writer.set([9999, 8000, 1], 2.0).unwrap();
+    assert_eq!(*writer.voxel([9999, 8000, 2]).unwrap(), -1.0);
+    drop(writer);
+    let stats = pool.stats();
+    assert_eq!((stats.resident_tiles, stats.dirty_tiles, stats.used_bytes), (1, 1, 16384));
+    assert_eq!(array.get([9999, 8000, 1]).unwrap(), 2.0);
+}
+
+#[test]
+fn nan_and_infinities_come_back_bit_for_bit() {
+    let (pool, mut array) = sparse(64 << 10);
+    let odd = [0x7fc0_1234, 0xffc0_0001, 0x7f80_0000, 0xff80_0000, 0x8000_0000, 0x7f80_0001, 0xffff_ffff, 1];
+    let mut writer = array.writer().unwrap();
+    for (i, bits) in (0..).zip(odd) {
+        writer.set([i * 16, 0, 0], f32::from_bits(bits)).unwrap();
+    }
+    // A tile of nothing but one NaN needs no room in the scratch file, and keeps its bits.
+    writer.tile(TileCoord::new(0, 9, 0)).unwrap().fill(f32::from_bits(0x7fc0_5555));
+    drop(writer);
+    array.evict(Region::whole(array.extent())).unwrap();
+    assert_eq!((pool.stats().resident_tiles, pool.stats().dirty_tiles), (0, 0));
+    for (i, bits) in (0..).zip(odd) {
+        assert_eq!(array.get([i * 16, 0, 0]).unwrap().to_bits(), bits);
+        assert_eq!(array.get([i * 16 + 1, 0, 0]).unwrap(), -1.0);
+    }
+    assert_eq!(array.get([3, 9 * 16 + 3, 3]).unwrap().to_bits(), 0x7fc0_5555);
+    assert!(array.is_uniform(TileCoord::new(0, 9, 0)));
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let moody = Moody::default();
+    let refuses = moody.refuses.clone();
+    let pool = Pool::new(HostBackend::new(), 4 * 16384).unwrap();
+    let mut array = SparseArray3D::builder(&pool, Fill::new(Extent::cube(256), 0u32))
+        .tile([16, 16, 16])
+        .writable_with(moody)
+        .build()
+        .unwrap();
+    refuses.store(true, Ordering::Relaxed);
+    let mut writer = array.writer().unwrap();
+    let mut wrote = Vec::new();
+    let error = (0..16).find_map(|i| match writer.set([i * 16, 0, 0], 5 + u32::try_from(i).unwrap()) {
+        Ok(()) => {
+            wrote.push(i);
+            None
+        }
+        Err(error) => Some(error),
+    });
+    let Some(Error::WriteBack { error, .. }) = error else { panic!("{error:?}") };
+    assert!(error.to_string().contains("moody"));
+    drop(writer);
+    assert!(wrote.len() >= 2);
+    let read = |array: &SparseArray3D<u32>, i| array.get([i * 16, 0, 0]);
+    assert!(array.evict(Region::whole(array.extent())).is_err(), "it stays");
+    assert!(matches!(pool.set_budget(16384), Err(Error::WriteBack { .. })));
+    assert_eq!(pool.stats().dirty_tiles, wrote.len() as u64);
+    refuses.store(false, Ordering::Relaxed);
+    pool.set_budget(16384).unwrap();
+    for &i in &wrote {
+        assert_eq!(read(&array, i).unwrap(), 5 + u32::try_from(i).unwrap());
+    }
+}
+
+#[test]
+fn misuse_is_named() {
+    let pool = Pool::new(HostBackend::new(), 1 << 20).unwrap();
+    let mut closed = SparseArray3D::builder(&pool, Fill::new(Extent::cube(64), 0u8)).build().unwrap();
+    assert!(matches!(closed.writer(), Err(Error::Residency(ResidencyError::ReadOnly))));
+    let (_pool, mut array) = sparse(64 << 10);
+    let mut writer = array.writer().unwrap();
+    assert!(matches!(
+        writer.set([1 << 14, 0, 0], 1.0),
+        Err(Error::Residency(ResidencyError::OutOfBounds { .. }))
+    ));
+    let tile = TileCoord::new(1, 2, 3);
+    assert!(matches!(
+        writer.tiles(&[tile, TileCoord::new(0, 0, 0), tile]),
+        Err(Error::Residency(ResidencyError::Twice { tile: t })) if t == tile
+    ));
+    let many: Vec<_> = (0..5).map(|x| TileCoord::new(x, 0, 0)).collect();
+    assert!(matches!(writer.tiles(&many), Err(Error::Residency(ResidencyError::OverBudget { .. }))));
+    assert_eq!(writer.tiles(&many[..4]).unwrap().len(), 4);
+    let region = Region::new(Coord::new(0, 0, 0), Extent::cube(2));
+    assert!(matches!(
+        writer.write_region(region, &[0.0; 7]),
+        Err(Error::Residency(ResidencyError::BufferLength { expected_voxels: 8, actual_voxels: 7 }))
+    ));
+}
+
+#[test]
+fn a_panic_in_a_writing_thread_poisons_nothing() {
+    let (_pool, mut array) = sparse(1 << 20);
+    let tiles: Vec<_> = (0..8).map(|x| TileCoord::new(x, 0, 0)).collect();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut writer = array.writer().unwrap();
+        let _ = writer.for_each_tile(&tiles, |tile, voxels| {
+            assert!(tile.x != 5, "as told");
+            voxels.fill(3.0);
+        });
+    }));
+    assert!(panicked.is_err());
+    let mut writer = array.writer().unwrap();
+    writer.for_each_tile(&tiles, |_, voxels| voxels.fill(4.0)).unwrap();
+    drop(writer);
+    assert!(tiles.iter().all(|tile| array.get([tile.x * 16, 0, 0]).unwrap() == 4.0));
+}
+
+#[test]
+fn fills_of_whole_tiles_take_no_memory() {
+    let (pool, mut array) = sparse(1 << 20);
+    let region = Region::new(Coord::new(8, 8, 8), Extent::cube(100));
+    let mut writer = array.writer().unwrap();
+    writer.set([50, 50, 50], 9.0).unwrap();
+    writer.fill(region, 2.5).unwrap();
+    drop(writer);
+    assert!(array.is_uniform(TileCoord::new(3, 3, 3)) && !array.is_uniform(TileCoord::new(0, 3, 3)));
+    assert!(array.to_vec(region).unwrap().iter().all(|&v| v == 2.5));
+    assert_eq!([array.get([7, 8, 8]).unwrap(), array.get([108, 8, 8]).unwrap()], [-1.0; 2]);
+    array.discard_written(&[TileCoord::new(3, 3, 3)]).unwrap();
+    assert_eq!(array.get([50, 50, 50]).unwrap(), -1.0, "the source's again");
+    assert_eq!(array.get([70, 50, 50]).unwrap(), 2.5);
+    assert!(pool.stats().used_bytes <= 1 << 20);
+}
