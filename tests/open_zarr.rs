@@ -27,7 +27,7 @@ fn write_array(folder: &Path, shape: &[u64], names: Option<serde_json::Value>) {
     fs::write(folder.join("zarr.json"), metadata.to_string()).unwrap();
 }
 
-fn write_group(folder: &Path, attributes: serde_json::Value) {
+fn write_group(folder: &Path, attributes: &serde_json::Value) {
     fs::create_dir_all(folder).unwrap();
     let metadata = serde_json::json!({"zarr_format": 3, "node_type": "group", "attributes": attributes});
     fs::write(folder.join("zarr.json"), metadata.to_string()).unwrap();
@@ -91,12 +91,12 @@ fn dimensions_of_arrays_go_by_their_names_and_further_ones_are_chosen_by_them() 
 #[test]
 fn what_cannot_be_read_of_a_store_is_told_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
-    write_group(folder.path(), serde_json::json!({}));
+    write_group(folder.path(), &serde_json::json!({}));
     fs::create_dir(folder.path().join("broken")).unwrap();
     fs::write(folder.path().join("broken/zarr.json"), "{ what").unwrap();
     write_group(
         &folder.path().join("image"),
-        serde_json::json!({"ome": {"multiscales": [tczyx(&["0", "1"], "a")]}}),
+        &serde_json::json!({"ome": {"multiscales": [tczyx(&["0", "1"], "a")]}}),
     );
     let opened = open(folder.path()).unwrap();
     let mut skipped: Vec<_> = opened.skipped().iter().map(|(name, _)| name.as_str()).collect();
@@ -124,7 +124,7 @@ fn what_cannot_be_read_of_a_store_is_told_with_its_reason() {
 fn images_of_one_group_have_names_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let images = [tczyx(&["a"], "first"), tczyx(&["b"], "second")];
-    write_group(folder.path(), serde_json::json!({"ome": {"multiscales": images}}));
+    write_group(folder.path(), &serde_json::json!({"ome": {"multiscales": images}}));
     write_array(&folder.path().join("a"), &[1, 1, 2, 3, 4], None);
     write_array(&folder.path().join("b"), &[1, 1, 5, 6, 7], None);
     let opened = open(folder.path()).unwrap();

@@ -410,12 +410,13 @@ fn what_ome_says_that_pages_cannot_be_is_refused_and_read_as_pages_where_asked()
 #[test]
 fn a_file_that_names_itself_as_that_of_every_plane_is_read_as_it_says() {
     // As Bio-Formats writes them.
-    let planes: String = (0..12u64)
+    let planes: Vec<String> = (0..12u64)
         .map(|page| {
             let (c, t, z) = (page % 3, page / 3 % 2, page / 6);
             format!(r#"<TiffData FirstC="{c}" FirstT="{t}" FirstZ="{z}" IFD="{page}" PlaneCount="1"><UUID FileName="NAME">urn:uuid:1b85</UUID></TiffData>"#)
         })
         .collect();
+    let planes = planes.concat();
     let description = format!(
         r#"<OME UUID="ROOT"><Image><Pixels DimensionOrder="XYCTZ" SizeX="7" SizeY="5" SizeZ="2" SizeC="3" SizeT="2" PhysicalSizeX="0.5" PhysicalSizeXUnit="µm" PhysicalSizeY="500" PhysicalSizeYUnit="nm">{planes}</Pixels></Image></OME>"#
     );
