@@ -77,7 +77,7 @@ fn unprivileged(name: &str, prepare: impl FnOnce(&Path), check: impl FnOnce(&Pat
 }
 
 fn forbid(path: &Path) {
-    fs::set_permissions(path, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o000)).unwrap();
 }
 
 /// Whether an error tells of a file, and what the system says of it.
@@ -172,8 +172,6 @@ fn where_nothing_may_be_written_nothing_is() {
         fs::create_dir(folder.join("closed")).unwrap();
         image(&folder.join("closed/there.zarr"), None, ZarrCodec::default());
         fs::set_permissions(folder.join("closed"), Permissions::from_mode(0o555)).unwrap();
-        fs::create_dir(folder.join("open")).unwrap();
-        fs::set_permissions(folder.join("open"), Permissions::from_mode(0o777)).unwrap();
     };
     unprivileged("where_nothing_may_be_written_nothing_is", prepare, |folder| {
         let options = options(None, ZarrCodec::default());
@@ -190,6 +188,7 @@ fn where_nothing_may_be_written_nothing_is() {
         assert_eq!(voxels(&there, boxes()[1]).unwrap()[0], 1, "it is as it was");
 
         // A folder that is closed while it is written to.
+        fs::create_dir(folder.join("open")).unwrap();
         let target = folder.join("open/new.zarr");
         let store = ZarrStore::create(&target, Extent::cube(SIDE), 0u16, &options).unwrap();
         let objects = folder.join("open/.new.zarr.partial/tree");

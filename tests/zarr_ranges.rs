@@ -173,7 +173,7 @@ fn ranges_of_floats_hold_what_nans_become_in_whole_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.ome.zarr");
     let source = Procedural::new(Extent::cube(32), |c: Coord| match (c.x < 16, c.y < 16) {
-        (true, _) if c.z % 3 == 0 => f32::NAN,
+        (true, _) if c.z.is_multiple_of(3) => f32::NAN,
         (_, true) => 40.0,
         _ => -40.0,
     });

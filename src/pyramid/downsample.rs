@@ -104,7 +104,8 @@ impl<T: Scalar> Reducer<T> {
                 let block = rows.clone().flat_map(|row| row[i * across..].iter().take(across));
                 mean = mean_of_numbers(block.map(|v| v.to_f64()));
             }
-            *out = T::from_f64(mean);
+            // The NaN of a division has a sign that depends on the machine.
+            *out = T::from_f64(if mean.is_nan() { f64::NAN } else { mean });
         }
     }
 

@@ -1,5 +1,6 @@
 //! Owns [`objects_mark`]: what tells whether the objects of an array in a folder are those that were there when it was made. Knows nothing of what they hold.
 
+use std::fmt::Write;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -37,7 +38,12 @@ pub(crate) fn objects_mark(folder: &Path, metadata: &[u8]) -> Result<String, (Pa
         Err((path, error)) if error.kind() == io::ErrorKind::NotFound && path == folder => {}
         walked => walked?,
     }
-    Ok(all.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut mark = String::with_capacity(64);
+    for byte in all.finalize() {
+        // A string takes all that is written to it.
+        let _ = write!(mark, "{byte:02x}");
+    }
+    Ok(mark)
 }
 
 #[cfg(test)]
