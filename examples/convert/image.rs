@@ -9,7 +9,7 @@ use vastgrid::source::{BoxedSource, Dataset};
 use vastgrid::store::{ZarrOptions, unfinished_save};
 
 use crate::args::{ImageArgs, Shard};
-use crate::input::{Input, open, unit_for_zarr};
+use crate::input::{Input, identity, open, unit_for_zarr};
 use crate::place::scale_and_translation;
 use crate::{Failure, bars, say};
 
@@ -25,7 +25,9 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
         refuse_to_remove(output)?;
     }
     let input = open(&args.input)?;
-    let options = options(args, &input);
+    // Nothing is gone on with in a dry run.
+    let identity = if args.dry_run { String::new() } else { identity(&args.input, &input)? };
+    let options = options(args, &input, &identity);
     match input.dataset {
         Dataset::U8(source) => convert(source, options, args),
         Dataset::I8(source) => convert(source, options, args),
@@ -64,7 +66,7 @@ fn interrupted(error: impl Into<Failure>, output: &Path) -> Failure {
     }
 }
 
-fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
+fn options(args: &ImageArgs, input: &Input, identity: &str) -> ConvertOptions {
     let sides = input.dataset.extent().to_array();
     let chunk = args
         .chunk
@@ -84,7 +86,7 @@ fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
         codec: args.codec,
         replace: args.input.overwrite,
         resume: args.resume,
-        input: format!("{}, {:?}", input.identity, args.method),
+        input: format!("{identity}, {:?}", args.method),
     };
     let (spacing, origin) = scale_and_translation(input);
     ConvertOptions {

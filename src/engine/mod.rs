@@ -48,7 +48,9 @@ mod workers;
 mod written;
 
 pub(crate) use drain::FrameEnd;
-pub(crate) use journal::{Became, Follower};
+pub(crate) use journal::Became;
+#[cfg(feature = "render")]
+pub(crate) use journal::Follower;
 pub(crate) use ranges::Tracking;
 pub(crate) use request::Purpose;
 pub use request::{Loaded, Report, TileFailure};

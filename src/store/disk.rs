@@ -95,6 +95,7 @@ pub(super) fn aside_of(from: &Path) -> Result<PathBuf, StoreError> {
 /// Gives `from` the name `to`; what was called so, if anything, is called `from` afterwards, or [`aside_of`] it.
 ///
 /// Where the file system cannot swap names, nothing is called `to` for a moment: killed then, what was called so is [`aside_of`] `from`, and whoever comes next has to put it back ([`put_back`]).
+#[cfg(any(test, feature = "zarr"))]
 pub(super) fn rename_over(from: &Path, to: &Path) -> Result<(), StoreError> {
     match swap(from, to) {
         Ok(()) => Ok(()),
