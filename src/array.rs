@@ -20,6 +20,7 @@ mod drained;
 mod ranges;
 mod region;
 mod writer;
+mod written;
 
 pub use builder::ArrayBuilder;
 pub use writer::Writer;

@@ -124,7 +124,7 @@
 //!
 //! # Limits
 //!
-//! Linux on 64-bit processors. Arrays are read-only on the host; kernels may write to those built as writable. One array takes at most 2^46 bytes of addresses, and all arrays of a process share the 2^47 that it has; the planes that
+//! Linux on 64-bit processors. Arrays are written to by one [`Writer`] at a time on the host, and by kernels; nobody reads them on the host meanwhile. One array takes at most 2^46 bytes of addresses, and all arrays of a process share the 2^47 that it has; the planes that
 //! an array is looked up in take addresses too (8 bytes a tile for uniform values, 8 a page, 8 a cell where ranges are tracked). On the host, pages from 64 KiB up cost two memory mappings each, of
 //! which the system allows 65 530 by default (`vm.max_map_count`); what does not fit into half of that uses demand-zero pages, which are slower to recycle.
 

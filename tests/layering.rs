@@ -105,6 +105,7 @@ const TABLE: &[(&str, &[&str])] = &[
             // Where tiles wait that were written to and lost their memory.
             "store::ScratchFile",
             "store::ScratchStore",
+            "store::TileStore",
             "backend",
             "page_table",
             "planes",

@@ -349,3 +349,38 @@ fn fills_of_whole_tiles_take_no_memory() {
     assert_eq!(array.get([70, 50, 50]).unwrap(), 2.5);
     assert!(pool.stats().used_bytes <= 1 << 20);
 }
+
+#[test]
+fn what_was_written_is_saved_and_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let extent = Extent::new(1 << 14, 1 << 13, 1 << 13);
+    let (_pool, mut array) = sparse(256 << 10);
+    let mut random = Random::new(seed("saved"));
+    let mut expected = HashMap::new();
+    let mut writer = array.writer().unwrap();
+    for i in 0..200u16 {
+        let c = Coord::new(random.below(extent.x), random.below(extent.y), random.below(extent.z));
+        writer.set(c, f32::from(i)).unwrap();
+        expected.insert(c.to_array(), f32::from(i));
+    }
+    let corner = Region::new(Coord::new(extent.x - 40, extent.y - 40, extent.z - 40), Extent::cube(40));
+    writer.fill(corner, 77.0).unwrap();
+    drop(writer);
+    let path = folder.path().join("grid.zarr");
+    let options = vastgrid::store::ZarrOptions { chunk: Extent::cube(32), ..Default::default() };
+    let store = vastgrid::store::ZarrStore::<f32>::create(&path, extent, -1.0, &options).unwrap();
+    array.write_to(&store).unwrap();
+    store.save().unwrap();
+
+    let zarr = vastgrid::source::Zarr::open(&path).unwrap();
+    let source = zarr.arrays()[0].source::<f32>(&vastgrid::source::ZarrSlice::last(3)).unwrap();
+    let pool = Pool::new(HostBackend::new(), 1 << 20).unwrap();
+    let again = SparseArray3D::builder(&pool, source).tile([16, 16, 16]).build().unwrap();
+    for (c, value) in expected {
+        let c = Coord::new(c[0], c[1], c[2]);
+        assert_eq!(again.get(c).unwrap(), if corner.contains(c) { 77.0 } else { value });
+    }
+    assert_eq!(again.get(corner.start).unwrap(), 77.0);
+    assert_eq!(again.get([1, 1, 1]).unwrap(), array.get([1, 1, 1]).unwrap());
+    assert!(array.written_tiles().len() > 200);
+}

@@ -1,6 +1,5 @@
 //! Owns opening: which volume, of which type, where its voxels lie in the world. Knows nothing of what becomes of them.
 
-use std::path::Path;
 use std::time::SystemTime;
 
 use vastgrid::open::{Entry, Selection};

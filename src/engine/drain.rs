@@ -124,7 +124,9 @@ impl<B: Backend> Engine<B> {
     /// Gives up what was written to the tiles: they may be evicted, and are loaded from the source the next time.
     pub(crate) fn discard(&self, array: &ArrayShared<B>, tiles: &[TileId]) {
         if let Some(written) = &array.written {
-            tiles.iter().for_each(|&tile| written.forget(tile));
+            for &tile in tiles {
+                written.forget(tile);
+            }
         }
         let mut state = self.lock();
         if let Some((_, table)) = state.arrays.get_mut(&array.id) {

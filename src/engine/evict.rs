@@ -183,7 +183,9 @@ impl<B: Backend> Engine<B> {
             // They cannot go before this is noted: their pages are held.
             self.note_written(array.id, tiles);
             if let Some(ranges) = array.planes.ranges() {
-                tiles.iter().for_each(|&tile| ranges.widen(tile));
+                for &tile in tiles {
+                    ranges.widen(tile);
+                }
             }
         }
         Ok(held)

@@ -107,14 +107,12 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
         if self.ranges.is_none() {
             return;
         }
-        match bytemuck::try_cast_slice::<u8, T>(bytes) {
-            Ok(voxels) => self.note_voxels(layout, planes, tile, region, voxels),
-            Err(_) => {
-                let mut voxels = vec![self.fill; bytes.len() / size_of::<T>()];
-                bytemuck::cast_slice_mut(&mut voxels).copy_from_slice(bytes);
-                self.note_voxels(layout, planes, tile, region, &voxels);
-            }
+        if let Ok(voxels) = bytemuck::try_cast_slice::<u8, T>(bytes) {
+            return self.note_voxels(layout, planes, tile, region, voxels);
         }
+        let mut voxels = vec![self.fill; bytes.len() / size_of::<T>()];
+        bytemuck::cast_slice_mut(&mut voxels).copy_from_slice(bytes);
+        self.note_voxels(layout, planes, tile, region, &voxels);
     }
 
     fn load(

@@ -9,7 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::backend::Backend;
 use crate::error::{Error, SourceError, StoreError};
-use crate::layout::{PageId, TileId};
+use crate::layout::TileId;
+use crate::page_table::PageTable;
 use crate::planes::VoxelWords;
 use crate::residency::Victim;
 use crate::stats::count;
@@ -178,7 +179,7 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn written_tiles(&self, array: &ArrayShared<B>) -> Vec<TileId> {
         let Some(written) = &array.written else { return Vec::new() };
         let mut tiles: HashSet<_> = written.all().into_iter().map(|(tile, _)| tile).collect();
-        tiles.extend(self.lock().table(array.id).into_iter().flat_map(|table| table.all_dirty()));
+        tiles.extend(self.lock().table(array.id).into_iter().flat_map(PageTable::all_dirty));
         let mut tiles: Vec<_> = tiles.into_iter().collect();
         tiles.sort_unstable();
         tiles
@@ -196,10 +197,6 @@ impl<B: Backend> ArrayShared<B> {
     /// Where a tile's contents are, if it was written to and lost its memory since.
     pub(super) fn kept(&self, tile: TileId) -> Option<Kept> {
         self.written.as_ref().and_then(|written| written.of(tile))
-    }
-
-    pub(super) fn page_of(&self, tile: TileId) -> PageId {
-        self.layout.page_of(tile)
     }
 }
 

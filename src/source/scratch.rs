@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn what_cannot_fit_is_refused_at_once_and_by_name() {
         let directory = tempfile::tempdir().unwrap();
-        let error = file_in(directory.path(), u64::MAX).unwrap_err();
+        let error = scratch_file_in(directory.path(), u64::MAX).unwrap_err();
         let SourceError::Scratch { directory: named, bytes: u64::MAX, source } = error else {
             panic!("{error}")
         };
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_none_is_an_error() {
-        let error = file_in(Path::new("/nowhere/at/all"), 1).unwrap_err();
+        let error = scratch_file_in(Path::new("/nowhere/at/all"), 1).unwrap_err();
         assert!(matches!(error, SourceError::Scratch { .. }), "{error}");
     }
 

@@ -190,15 +190,13 @@ thread_local! {
 /// What the codec `zstd` makes of the bytes, with a checksum.
 fn compressed(level: i32, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     ZSTD.with_borrow_mut(|kept| {
-        let compressor = match kept.take_if(|(of, _)| *of == level) {
-            Some(compressor) => kept.insert(compressor),
-            None => {
-                let mut compressor = zstd::bulk::Compressor::new(level)?;
-                compressor.include_checksum(true)?;
-                kept.insert((level, compressor))
-            }
-        };
-        compressor.1.compress(bytes)
+        if kept.as_ref().is_none_or(|(of, _)| *of != level) {
+            let mut compressor = zstd::bulk::Compressor::new(level)?;
+            compressor.include_checksum(true)?;
+            *kept = Some((level, compressor));
+        }
+        let none = || std::io::Error::other("no compressor");
+        kept.as_mut().ok_or_else(none)?.1.compress(bytes)
     })
 }
 
