@@ -7,6 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::walk::{MOST_ENTRIES, walk};
 use crate::error::SourceError;
 
 /// Which contents: where a volume is, and which version of it. Voxels that are kept under a key are only given to who comes with the same one.
@@ -46,33 +47,36 @@ impl ContentKey {
         Self(hash.finalize().into())
     }
 
-    /// A key of a local file, or of a folder's own entries: its location as the system resolves it, its size, when it was changed, and which file it is.
+    /// A key of a local file, or of a folder with all that lies in it: its location as the system resolves it, its size, when it was changed, and which file it is.
     ///
-    /// A folder is told by what lies directly in it, names, sizes and times: of something deeper that changes it knows nothing. Add what the format has, such as the bytes of its metadata.
+    /// A folder is told by the same of every entry in it, however deep: a chunk of a Zarr store that is written again gives another key. Links are followed, into each folder once. Nothing is read of any file, so who sets a
+    /// file's times back is not noticed unless the system's own record of the change is another one.
     ///
-    /// **Cost**: a few system calls; for a folder one for each entry.
+    /// **Cost**: a few system calls; for a folder one for each entry (two for a link) and the listing of each folder in it, which takes seconds for a million. Memory for the names of one folder.
     ///
     /// # Errors
-    /// [`SourceError::Open`]: it is not there, or may not be looked at.
+    /// [`SourceError::Open`]: it, or something in it, is not there or may not be looked at; a folder has more than a million entries. Make a key of what the format has then, such as a version that somebody keeps.
     pub fn of_path(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         let path = path.as_ref();
-        let of = || -> std::io::Result<Self> {
-            let resolved = std::fs::canonicalize(path)?;
-            let metadata = std::fs::metadata(&resolved)?;
-            let mut key =
-                Self::new(format_args!("{:?}", resolved.as_os_str().as_bytes())).with_metadata(&metadata);
-            if metadata.is_dir() {
-                let mut entries = std::fs::read_dir(&resolved)?.collect::<Result<Vec<_>, _>>()?;
-                entries.sort_by_key(std::fs::DirEntry::file_name);
-                for entry in entries {
-                    key = key.with("entry", format_args!("{:?}", entry.file_name().as_bytes()));
-                    // One that goes meanwhile is none.
-                    key = entry.metadata().map_or(key.clone(), |metadata| key.with_metadata(&metadata));
-                }
-            }
-            Ok(key)
-        };
-        of().map_err(|source| SourceError::Open { path: path.to_owned(), source })
+        let failed = |source| SourceError::Open { path: path.to_owned(), source };
+        let resolved = std::fs::canonicalize(path).map_err(failed)?;
+        let metadata = std::fs::metadata(&resolved).map_err(failed)?;
+        let key = Self::new(format_args!("{:?}", resolved.as_os_str().as_bytes())).with_metadata(&metadata);
+        if metadata.is_dir() { key.with_entries(&resolved, MOST_ENTRIES) } else { Ok(key) }
+    }
+
+    fn with_entries(self, folder: &Path, most: usize) -> Result<Self, SourceError> {
+        let mut all = Sha256::new();
+        let walked = walk(folder, most, &mut |name, metadata| {
+            let name = name.as_os_str().as_bytes();
+            all.update((name.len() as u64).to_le_bytes());
+            all.update(name);
+            let times = [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+            all.update(times.map(i64::to_le_bytes).as_flattened());
+            all.update([metadata.len(), metadata.ino(), metadata.dev()].map(u64::to_le_bytes).as_flattened());
+        });
+        walked.map_err(|(path, source)| SourceError::Open { path, source })?;
+        Ok(self.with("entries", Self(all.finalize().into())))
     }
 
     fn with_metadata(self, metadata: &std::fs::Metadata) -> Self {
@@ -135,5 +139,48 @@ mod tests {
         assert_ne!(file, ContentKey::of_path(&path).unwrap(), "same size, other bytes");
         assert_ne!(within, ContentKey::of_path(folder.path()).unwrap());
         assert!(matches!(ContentKey::of_path(folder.path().join("none")), Err(SourceError::Open { .. })));
+    }
+
+    #[test]
+    fn a_folder_whose_chunk_changes_however_deep_has_another_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, chunks) = (folder.path(), folder.path().join("image/s0/c/3/1"));
+        std::fs::create_dir_all(&chunks).unwrap();
+        std::fs::write(root.join("zarr.json"), "{}").unwrap();
+        std::fs::write(chunks.join("4"), [1; 100]).unwrap();
+        let key = || ContentKey::of_path(root).unwrap();
+        let mut keys = vec![key()];
+        assert_eq!(keys[0], key());
+        // Times of files have the resolution of a clock's tick.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::fs::write(chunks.join("4"), [2; 100]).unwrap();
+        keys.push(key());
+        // Not even the time that writers can set is needed.
+        let modified = std::fs::metadata(chunks.join("4")).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::fs::write(chunks.join("4"), [3; 100]).unwrap();
+        std::fs::File::options().append(true).open(chunks.join("4")).unwrap().set_modified(modified).unwrap();
+        keys.push(key());
+        std::fs::write(chunks.join("5"), [3; 100]).unwrap();
+        keys.push(key());
+        std::fs::remove_file(chunks.join("4")).unwrap();
+        keys.push(key());
+        std::fs::rename(chunks.join("5"), chunks.join("4")).unwrap();
+        keys.push(key());
+        for (i, a) in keys.iter().enumerate() {
+            assert!(!keys[..i].contains(a), "{i}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_too_many_entries_has_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let key = |most| ContentKey::new("here").with_entries(folder.path(), most);
+        assert!(key(3).is_ok());
+        let error = key(2).unwrap_err();
+        assert!(matches!(&error, SourceError::Open { path, .. } if path == folder.path()), "{error}");
     }
 }

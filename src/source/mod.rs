@@ -63,6 +63,7 @@ mod scratch;
 #[cfg(feature = "tiff")]
 mod tiff;
 mod tile_cache;
+mod walk;
 #[cfg(feature = "zarr")]
 mod zarr;
 
