@@ -3,8 +3,9 @@
 mod convert_support;
 
 use std::fs;
+use std::process::Command;
 
-use convert_support::{Random, Volume, all, fails, names, raw, succeeds};
+use convert_support::{Random, Volume, all, binary, fails, names, raw, succeeds};
 use vastgrid::source::{Nrrd, Zarr, ZarrSelection};
 use vastgrid::{Coord, Extent, Region, TileSource};
 
@@ -137,4 +138,55 @@ fn what_cannot_be_is_refused_by_name() {
     assert!(half.contains("NRRD has no f16"), "{half}");
     assert!(fails(&[]).contains("IN"));
     assert_eq!(names(folder.path()), ["volume.raw"], "nothing is left of it");
+}
+
+/// Has an image converted by a process that may write no file larger than so many KiB, which it cannot do without.
+fn interrupted(args: &[&str], most_kib: u32) {
+    let limited = format!("trap '' XFSZ; ulimit -f {most_kib}; exec \"$@\"");
+    let run =
+        Command::new("bash").args(["-c", &limited, "convert"]).arg(binary()).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(!run.status.success() && said.contains("File too large"), "{said}");
+}
+
+#[test]
+fn an_image_is_gone_on_with_unless_a_chunk_of_it_was_changed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let volume = Volume::write(folder.path(), Extent::new(64, 64, 768), 1);
+    let (image, out) = (folder.path().join("in.ome.zarr"), folder.path().join("out.ome.zarr"));
+    let (from, to) = (image.display().to_string(), out.display().to_string());
+    let plain = ["--chunk=16", "--shard=32", "--codec=none"];
+    let input = volume.args();
+    let made: Vec<&str> = input.iter().map(String::as_str).chain([from.as_str()]).chain(plain).collect();
+    succeeds(&made);
+    volume.check(&image);
+    // Of the finest level's shards those of the first half lack the quarter that holds nothing, and are complete before one of 256 KiB comes, which is more than a file may have.
+    let args = ["--chunk=16", "--shard=64x64x32", "--codec=none", "--quiet"];
+    let begin = [&[from.as_str(), to.as_str()][..], &args].concat();
+    let resume = [&begin[..], &["--resume"]].concat();
+
+    interrupted(&begin, 200);
+    assert!(!out.exists());
+    let said = succeeds(&resume);
+    assert!(said.contains("from before"), "{said}");
+    volume.check(&out);
+    fs::remove_dir_all(&out).unwrap();
+
+    interrupted(&begin, 200);
+    // One voxel of one chunk, in place: neither its size nor anything that describes it changes.
+    let chunk = image.join("s0/c/20/0/1");
+    let (mut bytes, described) = (fs::read(&chunk).unwrap(), fs::read(image.join("s0/zarr.json")).unwrap());
+    bytes[0] ^= 0x55;
+    fs::write(&chunk, bytes).unwrap();
+    let said = fails(&resume);
+    assert!(said.contains("`input`"), "{said}");
+    assert!(!out.exists());
+    assert_eq!(fs::read(image.join("s0/zarr.json")).unwrap(), described);
+    // Begun anew, it has the voxel that was written.
+    succeeds(&begin);
+    let finest = |path: &std::path::Path| {
+        let zarr = Zarr::open(path).unwrap();
+        all(&zarr.images()[0].level(0, &ZarrSelection::default()).unwrap().into_source::<u16>())
+    };
+    assert!(finest(&out) == finest(&image) && finest(&out) != all(&volume.source()));
 }

@@ -7,7 +7,7 @@ use vastgrid::source::{BoxedSource, Dataset};
 use vastgrid::store::ZarrOptions;
 
 use crate::args::{ImageArgs, Shard};
-use crate::input::{Input, open, unit_for_zarr};
+use crate::input::{Input, identity, open, unit_for_zarr};
 use crate::{Failure, bars, say};
 
 /// What a shard's side is no longer than, unless told otherwise.
@@ -15,7 +15,9 @@ const SHARD_SIDE: u64 = 256;
 
 pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
     let input = open(&args.input)?;
-    let options = options(args, &input);
+    // Nothing is gone on with in a dry run.
+    let identity = if args.dry_run { String::new() } else { identity(&args.input, &input)? };
+    let options = options(args, &input, &identity);
     match input.dataset {
         Dataset::U8(source) => convert(source, options, args),
         Dataset::I8(source) => convert(source, options, args),
@@ -30,7 +32,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
     }
 }
 
-fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
+fn options(args: &ImageArgs, input: &Input, identity: &str) -> ConvertOptions {
     let chunk = args.chunk;
     let shard = match args.shard {
         Some(Shard::Chunk) => None,
@@ -46,7 +48,7 @@ fn options(args: &ImageArgs, input: &Input) -> ConvertOptions {
         codec: args.codec,
         replace: args.input.overwrite,
         resume: args.resume,
-        input: format!("{}, {:?}", input.identity, args.method),
+        input: format!("{identity}, {:?}", args.method),
     };
     ConvertOptions {
         budget_bytes: args.input.budget,

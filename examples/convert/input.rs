@@ -1,16 +1,16 @@
 //! Owns opening: which volume, of which type, where its voxels lie in the world. Knows nothing of what becomes of them.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use vastgrid::Extent;
 use vastgrid::open::{Format, Opened, Selection};
-use vastgrid::source::{Dataset, RawSpec, Zarr};
+use vastgrid::source::{ContentKey, Dataset, RawSpec, Zarr};
 use vastgrid::store::ChannelDescription;
 
-use crate::Failure;
 use crate::args::InputArgs;
 use crate::bars::Bar;
+use crate::{Failure, warn};
 
 /// Chunks of a Zarr array whose shape is not known here.
 const CHUNK: Extent = Extent::cube(64);
@@ -31,8 +31,8 @@ pub(crate) struct Input {
     /// Memory that its source takes besides.
     pub(crate) kept_bytes: u64,
     pub(crate) name: String,
-    /// Tells it from others, and from itself after it was changed.
-    pub(crate) identity: String,
+    /// What an address says of which version is there.
+    pub(crate) version: Option<String>,
 }
 
 /// Opens what the arguments name.
@@ -56,7 +56,7 @@ pub(crate) fn open(args: &InputArgs) -> Result<Input, Failure> {
                 chunk: None,
                 kept_bytes: ROWS_BYTES,
                 name,
-                identity: identity(args)?,
+                version: None,
             }
         }
         _ => recognised(args, name)?,
@@ -96,7 +96,7 @@ fn recognised(args: &InputArgs, name: String) -> Result<Input, Failure> {
             ROWS_BYTES
         },
         name: found.title.clone().unwrap_or(name),
-        identity: identity(args)?,
+        version: opened.version().map(str::to_owned),
     })
 }
 
@@ -110,23 +110,24 @@ fn chunk(opened: &Opened, name: &str) -> Option<Extent> {
     Some(Extent::from_zyx(zyx))
 }
 
-/// The file or folder, its size and time, and how it is read.
-fn identity(args: &InputArgs) -> Result<String, Failure> {
+/// Tells an input from others, and from itself after it was changed: the file, or the folder with all that is in it, and how it is read.
+pub(crate) fn identity(args: &InputArgs, input: &Input) -> Result<String, Failure> {
     let InputArgs { shape, scalar, offset, endian, order, entry, time, channel, .. } = args;
     let how = format!("{shape:?} {scalar:?} {offset} {endian:?} {order:?}, {entry:?} {time} {channel}");
-    // An address says nothing of when it was changed.
-    let Ok(path) = args.path()?.canonicalize() else {
-        return Ok(format!("{}, {how}", args.path()?.display()));
+    let path = args.path()?;
+    let Ok(resolved) = path.canonicalize() else {
+        return Ok(format!("{}, {:?}, {how}", path.display(), input.version));
     };
-    let about = |path: &Path| -> Result<String, Failure> {
-        let metadata = std::fs::metadata(path).map_err(|e| format!("opening {}: {e}", path.display()))?;
-        let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
-        Ok(format!("{} bytes of {seconds}.{nanoseconds:09}", metadata.len()))
-    };
-    // Of a folder, what describes it.
-    let inside = ["zarr.json", ".zattrs", ".zarray"].map(|name| path.join(name));
-    let inside = inside.iter().find(|file| path.is_dir() && file.is_file());
-    Ok(format!("{}, {}, {how}", path.display(), about(inside.unwrap_or(&path))?))
+    let version = ContentKey::of_path(&resolved).map_or_else(
+        |error| {
+            warn(format_args!("an interruption could not be gone on with: {error}"));
+            // That of no other run.
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            format!("unknown version, {} at {}", std::process::id(), now.as_nanos())
+        },
+        |key| key.to_string(),
+    );
+    Ok(format!("{}, {version}, {how}", resolved.display()))
 }
 
 /// What OME-Zarr calls a unit.

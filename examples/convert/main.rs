@@ -35,6 +35,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Says something that went less well to whoever listens.
+fn warn(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "convert: {line}");
+}
+
 /// Says something to whoever listens.
 fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
