@@ -89,7 +89,7 @@ pub trait Scalar: Voxel + PartialOrd {
     /// The value as `f64`: exact for every one of the shared types.
     fn to_f64(self) -> f64;
 
-    /// The nearest value of this type: rounded for integers, saturated at the ends, NaN as zero.
+    /// The nearest value of this type: rounded and saturated at the ends for integers, of which NaN becomes zero; of floats NaN stays NaN, and infinity and what is beyond the largest number become infinity.
     fn from_f64(value: f64) -> Self;
 
     /// The bytes in the other order, for files of foreign endianness.
@@ -126,7 +126,7 @@ impl Scalar for f32 {
     }
     #[expect(clippy::cast_possible_truncation, reason = "documented: the nearest value")]
     fn from_f64(value: f64) -> Self {
-        if value.is_nan() { 0.0 } else { value as Self }
+        value as Self
     }
     fn swap_bytes(self) -> Self {
         Self::from_bits(self.to_bits().swap_bytes())
@@ -145,7 +145,7 @@ impl Scalar for f64 {
         self
     }
     fn from_f64(value: f64) -> Self {
-        if value.is_nan() { 0.0 } else { value }
+        value
     }
     fn swap_bytes(self) -> Self {
         Self::from_bits(self.to_bits().swap_bytes())
@@ -164,7 +164,7 @@ impl Scalar for half::f16 {
         Self::to_f64(self)
     }
     fn from_f64(value: f64) -> Self {
-        if value.is_nan() { Self::ZERO } else { Self::from_f64(value) }
+        Self::from_f64(value)
     }
     fn swap_bytes(self) -> Self {
         Self::from_bits(self.to_bits().swap_bytes())
@@ -189,5 +189,19 @@ mod tests {
         assert_eq!(u8::from_f64(300.0), 255);
         assert_eq!(i16::from_f64(-1.5), -2);
         assert_eq!(u16::from_f64(f64::NAN), 0);
+    }
+
+    #[test]
+    fn floats_keep_what_is_no_number_and_what_is_infinite() {
+        fn kept<T: Scalar>() {
+            assert!(T::from_f64(f64::NAN).to_f64().is_nan(), "{}", T::TYPE);
+            for infinite in [f64::INFINITY, f64::NEG_INFINITY] {
+                assert_eq!(T::from_f64(infinite).to_f64(), infinite, "{}", T::TYPE);
+            }
+        }
+        kept::<f32>();
+        kept::<f64>();
+        #[cfg(feature = "f16")]
+        kept::<half::f16>();
     }
 }

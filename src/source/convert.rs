@@ -25,7 +25,7 @@ use crate::error::SourceError;
 use crate::geometry::{Extent, Region};
 use crate::voxel::Scalar;
 
-/// A source of `A` read as `B`: each voxel becomes the nearest value of the other type, rounded for integers and saturated at the ends, NaN as zero.
+/// A source of `A` read as `B`: each voxel becomes the nearest value of the other type, as [`Scalar::from_f64`] has it. Integers are rounded and saturated at the ends, and a NaN becomes zero; floats keep NaNs and infinities.
 ///
 /// Where both types are the same, voxels pass as they are.
 ///
@@ -64,10 +64,10 @@ impl<S: TileSource<A>, A: Scalar, B: Scalar> TileSource<B> for Converted<S, A, B
         self.source.uniform(region).map(convert)
     }
 
-    /// As wide as the source's; where that may have left out NaNs, which become zero, as wide as to hold zero too.
+    /// As wide as the source's; where that may have left out NaNs, and they become zero, as wide as to hold zero too.
     fn ranges(&self) -> Option<Arc<RangeIndex<B>>> {
         let ranges = self.source.ranges()?;
-        let nan = (is_float::<A>() && !same::<A, B>()).then(|| B::from_f64(0.0));
+        let nan = (is_float::<A>() && !is_float::<B>()).then(|| B::from_f64(0.0));
         let with_nan = |v: B, better: fn(&B, &B) -> bool| nan.filter(|nan| better(nan, &v)).unwrap_or(v);
         Some(Arc::new(
             ranges.converted(|(low, high)| (with_nan(convert(low), B::lt), with_nan(convert(high), B::gt))),
@@ -133,6 +133,44 @@ mod tests {
         let mut out = [0.0; 8];
         same.read(Region::whole(same.extent()), &mut out).unwrap();
         assert!(out.iter().chain([&same.fill_value()]).all(|v| v.to_bits() == odd.to_bits()));
+    }
+
+    #[test]
+    fn floats_of_another_width_keep_nans_and_infinities() {
+        fn kept<A: Scalar, B: Scalar>() {
+            let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -2.5].map(A::from_f64);
+            let source = Procedural::new(Extent::new(4, 1, 1), move |c| values[c.x as usize])
+                .with_fill(values[0])
+                .with_uniform(move |_| Some(values[0]));
+            let source = Ranged::new(source, {
+                let cell = Extent::new(1, 1, 1);
+                let builder = RangeIndexBuilder::new(Extent::new(4, 1, 1), cell).unwrap();
+                for (x, value) in (0..).zip(values) {
+                    builder.note(Region::new(Coord::new(x, 0, 0), cell), &[value]).unwrap();
+                }
+                Arc::new(builder.finish())
+            });
+            let converted: Converted<_, A, B> = Converted::new(source.unwrap());
+            let mut out = [B::zeroed(); 4];
+            converted.read(Region::whole(converted.extent()), &mut out).unwrap();
+            let out = out.map(B::to_f64);
+            let name = format!("{} as {}", A::TYPE, B::TYPE);
+            assert!(out[0].is_nan() && converted.fill_value().to_f64().is_nan(), "{name}");
+            assert!(converted.uniform(Region::whole(converted.extent())).unwrap().to_f64().is_nan());
+            assert_eq!(out[1..], [f64::INFINITY, f64::NEG_INFINITY, -2.5], "{name}");
+            // A NaN is nothing that a range must hold, and becomes nothing that it must.
+            let ranges = converted.ranges().unwrap();
+            let of = |i| ranges.cell_range(i).map(|(low, high)| [low.to_f64(), high.to_f64()]);
+            assert_eq!(of(0), Some([f64::INFINITY, f64::NEG_INFINITY]), "{name}");
+            assert_eq!((of(1), of(3)), (Some([f64::INFINITY; 2]), Some([-2.5; 2])), "{name}");
+        }
+        kept::<f32, f64>();
+        kept::<f64, f32>();
+        #[cfg(feature = "f16")]
+        {
+            kept::<half::f16, f32>();
+            kept::<f64, half::f16>();
+        }
     }
 
     #[test]
