@@ -1,6 +1,7 @@
 //! Owns [`Chunks`]: the chunks of one array, in its own dimensions and bytes: which object holds one, and decoding it. Knows nothing of x, y, z or of voxel types.
 
 use std::collections::HashMap;
+use std::io;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -97,9 +98,24 @@ impl Chunks {
                 }
                 Part::Whole | Part::Last { .. } => None,
             };
-            return self.objects.read_into(name, offset_bytes, out);
+            return self
+                .objects
+                .read_into(name, offset_bytes, out)
+                .map_err(|cause| self.of_object(name, cause));
         }
-        self.objects.read(name, part, self.most_bytes(), &mut |bytes| self.pipeline.decode(bytes, out))
+        let mut decode = |bytes: &[u8]| self.pipeline.decode(bytes, out);
+        let read = self.objects.read(name, part, self.most_bytes(), &mut decode);
+        read.map_err(|cause| self.of_object(name, cause))
+    }
+
+    /// What the system says names no file: adds which one it was.
+    fn of_object(&self, name: &str, cause: Cause) -> Cause {
+        match cause.downcast::<io::Error>() {
+            Ok(error) => {
+                io::Error::new(error.kind(), format!("{}: {error}", self.objects.location(name))).into()
+            }
+            Err(cause) => cause,
+        }
     }
 
     fn decode_inner(&self, shards: &Shards, chunk: &[u64], out: &mut [u8]) -> Result<bool, Cause> {
@@ -113,7 +129,8 @@ impl Chunks {
             // The shard may have been written anew since its index was read.
             shards.forget(&shard);
         }
-        let index = shards.read(&*self.objects, &shard, &name)?;
+        let index = shards.read(&*self.objects, &shard, &name);
+        let index = index.map_err(|cause| self.of_object(&name, cause))?;
         self.decode_placed(shards, &index, &inner, &name, out)
     }
 
