@@ -34,6 +34,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "geometry",
             "voxel",
             "source::index",
+            // What is written is told from what somebody changed.
+            "source::objects_mark",
             "source::with_buffer",
             // Objects are put where they are read from.
             "source::Put",

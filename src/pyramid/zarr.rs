@@ -15,6 +15,8 @@ const SAME: f64 = 1e-5;
 impl<T: Scalar> PyramidSource<T> {
     /// The levels of an OME-Zarr image, of one of its channels at one of its times. Voxels of another type than `T` become the nearest value ([`Converted`](crate::source::Converted)).
     ///
+    /// What vastgrid wrote of a level's values beside it is used where it still holds ([`ZarrImage::ranges`], which is what opening costs besides).
+    ///
     /// Factors are the ratios of the levels' scales; where the file has none, those of their shapes. A level that is missing, cannot be read, or whose shape is not what its scale says, is listed with that
     /// as its reason.
     ///

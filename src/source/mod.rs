@@ -40,6 +40,7 @@ mod dense;
 #[cfg(any(feature = "nifti", feature = "nrrd"))]
 mod inflate;
 mod instrumented;
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 mod magic;
 #[cfg(feature = "nrrd")]
 mod metaimage;
@@ -49,6 +50,7 @@ mod nifti;
 mod nrrd;
 #[cfg(feature = "nrrd")]
 mod numbers;
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 mod peek;
 mod procedural;
 mod range_index;
@@ -74,6 +76,7 @@ pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 pub(crate) use magic::{GZIP_MAGIC, NiftiMagic, is_meta_image, is_nrrd, is_tiff};
 #[cfg(feature = "nrrd")]
 pub use metaimage::{MetaImage, MetaImageHeader};
@@ -81,12 +84,14 @@ pub use metaimage::{MetaImage, MetaImageHeader};
 pub use nifti::{Nifti, NiftiHeader, NiftiQform, NiftiSform};
 #[cfg(feature = "nrrd")]
 pub use nrrd::{Nrrd, NrrdEncoding, NrrdHeader};
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 pub(crate) use peek::first_bytes;
 #[cfg(any(feature = "nifti", feature = "nrrd"))]
 pub(crate) use peek::first_inflated_bytes;
 pub use procedural::Procedural;
 pub use range_index::{RangeIndex, RangeIndexBuilder};
 pub use ranged::Ranged;
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 pub(crate) use raw::open_regular;
 pub use raw::{AxisOrder, Endian, RawFile, RawSpec};
 #[cfg(feature = "cloud")]
@@ -98,6 +103,8 @@ pub(crate) use scratch::scratch_file;
 #[cfg(feature = "tiff")]
 pub use tiff::{Tiff, TiffChannel, TiffImage};
 pub use tile_cache::{KeptTiles, TileCache, TileCacheOptions, TileCacheStats};
+#[cfg(feature = "zarr")]
+pub(crate) use zarr::objects_mark;
 #[cfg(feature = "zarr")]
 pub use zarr::{
     Zarr, ZarrArray, ZarrAxis, ZarrChannel, ZarrImage, ZarrLevel, ZarrSelection, ZarrSlice, ZarrSource,

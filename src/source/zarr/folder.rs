@@ -123,6 +123,10 @@ impl Objects for Folder {
         }
     }
 
+    fn root(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
     fn folders(&self, folder: &str, most: usize) -> Result<Vec<String>, Cause> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(self.path(folder)?)?.take(MOST_ENTRIES) {

@@ -146,6 +146,16 @@ impl ZarrImage {
         self.store.array_and_attributes(path.trim_matches('/'))
     }
 
+    /// What tells whether a level's objects are those of before, where they are files.
+    pub(super) fn mark(&self, level: &str) -> Result<Option<String>, SourceError> {
+        self.store.mark(level)
+    }
+
+    /// What messages call a level.
+    pub(super) fn location(&self, level: &str) -> String {
+        self.store.location(level)
+    }
+
     /// A level as a volume. Each level keeps decoded chunks of its own: half of [`ZarrImage::with_kept_bytes`] for level 0, a quarter for level 1 and so on.
     ///
     /// # Errors

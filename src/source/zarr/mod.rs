@@ -40,6 +40,7 @@ mod folder;
 mod image;
 mod node;
 mod objects;
+mod objects_mark;
 mod ome;
 mod pipeline;
 mod ranges;
@@ -52,6 +53,7 @@ mod url;
 
 pub use array::{ZarrArray, ZarrSource};
 pub use image::{ZarrImage, ZarrSelection};
+pub(crate) use objects_mark::objects_mark;
 pub use ome::{ZarrAxis, ZarrChannel, ZarrLevel};
 pub use slice::ZarrSlice;
 

@@ -10,7 +10,7 @@ use super::objects::{Coming, Objects, Part};
 use crate::error::SourceError;
 
 /// The most bytes that a file of metadata may have. Consolidated metadata of many arrays lies in one.
-const MOST_METADATA_BYTES: u64 = 64 << 20;
+pub(super) const MOST_METADATA_BYTES: u64 = 64 << 20;
 
 /// What is set aside for a file of metadata that is fetched ahead.
 const USUAL_METADATA_BYTES: u64 = 16 << 10;

@@ -1,6 +1,7 @@
 //! Owns [`Objects`]: how the objects of a store are read and its folders listed, in a folder of files or through `zarrs`. Knows nothing of what they hold.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use ::zarrs::storage::byte_range::ByteRange;
@@ -57,6 +58,11 @@ pub(super) trait Objects: Send + Sync + fmt::Debug {
 
     /// The version of what was read, where the store can tell.
     fn version(&self) -> Option<String> {
+        None
+    }
+
+    /// Where its objects are files, if they are.
+    fn root(&self) -> Option<&Path> {
         None
     }
 

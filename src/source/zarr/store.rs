@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::array::ZarrArray;
-use super::node::{ArrayText, Kind, Node};
-use super::objects::Objects;
+use super::node::{ArrayText, Kind, MOST_METADATA_BYTES, Node};
+use super::objects::{Objects, Part};
+use super::objects_mark::objects_mark;
 use super::ome::{ImageText, images};
 use crate::error::SourceError;
 
@@ -62,6 +63,25 @@ impl Store {
     /// What messages call a place.
     pub(super) fn location(&self, path: &str) -> String {
         self.objects.location(path)
+    }
+
+    /// What tells whether the objects of an array are those of before, where they are files.
+    ///
+    /// # Errors
+    /// Its metadata, or something in its folder, cannot be looked at.
+    pub(super) fn mark(&self, path: &str) -> Result<Option<String>, SourceError> {
+        let Some(root) = self.objects.root() else { return Ok(None) };
+        let folder = if path.is_empty() { root.to_owned() } else { root.join(path) };
+        let name = if path.is_empty() { "zarr.json".to_owned() } else { format!("{path}/zarr.json") };
+        let mut metadata = Vec::new();
+        let read = self.objects.read(&name, Part::Whole, MOST_METADATA_BYTES, &mut |bytes| {
+            metadata.extend_from_slice(bytes);
+            Ok(())
+        });
+        let location = || self.location(&name);
+        read.map_err(|source| SourceError::Store { doing: "reading", location: location(), source })?;
+        let mark = objects_mark(&folder, &metadata);
+        mark.map(Some).map_err(|(path, source)| SourceError::Open { path, source })
     }
 
     pub(super) fn arrays(&self) -> &[ZarrArray] {

@@ -145,12 +145,14 @@ impl<T: Scalar> PyramidWriter<T> {
         let mut metadata = Vec::new();
         let mut ranges = Vec::new();
         for (level, name) in self.levels.iter().zip((0..).map(PyramidDescription::path)) {
+            let described = level.metadata();
             if let Some(of_level) = level.ranges() {
                 let group = format!("vastgrid/ranges/{name}");
-                metadata.push(write_ranges(of_level, &group, &self.save)?);
+                let mark = self.save.finisher.target().mark(&name, &described.1);
+                metadata.push(write_ranges(of_level, &group, mark, &self.save)?);
                 ranges.push((name, json!(group)));
             }
-            metadata.push(level.metadata());
+            metadata.push(described);
         }
         let mut attributes = json!({ "ome": self.description.attributes() });
         if !ranges.is_empty() {
@@ -178,14 +180,19 @@ fn group_metadata(attributes: &Value) -> Vec<u8> {
     pretty(&json!({ "zarr_format": 3, "node_type": "group", "attributes": attributes }))
 }
 
-/// Writes the ranges of a level as an array called `name`; gives what describes it.
+/// Writes the ranges of a level as an array called `name`, with the mark of the objects that they are of; gives what describes it.
 fn write_ranges<T: Scalar>(
     ranges: &Ranges<T>,
     name: &str,
+    mark: Option<String>,
     save: &Save,
 ) -> Result<(String, Vec<u8>), StoreError> {
     let (cells, target) = (ranges.cells(), save.finisher.target());
     let side = cells.to_array().map(|cells| cells.min(RANGES_SIDE));
+    let mut ours = json!({ "cell": ranges.cell().to_zyx() });
+    if let Some(mark) = mark {
+        ours["objects"] = json!(mark);
+    }
     let spec = ArraySpec {
         shape: [&cells.to_zyx()[..], &[2]].concat(),
         chunk: vec![side[2], side[1], side[0], 2],
@@ -194,7 +201,7 @@ fn write_ranges<T: Scalar>(
         fill: json!(0),
         codec: ZarrCodec::default(),
         axes: vec!["z", "y", "x", "range"],
-        attributes: json!({ "vastgrid": { "cell": ranges.cell().to_zyx() } }),
+        attributes: json!({ "vastgrid": ours }),
     };
     let form = ArrayForm::new(&spec, &target.location(name))?;
     let zero = T::from_f64(0.0);

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! vastgrid/ranges/s0/     array of shape [z, y, x, 2] of the level's own type, one pair of values (smallest, largest) for each cell of level s0;
-//!                         its attribute "vastgrid": {"cell": [z, y, x]} has the cell's shape in voxels of the level
+//!                         its attribute "vastgrid": {"cell": [z, y, x]} has the cell's shape in voxels of the level;
+//!                         in a folder "objects" beside it, the mark of the level's objects that they are of: how readers tell that somebody wrote others
 //! ```
 //!
 //! Cells begin at the volume's corner and are cut off at its far faces. NaNs are left out: a cell of nothing else has the range from infinity down to minus infinity. A cell of which nothing is known has 1 and 0.

@@ -35,6 +35,12 @@ pub(super) trait Target: fmt::Debug + Send + Sync {
     /// Puts what describes the objects, in that order, the root last, and makes everything visible under the target's name. All objects are finished and committed.
     fn publish(&self, metadata: &[(String, Vec<u8>)]) -> Result<(), StoreError>;
 
+    /// What tells later whether somebody touched the objects of a finished array, where that can be told.
+    fn mark(&self, array: &str, metadata: &[u8]) -> Option<String> {
+        let _ = (array, metadata);
+        None
+    }
+
     /// Removes everything of the save.
     fn discard(&self) -> Result<(), StoreError>;
 

@@ -20,6 +20,7 @@ use super::journal::{Journal, Record};
 use super::target::{Done, Object, Target};
 use super::unnamed::{Files, Unnamed};
 use crate::error::StoreError;
+use crate::source::objects_mark;
 use crate::store::disk::{failed, parent_and_name, rename_new, rename_over, sync_folder};
 
 /// A save into a folder.
@@ -165,6 +166,15 @@ impl Target for Arc<Tree> {
             tracing::warn!(%error, "the target is saved, but what was needed for that could not be removed");
         }
         Ok(())
+    }
+
+    fn mark(&self, array: &str, metadata: &[u8]) -> Option<String> {
+        let mark = objects_mark(&self.path_of(array), metadata);
+        let mark = mark.map_err(|(path, error)| {
+            let path = path.display();
+            tracing::warn!(%path, %error, "ranges of values that are written will not be used: objects cannot be gone through");
+        });
+        mark.ok()
     }
 
     fn discard(&self) -> Result<(), StoreError> {
