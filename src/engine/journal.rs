@@ -1,13 +1,14 @@
 //! Owns what became of which tile, in order, for whoever follows a pool: [`Journal`]. Entered under the state lock; costs nothing where nobody follows.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::backend::Backend;
 use crate::layout::TileId;
 
-use super::Engine;
+#[cfg(feature = "render")]
+mod follower;
+
+#[cfg(feature = "render")]
+pub(crate) use follower::Follower;
 
 /// The most entries that are kept for one who does not come for them: the oldest go first.
 const MOST_ENTRIES: usize = 1 << 16;
@@ -71,37 +72,6 @@ impl Journal {
                 left &= left - 1;
             }
         }
-    }
-}
-
-/// Follows a pool until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Follower<B: Backend> {
-    engine: Arc<Engine<B>>,
-    number: u64,
-}
-
-impl<B: Backend> Follower<B> {
-    pub(crate) fn new(engine: Arc<Engine<B>>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        engine.lock().journal.logs.push((number, Log::default()));
-        Self { engine, number }
-    }
-
-    /// What happened since this was last called, oldest first, and how many entries before that were lost because nobody came for them. **Cost**: a short lock.
-    pub(crate) fn take(&self) -> (Vec<Entry>, u64) {
-        let mut state = self.engine.lock();
-        let log = state.journal.logs.iter_mut().find(|(number, _)| *number == self.number);
-        let log = log.map(|(_, log)| std::mem::take(log)).unwrap_or_default();
-        drop(state);
-        (log.entries.into(), log.lost)
-    }
-}
-
-impl<B: Backend> Drop for Follower<B> {
-    fn drop(&mut self) {
-        self.engine.lock().journal.logs.retain(|(number, _)| *number != self.number);
     }
 }
 

@@ -44,7 +44,9 @@ mod waiting;
 mod workers;
 
 pub(crate) use drain::FrameEnd;
-pub(crate) use journal::{Became, Follower};
+pub(crate) use journal::Became;
+#[cfg(feature = "render")]
+pub(crate) use journal::Follower;
 pub(crate) use ranges::Tracking;
 pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, Typed};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
+#[cfg(any(feature = "nifti", feature = "nrrd"))]
 use std::path::PathBuf;
 
 use super::entry::{Entry, EntryKind};
@@ -38,6 +38,7 @@ enum Inside {
 
 impl Opened {
     /// A file of a format that is known.
+    #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff"))]
     pub(super) fn file(path: &Path, format: Format) -> Result<Self, SourceError> {
         let (entries, inside) = match format {
             #[cfg(feature = "nrrd")]
@@ -55,6 +56,12 @@ impl Opened {
             _ => return Err(needs_feature(path, format)),
         };
         Ok(Self { location: path.display().to_string(), version: None, format, entries, inside })
+    }
+
+    /// Says what is needed.
+    #[cfg(not(any(feature = "nifti", feature = "nrrd", feature = "tiff")))]
+    pub(super) fn file(path: &Path, format: Format) -> Result<Self, SourceError> {
+        Err(needs_feature(path, format))
     }
 
     /// A folder of Zarr.
@@ -146,6 +153,9 @@ impl Opened {
     ) -> Result<Dataset, SourceError> {
         let index = self.index(selection)?;
         let progress: &mut dyn FnMut(u64, u64) = &mut progress;
+        // Of the other formats nothing is decompressed as a whole.
+        #[cfg(not(any(feature = "nifti", feature = "nrrd")))]
+        let _ = progress;
         self.check(&self.entries[index], selection)?;
         match &self.inside {
             #[cfg(feature = "nrrd")]

@@ -33,14 +33,13 @@ fn is_header(header: &Path, format: Format) -> bool {
     })
 }
 
-/// Whether the header's data is this file. Without the format's feature that is taken for granted: what is said then is that the feature is needed.
+/// Whether the header's data is this file.
+#[cfg(feature = "nrrd")]
 fn names(header: &Path, format: Format, path: &Path) -> bool {
     let data_file: Option<PathBuf> = match format {
-        #[cfg(feature = "nrrd")]
         Format::MetaImage => crate::source::MetaImage::open(header)
             .ok()
             .and_then(|image| image.header().data_file().map(Path::to_owned)),
-        #[cfg(feature = "nrrd")]
         Format::Nrrd => crate::source::Nrrd::open(header)
             .ok()
             .and_then(|nrrd| nrrd.header().data_file().map(Path::to_owned)),
@@ -51,4 +50,10 @@ fn names(header: &Path, format: Format, path: &Path) -> bool {
     let named = header.parent().unwrap_or(Path::new("")).join(data_file);
     let same = || Some(named.canonicalize().ok()? == path.canonicalize().ok()?);
     same().unwrap_or(false)
+}
+
+/// Without the format's feature that is taken for granted: what is said then is that the feature is needed.
+#[cfg(not(feature = "nrrd"))]
+fn names(_: &Path, _: Format, _: &Path) -> bool {
+    true
 }

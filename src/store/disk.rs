@@ -79,6 +79,7 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 /// Gives `from` the name `to`; what was called so, if anything, is called `from` afterwards.
+#[cfg(any(test, feature = "zarr"))]
 pub(super) fn rename_over(from: &Path, to: &Path) -> Result<(), StoreError> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),

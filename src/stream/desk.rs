@@ -14,6 +14,7 @@ use crate::engine::{ArrayShared, Engine, Room};
 use crate::error::{Error, ResidencyError, SourceError};
 use crate::layout::{TileCoord, TileId};
 
+#[cfg(feature = "render")]
 use super::changes::Changes;
 use super::judge::judge;
 use super::options::StreamOptions;
@@ -96,6 +97,7 @@ impl<B: Backend> Desk<B> {
         Enrolled { pool: self.pool(), array: shared.id }
     }
 
+    #[cfg(feature = "render")]
     pub(super) fn changes(&self) -> Changes<B> {
         Changes::new(self.engine.clone())
     }

@@ -21,6 +21,7 @@
 //! urgent pages that the budget holds together have a share of it, and the others are neither loaded nor kept, so that nothing is loaded only to be evicted by the next. Tiles that are
 //! pinned need not be wanted: pinned bytes are taken off the budget first.
 
+#[cfg(feature = "render")]
 mod changes;
 mod desk;
 mod failures;
@@ -37,7 +38,9 @@ mod streamer;
 mod under_way;
 mod want;
 
+#[cfg(feature = "render")]
 pub(crate) use crate::engine::Became;
+#[cfg(feature = "render")]
 pub(crate) use changes::{Change, Changes};
 pub use failures::{StreamFailure, StreamFailures};
 pub use options::StreamOptions;

@@ -13,6 +13,7 @@ use crate::layout::TileCoord;
 use crate::pool::Pool;
 use crate::voxel::Voxel;
 
+#[cfg(feature = "render")]
 use super::changes::Changes;
 use super::desk::Desk;
 use super::failures::StreamFailures;
@@ -195,6 +196,7 @@ impl<B: Backend> Streamer<B> {
     }
 
     /// What comes and goes of the pool's tiles from now on, whoever asked for it.
+    #[cfg(feature = "render")]
     pub(crate) fn changes(&self) -> Changes<B> {
         self.desk.changes()
     }

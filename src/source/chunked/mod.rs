@@ -148,6 +148,7 @@ impl<T: Voxel, R: ChunkReader<T>> Chunked<T, R> {
     }
 
     /// What decodes the chunks.
+    #[cfg(any(test, feature = "zarr"))]
     pub(crate) fn reader(&self) -> &R {
         &self.reader
     }
