@@ -1,5 +1,4 @@
 //! Several writers of one prefix of an object store, and what a store says that is easily taken for something else.
-#![allow(clippy::cast_possible_truncation, reason = "arrays of a few thousand voxels")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -83,13 +83,13 @@ impl RemoteStore {
             let (bytes, mode) = (bytes.clone(), mode.clone());
             async move { put_once(&fetcher, &path, &bytes, mode).await }
         })?;
+        if put {
+            return Ok(Came::Put);
+        }
         // What a first attempt is told is so. A later one may have found what an earlier one put.
-        Ok(match put {
-            true => Came::Put,
-            false if attempts.load(Ordering::Relaxed) < 2 => Came::Kept,
-            false if self.object(key)?.is_some_and(|there| there == contents) => Came::Equal,
-            false => Came::Kept,
-        })
+        let again = attempts.load(Ordering::Relaxed) > 1;
+        let equal = again && self.object(key)?.is_some_and(|there| there == contents);
+        Ok(if equal { Came::Equal } else { Came::Kept })
     }
 
     /// A whole object, with what [`RemoteStore::put_over`] wants of it; `None` where there is none.

@@ -1,5 +1,4 @@
 //! Saves into a folder after what was interrupted, lost or left.
-#![allow(clippy::cast_possible_truncation, reason = "a few voxels")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
