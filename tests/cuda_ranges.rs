@@ -86,7 +86,8 @@ fn a_first_picture_loads_what_shows_something_and_no_more() {
         let differs = difference(&plain, &picture);
         println!("{mode:?}, with an index and without: {differs}");
         assert!(differs.is_rounding(), "{mode:?}: {differs}");
-        let everything = Bricks::new(indexed.layout(), |_| true, |c| hollow.value(c.to_array().map(|v| v as f64)));
+        let everything =
+            Bricks::new(indexed.layout(), |_| true, |c| hollow.value(c.to_array().map(|v| v as f64)));
         let host = render(&everything, &camera(), &transfer(), &options(mode)).unwrap().image;
         for (name, image) in [("with", &picture), ("without", &plain)] {
             let differs = difference(&host, image);

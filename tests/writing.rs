@@ -11,7 +11,8 @@ use common::Random;
 use vastgrid::source::{Fill, Procedural};
 use vastgrid::store::{ScratchFile, ScratchStore};
 use vastgrid::{
-    Coord, Error, Extent, HostBackend, Pool, Region, ResidencyError, SparseArray3D, StoreError, Tile, TileCoord,
+    Coord, Error, Extent, HostBackend, Pool, Region, ResidencyError, SparseArray3D, StoreError, Tile,
+    TileCoord,
 };
 
 /// A scratch file that fails when told to.
@@ -81,137 +82,172 @@ fn random_programs_agree_with_a_map() {
     }
 }
 
-fn program(seed: u64) {
-    let mut random = Random::new(seed);
-    let moody = Moody::default();
-    let refuses = moody.refuses.clone();
-    let page = [1, 2, 4][random.below(3) as usize] * 4096;
-    let pages = 2 + random.below(30);
-    let pool = Pool::new(HostBackend::new(), pages * page).unwrap();
-    let mut array = SparseArray3D::builder(&pool, Base)
-        .tile([16, 8, 8])
-        .page_bytes(page)
-        .track_ranges()
-        .writable_with(moody)
-        .build()
-        .unwrap();
-    let mut expected: HashMap<[u64; 3], u32> = HashMap::new();
-    let whole = Region::whole(EXTENT);
-    let tiles: Vec<_> = array.layout().tiles_in(whole).collect();
-    let shape = array.layout().tile_shape();
-    let mut failures = 0;
-    for step in 0..400u32 {
-        let at = |random: &mut Random| {
-            Coord::new(random.below(EXTENT.x), random.below(EXTENT.y), random.below(EXTENT.z))
-        };
-        refuses.store(random.below(10) == 0, Ordering::Relaxed);
-        let outcome = match random.below(9) {
-            0 => {
-                let mut writer = array.writer().unwrap();
-                (0..random.below(20)).try_for_each(|i| {
-                    let c = at(&mut random);
-                    let value = step * 100 + u32::try_from(i).unwrap();
-                    writer.set(c, value)?;
-                    expected.insert(c.to_array(), value);
-                    Ok(())
-                })
+/// An array, and what each of its voxels holds that was written to.
+struct Program {
+    random: Random,
+    pool: Pool<HostBackend>,
+    array: SparseArray3D<u32>,
+    expected: HashMap<[u64; 3], u32>,
+    refuses: Arc<AtomicBool>,
+    page: u64,
+    step: u32,
+}
+
+impl Program {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let moody = Moody::default();
+        let refuses = moody.refuses.clone();
+        let page = 4096 << random.below(3);
+        let pool = Pool::new(HostBackend::new(), (2 + random.below(30)) * page).unwrap();
+        let array = SparseArray3D::builder(&pool, Base).tile([16, 8, 8]).page_bytes(page).track_ranges();
+        let array = array.writable_with(moody).build().unwrap();
+        Self { random, pool, array, expected: HashMap::new(), refuses, page, step: 0 }
+    }
+
+    fn at(&mut self) -> Coord {
+        let Extent { x, y, z } = EXTENT;
+        Coord::new(self.random.below(x), self.random.below(y), self.random.below(z))
+    }
+
+    fn expected(&self, c: Coord) -> u32 {
+        self.expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c))
+    }
+
+    /// What is there now counts, as long as it is what was written, or, where that failed, what was there before.
+    fn settle(&mut self, c: Coord, now: u32, new: u32, failed: bool) {
+        assert!(now == new || failed && now == self.expected(c), "{c:?}: {now}");
+        self.expected.insert(c.to_array(), now);
+    }
+
+    fn set(&mut self) -> Result<(), Error> {
+        for i in 0..self.random.below(20) {
+            let (c, value) = (self.at(), self.step * 100 + u32::try_from(i).unwrap());
+            self.array.writer()?.set(c, value)?;
+            self.expected.insert(c.to_array(), value);
+        }
+        Ok(())
+    }
+
+    fn write_box(&mut self) -> Result<(), Error> {
+        let (start, value, uniform) = (self.at(), self.step * 100 + 50, self.random.below(2) == 0);
+        let side = |random: &mut Random, a: u64, most: u64| 1 + random.below(most - a);
+        let extent = Extent::new(
+            side(&mut self.random, start.x, EXTENT.x),
+            side(&mut self.random, start.y, EXTENT.y),
+            side(&mut self.random, start.z, EXTENT.z),
+        );
+        let region = Region::new(start, extent);
+        let count = u32::try_from(extent.x * extent.y * extent.z).unwrap();
+        let voxels: Vec<_> = (0..count).map(|i| if uniform { value } else { value ^ i << 8 }).collect();
+        let mut writer = self.array.writer()?;
+        let wrote = if uniform { writer.fill(region, value) } else { writer.write_region(region, &voxels) };
+        drop(writer);
+        self.refuses.store(false, Ordering::Relaxed);
+        let now = self.array.to_vec(region)?;
+        for (i, (now, new)) in (0..).zip(now.into_iter().zip(voxels)) {
+            let (x, y) = (i % extent.x, i / extent.x % extent.y);
+            let c = Coord::new(start.x + x, start.y + y, start.z + i / extent.x / extent.y);
+            self.settle(c, now, new, wrote.is_err());
+        }
+        wrote
+    }
+
+    fn write_tiles(&mut self) -> Result<(), Error> {
+        let some: Vec<_> = (0..self.random.below(40)).map(|_| self.at()).collect();
+        let some: Vec<_> = some.into_iter().map(|c| self.array.layout().tile_of(c)).collect();
+        let (step, shape) = (self.step, self.array.layout().tile_shape());
+        let new = |tile: TileCoord| step ^ u32::try_from(tile.x).unwrap();
+        let wrote = self.array.writer()?.for_each_tile(&some, |tile, voxels| voxels[..5].fill(new(tile)));
+        self.refuses.store(false, Ordering::Relaxed);
+        for tile in some {
+            for x in 0..5 {
+                let c = Coord::new(tile.x * shape.x + x, tile.y * shape.y, tile.z * shape.z);
+                let now = self.array.get(c)?;
+                self.settle(c, now, new(tile), wrote.is_err());
             }
-            1 | 2 => {
-                let (start, value) = (at(&mut random), step * 100 + 50);
-                let size = |random: &mut Random, a: u64, most: u64| 1 + random.below(most - a);
-                let extent = Extent::new(
-                    size(&mut random, start.x, EXTENT.x),
-                    size(&mut random, start.y, EXTENT.y),
-                    size(&mut random, start.z, EXTENT.z),
-                );
-                let region = Region::new(start, extent);
-                let uniform = random.below(2) == 0;
-                let voxels: Vec<_> = (0..u32::try_from(extent.x * extent.y * extent.z).unwrap())
-                    .map(|i| if uniform { value } else { value ^ i << 8 })
-                    .collect();
-                let mut writer = array.writer().unwrap();
-                let wrote = if uniform {
-                    writer.fill(region, value)
-                } else {
-                    writer.write_region(region, &voxels)
-                };
-                drop(writer);
-                // Part of it may have been written: what is there now counts, as long as every voxel is either old or new.
-                refuses.store(false, Ordering::Relaxed);
-                let now = array.to_vec(region).unwrap();
-                for (i, &voxel) in now.iter().enumerate() {
-                    let i64 = i as u64;
-                    let c = Coord::new(
-                        start.x + i64 % extent.x,
-                        start.y + i64 / extent.x % extent.y,
-                        start.z + i64 / extent.x / extent.y,
-                    );
-                    let old = expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c));
-                    assert!(voxel == voxels[i] || wrote.is_err() && voxel == old, "{c:?}: {voxel}");
-                    expected.insert(c.to_array(), voxel);
-                }
-                wrote
+        }
+        wrote
+    }
+
+    fn step(&mut self) -> Result<(), Error> {
+        let whole = Region::whole(EXTENT);
+        match self.random.below(9) {
+            0 => self.set(),
+            1 | 2 => self.write_box(),
+            3 => self.write_tiles(),
+            4 => {
+                let region = Region::new(self.at(), Extent::cube(1));
+                self.array.evict(region).map(drop)
             }
-            3 => {
-                let count = random.below(40);
-                let some: Vec<_> =
-                    (0..count).map(|_| tiles[random.below(tiles.len() as u64) as usize]).collect();
-                let mut writer = array.writer().unwrap();
-                let wrote = writer.for_each_tile(&some, |tile, voxels| {
-                    voxels[..5].fill(step ^ u32::try_from(tile.x).unwrap());
-                });
-                drop(writer);
-                refuses.store(false, Ordering::Relaxed);
-                for tile in some {
-                    for x in 0..5 {
-                        let c = Coord::new(tile.x * shape.x + x, tile.y * shape.y, tile.z * shape.z);
-                        let now = array.get(c).unwrap();
-                        let old = expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c));
-                        let new = step ^ u32::try_from(tile.x).unwrap();
-                        assert!(now == new || wrote.is_err() && now == old);
-                        expected.insert(c.to_array(), now);
-                    }
-                }
-                wrote
+            5 => self.array.evict(whole).map(drop),
+            6 => {
+                let budget = (2 + self.random.below(30)) * self.page;
+                self.pool.set_budget(budget)
             }
-            4 => array.evict(Region::new(at(&mut random), Extent::cube(1))).map(drop),
-            5 => array.evict(whole).map(drop),
-            6 => pool.set_budget((2 + random.below(30)) * page),
             7 => {
-                let c = at(&mut random);
-                let tile = array.layout().tile_of(c);
-                array.request(&[tile]).map(drop)
+                let c = self.at();
+                let tile = self.array.layout().tile_of(c);
+                self.array.request(&[tile]).map(drop)
             }
             _ => {
-                let c = at(&mut random);
-                array.get(c).map(|value| {
-                    let old = expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c));
-                    assert_eq!(value, old, "{c:?}");
-                })
+                let c = self.at();
+                self.array.get(c).map(|value| assert_eq!(value, self.expected(c), "{c:?}"))
             }
-        };
-        refuses.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Every voxel, and what views show.
+    fn check(&self) {
+        let all = self.array.to_vec(Region::whole(EXTENT)).unwrap();
+        let voxel = |c: Coord| all[usize::try_from(c.x + EXTENT.x * (c.y + EXTENT.y * c.z)).unwrap()];
+        for z in 0..EXTENT.z {
+            for y in 0..EXTENT.y {
+                for x in 0..EXTENT.x {
+                    let c = Coord::new(x, y, z);
+                    assert_eq!(voxel(c), self.expected(c), "{c:?}");
+                }
+            }
+        }
+        let view = self.array.frame();
+        for tile in self.array.layout().tiles_in(Region::whole(EXTENT)) {
+            let start = self.array.layout().tile_region(tile).start;
+            match &view.tile(tile) {
+                Tile::Resident([first, ..]) | Tile::Uniform(first) => assert_eq!(*first, voxel(start)),
+                Tile::Resident([]) | Tile::Missing => {}
+            }
+            for cell in 0..2 {
+                let (Some((low, high)), true) = (view.cell_range(tile, cell), view.is_readable(tile)) else {
+                    continue;
+                };
+                let c = Coord::new(start.x + 8 * cell as u64, start.y, start.z);
+                if EXTENT.contains(c) {
+                    assert!((low..=high).contains(&(voxel(c) as f32)), "{c:?}");
+                }
+            }
+        }
+    }
+}
+
+fn program(seed: u64) {
+    let mut program = Program::new(seed);
+    let mut failures = 0;
+    for step in 0..400 {
+        program.step = step;
+        let refuses = program.random.below(10) == 0;
+        program.refuses.store(refuses, Ordering::Relaxed);
+        let outcome = program.step();
+        program.refuses.store(false, Ordering::Relaxed);
         if let Err(error) = outcome {
             failures += 1;
             assert!(matches!(error, Error::WriteBack { .. }), "{error}");
         }
-        assert!(pool.stats().used_bytes <= pool.stats().budget_bytes);
+        let stats = program.pool.stats();
+        assert!(stats.used_bytes <= stats.budget_bytes);
     }
-    let all = array.to_vec(whole).unwrap();
-    for (i, &voxel) in all.iter().enumerate() {
-        let i = i as u64;
-        let c = Coord::new(i % EXTENT.x, i / EXTENT.x % EXTENT.y, i / EXTENT.x / EXTENT.y);
-        assert_eq!(voxel, expected.get(&c.to_array()).copied().unwrap_or_else(|| base(c)), "{c:?}");
-    }
-    // What views show is the same, and what is known of ranges holds.
-    let view = array.frame();
-    for &tile in &tiles {
-        if let Tile::Resident(voxels) = view.tile(tile) {
-            let start = array.layout().tile_region(tile).start;
-            assert_eq!(voxels[0], all[(start.x + EXTENT.x * (start.y + EXTENT.y * start.z)) as usize]);
-        }
-    }
-    println!("{failures} steps failed as they were told to, {} tiles written back", pool.stats().written_back);
+    program.check();
+    let written_back = program.pool.stats().written_back;
+    println!("{failures} steps failed as they were told to, {written_back} tiles written back");
 }
 
 fn sparse(budget: u64) -> (Pool<HostBackend>, SparseArray3D<f32>) {

@@ -29,7 +29,8 @@ pub(crate) fn description(input: &Input, start: Coord) -> NrrdDescription {
     let spacing = input.spacing;
     let start = start.to_array().map(|at| at as f64);
     // One for all axes.
-    let unit = input.units.iter().all(|unit| *unit == input.units[0]).then(|| input.units[0].clone()).flatten();
+    let unit =
+        input.units.iter().all(|unit| *unit == input.units[0]).then(|| input.units[0].clone()).flatten();
     let Some(entry) = &input.entry else {
         let origin = [0, 1, 2].map(|axis| spacing[axis] * start[axis]);
         return NrrdDescription { spacing, origin, unit, ..NrrdDescription::default() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::backend::ModelBackend;
 use crate::engine::{FrameEnd, OpenFrame};
 use crate::error::{BackendError, Error, ResidencyError};
-use crate::geometry::{Coord, Extent, Region};
+use crate::geometry::{Coord, Extent};
 use crate::layout::{TileCoord, TileId};
 use crate::pool::{Pool, PoolConfig};
 use crate::source::Procedural;

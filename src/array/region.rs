@@ -144,11 +144,7 @@ pub(super) fn rows(shape: Extent, part: Region) -> impl Iterator<Item = Range<us
 /// Copies the voxels of `part` from their place in the buffer of `region` to a tile.
 pub(super) fn copy_into<T: Copy>(shape: Extent, tile: &mut [T], part: Region, region: Region, voxels: &[T]) {
     let mut rows = rows(shape, part);
-    let first = [
-        part.start.x - region.start.x,
-        part.start.y - region.start.y,
-        part.start.z - region.start.z,
-    ];
+    let first = [part.start.x - region.start.x, part.start.y - region.start.y, part.start.z - region.start.z];
     for z in first[2]..first[2] + part.extent.z {
         for y in first[1]..first[1] + part.extent.y {
             let from = as_usize(first[0] + region.extent.x * (y + region.extent.y * z));

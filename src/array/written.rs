@@ -55,7 +55,9 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
             return Err(StoreError::BadCall { extent, region, piece, buffer_voxels: 0 }.into());
         }
         // A store that takes anything gets tiles.
-        let side = |piece: u64, tile: u64| if piece.is_multiple_of(tile) { piece } else { piece * tile.div_ceil(piece) };
+        let side = |piece: u64, tile: u64| {
+            if piece.is_multiple_of(tile) { piece } else { piece * tile.div_ceil(piece) }
+        };
         let piece = Extent::new(side(piece.x, shape.x), side(piece.y, shape.y), side(piece.z, shape.z));
         let mut pieces = BTreeSet::new();
         for tile in self.written_tiles() {

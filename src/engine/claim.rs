@@ -117,8 +117,7 @@ impl<B: Backend> Engine<B> {
             let stamp_of =
                 |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
             // Not what an open frame asked for, not what this request asked for, not what nobody else has.
-            let may_evict =
-                |key, stamp| stamp <= in_frame && stamp != time && Self::may_lose(arrays, key);
+            let may_evict = |key, stamp| stamp <= in_frame && stamp != time && Self::may_lose(arrays, key);
             let plan = residency.plan(needs, stamp_of, may_evict)?;
             if plan.victims.is_empty() {
                 return Ok((plan, Epoch(0)));
@@ -170,7 +169,8 @@ impl<B: Backend> Engine<B> {
         let state = &mut *guard;
         for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
             if outcome.is_ok() {
-                let was_uniform = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_resident(tile));
+                let was_uniform =
+                    state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_resident(tile));
                 array.planes.publish_resident(tile, 1 << (tile.0 & 63));
                 if was_uniform {
                     array.planes.retract_uniform(tile);

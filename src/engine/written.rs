@@ -88,12 +88,11 @@ impl Written {
         out: &mut [u8],
     ) -> Result<(), SourceError> {
         match kept {
-            Kept::Stored => {
-                self.store.read(tile.0, out).map_err(|error| SourceError::Other(Box::new(error)))
-            }
+            Kept::Stored => self.store.read(tile.0, out).map_err(|error| SourceError::Other(Box::new(error))),
             Kept::Uniform(value) => {
                 let value: &[u8] = bytemuck::cast_slice(&value);
-                out.chunks_exact_mut(voxel_bytes).for_each(|voxel| voxel.copy_from_slice(&value[..voxel_bytes]));
+                out.chunks_exact_mut(voxel_bytes)
+                    .for_each(|voxel| voxel.copy_from_slice(&value[..voxel_bytes]));
                 Ok(())
             }
         }
@@ -166,7 +165,12 @@ impl<B: Backend> Engine<B> {
         Ok(true)
     }
 
-    fn write_back_tile(&self, array: &ArrayShared<B>, tile: TileId, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    fn write_back_tile(
+        &self,
+        array: &ArrayShared<B>,
+        tile: TileId,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let Some(written) = &array.written else { return Ok(()) };
         buffer.resize(usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX), 0);
         self.backend.read(&array.reservation, array.layout.tile_offset_bytes(tile), buffer)?;

@@ -36,8 +36,8 @@ mod disk;
 #[cfg(feature = "nrrd")]
 mod nrrd;
 mod raw;
-mod unfinished;
 mod scratch;
+mod unfinished;
 #[cfg(feature = "zarr")]
 mod zarr;
 

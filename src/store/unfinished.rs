@@ -126,7 +126,9 @@ mod tests {
         assert!(!first.path().unwrap().exists());
         let others =
             ["a.raw", ".a.raw.partial-7", ".a.raw.partial-7-x", ".b.raw.partial-7-8", ".a.raw.partial-7-8-9"];
-        others.iter().for_each(|name| fs::write(at(name), "mine").unwrap());
+        for name in &others {
+            fs::write(at(name), "mine").unwrap();
+        }
         fs::write(at(".a.raw.partial-7-8"), "left").unwrap();
         fs::create_dir(at(".a.raw.partial-7-9")).unwrap();
         let third = Unfinished::beside(&at("a.raw")).unwrap();

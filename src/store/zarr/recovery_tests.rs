@@ -118,13 +118,15 @@ fn what_a_save_did_not_make_stays_and_keeps_nobody_from_saving() {
     assert_eq!(names(folder.path()), ["a.zarr"]);
 }
 
+type Spoil = fn(&Path);
+
 #[test]
 fn an_object_that_is_not_as_it_was_remembered_is_written_again() {
     let object = "c/0/0/0";
-    let spoil: [(&str, fn(&Path)); 3] = [
+    let spoil: [(&str, Spoil); 3] = [
         ("gone", |path| fs::remove_file(path).unwrap()),
         ("empty", |path| fs::write(path, "").unwrap()),
-        ("longer", |path| fs::write(path, [7; 100_000]).unwrap()),
+        ("longer", |path| fs::write(path, vec![7; 100_000]).unwrap()),
     ];
     for (how, spoil) in spoil {
         let folder = tempfile::tempdir().unwrap();
