@@ -182,6 +182,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         let ids = self.writable_ids(tiles)?;
         self.engine().settle();
         self.engine().discard(self.shared(), &ids);
+        self.shared().offsets.renew_identity();
         Ok(())
     }
 

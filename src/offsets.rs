@@ -22,14 +22,18 @@ pub(crate) struct AxisOffsets {
     tables: [Box<[u64]>; 3],
     tiles: [Box<[u64]>; 3],
     layout: Layout,
-    #[cfg_attr(not(feature = "render"), expect(dead_code, reason = "what pictures are told apart by"))]
-    identity: u64,
+    identity: AtomicU64,
+}
+
+/// A number that was never given before.
+fn next_identity() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl AxisOffsets {
     /// **Cost**: a few operations for each of up to 65 536 positions along each axis.
     pub(crate) fn new(layout: &Layout) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let axes = layout.axes();
         let sides = layout.extent().to_array();
         let shift = layout.tile_voxels_log2();
@@ -44,7 +48,7 @@ impl AxisOffsets {
             tables: std::array::from_fn(table),
             tiles: std::array::from_fn(tiles),
             layout: layout.clone(),
-            identity: NEXT.fetch_add(1, Ordering::Relaxed),
+            identity: AtomicU64::new(next_identity()),
         }
     }
 
@@ -59,10 +63,15 @@ impl AxisOffsets {
         }
     }
 
-    /// A number that no other tables of this process have, and so no other array.
+    /// A number that no other tables of this process have, and so no other array, nor this one before it was written to.
     #[cfg(feature = "render")]
     pub(crate) fn identity(&self) -> u64 {
-        self.identity
+        self.identity.load(Ordering::Relaxed)
+    }
+
+    /// The array is about to hold other voxels: what was found out about them holds no more.
+    pub(crate) fn renew_identity(&self) {
+        self.identity.store(next_identity(), Ordering::Relaxed);
     }
 
     /// The tables, x first. Each is as long as the extent along its axis, up to a limit.

@@ -420,3 +420,44 @@ fn what_was_written_is_saved_and_read_again() {
     assert_eq!(again.get([1, 1, 1]).unwrap(), array.get([1, 1, 1]).unwrap());
     assert!(array.written_tiles().len() > 200);
 }
+
+/// What pictures find out about voxels, to leap over them, is found out anew after they were written.
+#[cfg(feature = "render")]
+#[test]
+fn pictures_show_what_was_written() {
+    use vastgrid::render::{Camera, Image, Options, TransferFunction, render};
+
+    let extent = Extent::cube(64);
+    let inside = |c: Coord| c.to_array().iter().all(|&v| (20..44).contains(&v));
+    let picture = |array: &SparseArray3D<u8>| -> Image {
+        let _ = array.request_region(Region::whole(extent)).unwrap().complete().unwrap();
+        let transfer =
+            TransferFunction::new(&[(0.0, 0.0), (100.0, 0.0), (200.0, 0.5)], &[(0.0, [1.0; 3])], 1.0);
+        let options = Options { width: 64, height: 64, ..Options::default() };
+        let camera = Camera::fit(extent, [1.0; 3]).azimuth(30.0).elevation(20.0);
+        render(&*array.frame(), &camera, &transfer.unwrap(), &options).unwrap().image
+    };
+    let pool = Pool::new(HostBackend::new(), 4 << 20).unwrap();
+    let build = |source: Procedural<u8>| {
+        SparseArray3D::builder(&pool, source).tile([16, 16, 16]).track_ranges().writable().build().unwrap()
+    };
+    // Not one value, so that tiles have memory and are looked at voxel by voxel.
+    let dim = |c: Coord| u8::try_from((c.x ^ c.y ^ c.z) & 31).unwrap();
+    let mut array = build(Procedural::new(extent, dim));
+    let before = picture(&array);
+    assert!(before.pixels().iter().all(|pixel| *pixel == before.pixels()[0]), "nothing to see");
+    let mut writer = array.writer().unwrap();
+    for z in 20..44 {
+        for y in 20..44 {
+            for x in 20..44 {
+                writer.set([x, y, z], 200).unwrap();
+            }
+        }
+    }
+    drop(writer);
+    let expected = picture(&build(Procedural::new(extent, move |c| if inside(c) { 200 } else { dim(c) })));
+    assert!(picture(&array).pixels() == expected.pixels());
+    array.evict(Region::whole(extent)).unwrap();
+    assert!(picture(&array).pixels() == expected.pixels(), "from the scratch file");
+    assert!(expected.pixels() != before.pixels());
+}

@@ -76,6 +76,8 @@ impl<T: Voxel, B: HostAddressable> SparseArray3D<T, B> {
             return Err(ResidencyError::ReadOnly.into());
         }
         self.shared().check()?;
+        // What pictures found out about its voxels is found by that.
+        self.shared().offsets.renew_identity();
         let cells = Cells::of(self.engine(), self.shared());
         Ok(Writer { array: self, cells, open: Vec::new(), held: HashSet::new() })
     }
