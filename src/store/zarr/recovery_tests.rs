@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::tests::read_array;
 use super::*;
 use crate::error::StoreError;
 use crate::geometry::boxes::grid;
 use crate::geometry::{Extent, Region};
-use crate::source::{TileSource, Zarr, ZarrSlice};
 use crate::store::TileStore;
 use crate::store::disk::tests::{IN_TURNS, Killed};
 
@@ -28,11 +28,7 @@ fn save(root: &Path, options: &ZarrOptions, value: u16) -> Result<(), StoreError
 }
 
 fn found(root: &Path) -> Vec<u16> {
-    let zarr = Zarr::open(root).unwrap();
-    let source = zarr.arrays()[0].source::<u16>(&ZarrSlice::last(3)).unwrap();
-    let mut found = vec![0; 1024];
-    source.read(Region::whole(EXTENT), &mut found).unwrap();
-    found
+    read_array(root, "/").unwrap().1
 }
 
 fn names(folder: &Path) -> Vec<String> {

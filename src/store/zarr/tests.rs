@@ -81,7 +81,7 @@ fn cut<T: Scalar>(extent: Extent, all: &[T], part: Region) -> Vec<T> {
 }
 
 /// What a Zarr library finds there.
-fn read_array<T: Scalar>(root: &Path, name: &str) -> Result<(Vec<u64>, Vec<T>), String> {
+pub(super) fn read_array<T: Scalar>(root: &Path, name: &str) -> Result<(Vec<u64>, Vec<T>), String> {
     let store = Arc::new(FilesystemStore::new(root).map_err(|e| e.to_string())?);
     let array = Array::open(store, name).map_err(|e| e.to_string())?;
     let all = ArraySubset::new_with_shape(array.shape().to_vec());
