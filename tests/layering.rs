@@ -136,6 +136,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "error",
             "geometry",
             "voxel",
+            "layout::MAX_RESERVED_BYTES",
             "layout::TileCoord",
             "source",
             "store",
