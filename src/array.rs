@@ -17,9 +17,11 @@ use crate::voxel::Voxel;
 mod builder;
 #[cfg(all(test, not(vastgrid_loom)))]
 mod drained;
+mod hold;
 mod ranges;
 mod region;
 mod writer;
+mod written;
 
 pub use builder::ArrayBuilder;
 pub use writer::Writer;

@@ -126,6 +126,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "array",
         ],
     ),
+    // Computing on the tiles of arrays: sets of them, reductions, stencils.
+    ("compute", &["error", "geometry", "voxel", "layout", "backend", "source", "view", "pool", "array"]),
     // From sources to stores, through arrays.
     (
         "convert",
