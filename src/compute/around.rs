@@ -19,6 +19,13 @@ pub enum Boundary<T> {
     Wrap,
 }
 
+impl<T: Voxel> Boundary<T> {
+    /// The value that stands beyond the faces, if there is one; of the others none is asked for.
+    pub(super) fn beyond(&self) -> T {
+        if let Self::Fill(value) = *self { value } else { bytemuck::Zeroable::zeroed() }
+    }
+}
+
 /// Where a position along one axis is: in which of the tiles, and where in that. `None`: beyond the faces, where one value stands.
 pub(super) type At = Option<(usize, usize)>;
 

@@ -100,26 +100,21 @@ impl TileSet {
 
     fn dilate_once(&self, neighbours: Neighbours) -> Self {
         // First along x, which most rows have in common.
-        let mut wide = Self::new(self.grid());
-        for ([z, y, w], word) in self.words() {
-            wide.add([z, y, w], word | word << 1 | word >> 1);
-            if word >> 63 != 0 {
-                wide.add([z, y, w + 1], 1);
-            }
-            if word & 1 != 0 && w > 0 {
-                wide.add([z, y, w - 1], 1 << 63);
-            }
-        }
-        let mut all = Self::new(self.grid());
-        for (dy, dz, along_x) in neighbours.rows() {
-            let from = if along_x { &wide } else { self };
-            for (place, word) in from.words() {
-                if let Some(place) = moved(place, dy, dz) {
-                    all.add(place, word);
-                }
-            }
-        }
-        all
+        let wide = Self::gathered(
+            self.grid(),
+            self.words().flat_map(|([z, y, w], word)| {
+                let after = (word >> 63 != 0).then(|| ([z, y, w + 1], 1));
+                let before = (word & 1 != 0 && w > 0).then(|| ([z, y, w.saturating_sub(1)], 1 << 63));
+                before.into_iter().chain([([z, y, w], word | word << 1 | word >> 1)]).chain(after)
+            }),
+        );
+        Self::gathered(
+            self.grid(),
+            neighbours.rows().flat_map(|(dy, dz, along_x)| {
+                let from = if along_x { &wide } else { self };
+                from.words().filter_map(move |(place, word)| Some((moved(place, dy, dz)?, word)))
+            }),
+        )
     }
 
     fn erode_once(&self, neighbours: Neighbours, beyond: Beyond) -> Self {

@@ -109,8 +109,7 @@ impl<T: Voxel> Halo<T> {
         cut(&self.around.axes[0], &mut self.pieces);
         let [_, ys, zs] = &self.around.axes;
         let (row, plane) = (index(self.tile.x), index(self.tile.x * self.tile.y));
-        let beyond =
-            if let Boundary::Fill(value) = self.boundary { value } else { bytemuck::Zeroable::zeroed() };
+        let beyond = self.boundary.beyond();
         let lines = zs.at.iter().flat_map(|&z| ys.at.iter().map(move |&y| (y, z)));
         for (line, (y, z)) in self.voxels.chunks_exact_mut(index(self.shape.x)).zip(lines) {
             let (Some((y_slot, y)), Some((z_slot, z))) = (y, z) else {

@@ -199,13 +199,33 @@ impl TileSet {
         self.words.get(&place).copied().unwrap_or(0)
     }
 
+    /// The set of all those bits, as far as they lie in the grid. Cheapest where they come in a few runs that are in order.
+    pub(super) fn gathered(grid: Extent, words: impl Iterator<Item = (Place, u64)>) -> Self {
+        let mut set = Self::new(grid);
+        let mut all: Vec<_> = words.map(|(place, word)| (place, set.clipped(place, word))).collect();
+        all.sort_by_key(|&(place, _)| place);
+        all.dedup_by(|next, first| {
+            let same = next.0 == first.0;
+            if same {
+                first.1 |= next.1;
+            }
+            same
+        });
+        set.words = all.into_iter().filter(|&(_, word)| word != 0).collect();
+        set
+    }
+
     /// Puts the bits in, as far as they lie in the grid.
     pub(super) fn add(&mut self, place: Place, bits: u64) {
-        let [z, y, w] = place;
-        let bits = if y < self.grid.y && z < self.grid.z { bits & self.mask(w) } else { 0 };
+        let bits = self.clipped(place, bits);
         if bits != 0 {
             *self.words.entry(place).or_default() |= bits;
         }
+    }
+
+    /// The bits that lie in the grid.
+    fn clipped(&self, [z, y, w]: Place, bits: u64) -> u64 {
+        if y < self.grid.y && z < self.grid.z { bits & self.mask(w) } else { 0 }
     }
 
     /// The bits of that word along x that lie in the grid.

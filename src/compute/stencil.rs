@@ -1,7 +1,7 @@
-//! Owns stencils of 27 points: [`stencil27`] over one tile, [`stencil27_into`] over many. No voxel is copied: rows are read where they are.
+//! Owns stencils of 27 points: [`stencil27`] over one tile, [`stencil27_into`] over many.
 //!
-//! Around a row of a tile lie 8 others, each in one piece in whichever tile has it. For all voxels of the row but the first and the last, the 27 are at constant offsets in those 9 rows, which is what
-//! compilers make vectors of; the two ends have their own way.
+//! Three planes of a tile at a time are kept with a rim of one voxel, wherever that comes from: each voxel is copied once, within the nearest cache. Then for every voxel of a row, the first and the last too, the
+//! 27 are at constant offsets in 9 rows, which is what compilers make vectors of.
 
 use crate::array::{SparseArray3D, Writer};
 use crate::backend::HostAddressable;
@@ -17,21 +17,14 @@ use super::halo::{hold_near, near_each_other, need_near};
 use super::reduce::index;
 use super::steps::{First, hold, ids, in_memory_order, length, room_within};
 
-/// One row of a tile, or of one beside it, with the voxels before and after it.
-#[derive(Clone, Copy)]
-struct Row<'v, T> {
-    before: T,
-    voxels: &'v [T],
-    after: T,
-}
-
 /// Computes something of each voxel of a tile and its 26 neighbours.
 ///
 /// `compute` gets the 27 voxels as [`Accessor::neighbourhood`](crate::Accessor::neighbourhood) gives them: x fastest, the voxel itself in the middle, at 13.
 ///
 /// **Shape**: `out` is a whole tile, x fastest. What of it lies past the array's far faces is left as it is.
 ///
-/// **Cost**: 27 bit tests for the tile; then, where `compute` is small enough to be compiled into the loop, vectors of voxels along x: about two nanoseconds for a voxel's sum. Tiles of few voxels along x gain little.
+/// **Cost**: 27 bit tests for the tile, three planes of memory, and one copy of each voxel within it; then, where `compute` is small enough to be compiled into the loop, vectors of voxels along x: about two
+/// nanoseconds for a voxel's sum. Tiles of few voxels along x gain little.
 ///
 /// ```
 /// use vastgrid::{Coord, Extent, HostBackend, Pool, Region, SparseArray3D, TileCoord, compute::{self, Boundary}, source::Procedural};
@@ -68,123 +61,89 @@ pub fn stencil27<T: Voxel, U>(
     around.lay(layout, tile, size, Extent::cube(1), boundary);
     let tiles = around.look_up(view)?;
     let shape = layout.tile_shape();
-    let rows = Rows::new(&around, &tiles, [index(shape.x), index(shape.y)], boundary);
-    let beyond = rows.uniform_rows();
+    let edges = [index(shape.x), index(shape.y)];
+    let source = Source { around: &around, tiles: &tiles, edges, beyond: boundary.beyond() };
 
-    let (height, depth) = (index(size.y), index(size.z));
-    let mut planes = [0, 1, 2].map(|z| rows.plane(z, &beyond));
+    let [width, height, depth] = size.to_array().map(index);
+    let mut planes = [0, 1, 2].map(|z| source.plane(z, Vec::with_capacity((width + 2) * (height + 2))));
     for z in 0..depth {
         for y in 0..height {
-            let at = |line: usize| planes[line / 3][y + line % 3];
-            let lines: [Row<'_, T>; 9] = std::array::from_fn(at);
-            let first = index(shape.x) * (y + index(shape.y) * z);
-            if let Some(out) = out.get_mut(first..first + rows.width) {
-                along(&lines, out, &compute);
-            }
+            let line = |i: usize| {
+                let first = (y + i % 3) * (width + 2);
+                &planes[i / 3][first..first + width + 2]
+            };
+            let first = edges[0] * (y + edges[1] * z);
+            along(&std::array::from_fn(line), &mut out[first..first + width], &compute);
         }
+        planes.rotate_left(1);
         if z + 1 < depth {
-            planes.rotate_left(1);
-            planes[2] = rows.plane(z + 3, &beyond);
+            planes[2] = source.plane(z + 3, std::mem::take(&mut planes[2]));
         }
     }
     Ok(())
 }
 
-/// The row in the middle of nine.
-#[inline]
-fn along<T: Copy, U>(lines: &[Row<'_, T>; 9], out: &mut [U], compute: &impl Fn(&[T; 27]) -> U) {
+/// The row in the middle of nine, which reach one voxel further on both sides. Not inlined: as an argument `out` is known to be apart from the rows, so that there is nothing to check before vectors are made.
+#[inline(never)]
+#[expect(clippy::needless_range_loop, reason = "one position in 28 slices")]
+fn along<T: Copy, U>(lines: &[&[T]; 9], out: &mut [U], compute: &impl Fn(&[T; 27]) -> U) {
     let width = out.len();
-    let end = |x: usize| -> [T; 27] {
-        std::array::from_fn(|i| {
-            let line = &lines[i / 3];
-            match (x + i % 3).checked_sub(1) {
-                None => line.before,
-                Some(at) => line.voxels.get(at).copied().unwrap_or(line.after),
-            }
-        })
-    };
-    let Some(last) = width.checked_sub(1) else { return };
-    out[0] = compute(&end(0));
-    out[last] = compute(&end(last));
-    let Some(inner) = width.checked_sub(2) else { return };
-    // Each of the 27 as a slice of its own, all of one length: then nothing has to be checked in the loop.
-    let at = |i: usize| &lines[i / 3].voxels[i % 3..i % 3 + inner];
-    let near: [&[T]; 27] = std::array::from_fn(at);
-    let out = &mut out[1..=inner];
-    for x in 0..inner {
-        out[x] = compute(&std::array::from_fn(|i| near[i][x]));
+    // Three slices of one length for each row: then nothing has to be checked in the loop.
+    let of = |i: usize| -> [&[T]; 3] { [&lines[i][..width], &lines[i][1..=width], &lines[i][2..width + 2]] };
+    let [l0, l1, l2, l3, l4, l5, l6, l7, l8] = std::array::from_fn(of);
+    for x in 0..width {
+        let of = |line: [&[T]; 3]| [line[0][x], line[1][x], line[2][x]];
+        // Spelled out, so that the 27 values live in registers rather than in an array that is filled and read again.
+        let [[a, b, c], [d, e, f], [g, h, i]] = [of(l0), of(l1), of(l2)];
+        let [[j, k, l], [m, n, o], [p, q, r]] = [of(l3), of(l4), of(l5)];
+        let [[s, t, u], [v, w, y], [z, z1, z2]] = [of(l6), of(l7), of(l8)];
+        out[x] =
+            compute(&[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, y, z, z1, z2]);
     }
 }
 
-/// Where the rows around a tile are.
-struct Rows<'a, 'v, T> {
+/// Where a tile's planes and those around them come from.
+struct Source<'a, 'v, T> {
     around: &'a Around,
     tiles: &'a [Tile<'v, T>],
     /// Edges of a tile along x and y.
     edges: [usize; 2],
-    /// Voxels of a row inside the array.
-    width: usize,
     /// What stands beyond the faces.
     beyond: T,
-    /// Which of the tiles along x the row itself is in, and which the voxels before and after it.
-    own: usize,
-    before: At,
-    after: At,
 }
 
-impl<'a, 'v, T: Voxel> Rows<'a, 'v, T> {
-    fn new(around: &'a Around, tiles: &'a [Tile<'v, T>], edges: [usize; 2], boundary: Boundary<T>) -> Self {
-        let beyond = if let Boundary::Fill(value) = boundary { value } else { bytemuck::Zeroable::zeroed() };
-        let xs = &around.axes[0].at;
-        let own = xs.get(1).copied().flatten().map_or(0, |(slot, _)| slot);
-        let (before, after) = (xs.first().copied().flatten(), xs.last().copied().flatten());
-        Self { around, tiles, edges, width: xs.len().saturating_sub(2), beyond, own, before, after }
-    }
-
-    /// For each of the tiles a row of what it holds everywhere, if it does; and one of what stands beyond the faces.
-    fn uniform_rows(&self) -> Vec<Vec<T>> {
-        let row = |tile: &Tile<'v, T>| match tile {
-            Tile::Uniform(value) => vec![*value; self.width],
-            _ => Vec::new(),
-        };
-        let mut rows: Vec<_> = self.tiles.iter().map(row).collect();
-        rows.push(vec![self.beyond; self.width]);
-        rows
-    }
-
-    /// The rows of a plane; planes and rows count from the one before the tile.
-    fn plane<'r>(&self, z: usize, uniform: &'r [Vec<T>]) -> Vec<Row<'r, T>>
-    where
-        'v: 'r,
-    {
-        let [_, ys, zs] = &self.around.axes;
+impl<T: Voxel> Source<'_, '_, T> {
+    /// A plane with a rim of one voxel, into a buffer; planes count from the one before the tile.
+    fn plane(&self, z: usize, mut buffer: Vec<T>) -> Vec<T> {
+        let [xs, ys, zs] = &self.around.axes;
         let z = zs.at.get(z).copied().flatten();
-        ys.at.iter().map(|&y| self.row(y, z, uniform)).collect()
-    }
-
-    fn row<'r>(&self, y: At, z: At, uniform: &'r [Vec<T>]) -> Row<'r, T>
-    where
-        'v: 'r,
-    {
-        let (Some((y_slot, y)), Some((z_slot, z))) = (y, z) else {
-            let voxels = uniform.last().map_or(&[][..], Vec::as_slice);
-            return Row { before: self.beyond, voxels, after: self.beyond };
-        };
-        let first = self.edges[0] * (y + self.edges[1] * z);
-        let one = |at: At| {
-            let Some((slot, x)) = at else { return self.beyond };
-            match self.tiles[self.around.slot([slot, y_slot, z_slot])] {
-                Tile::Resident(voxels) => voxels[first + x],
-                Tile::Uniform(value) => value,
-                Tile::Missing => self.beyond,
+        buffer.clear();
+        for &y in &ys.at {
+            let (Some((y_slot, y)), Some((z_slot, z))) = (y, z) else {
+                buffer.resize(buffer.len() + xs.at.len(), self.beyond);
+                continue;
+            };
+            let first = self.edges[0] * (y + self.edges[1] * z);
+            let [Some(&before), Some(&own), Some(&after)] = [xs.at.first(), xs.at.get(1), xs.at.last()]
+            else {
+                continue;
+            };
+            let tile = |slot: usize| self.tiles[self.around.slot([slot, y_slot, z_slot])];
+            let one = |at: At| match at.map(|(slot, x)| (tile(slot), x)) {
+                Some((Tile::Resident(voxels), x)) => voxels[first + x],
+                Some((Tile::Uniform(value), _)) => value,
+                Some((Tile::Missing, _)) | None => self.beyond,
+            };
+            buffer.push(one(before));
+            // The row itself lies in one tile, from its first voxel on.
+            let width = xs.at.len() - 2;
+            match own.map(|(slot, _)| tile(slot)) {
+                Some(Tile::Resident(voxels)) => buffer.extend_from_slice(&voxels[first..first + width]),
+                _ => buffer.resize(buffer.len() + width, one(own)),
             }
-        };
-        let own = self.around.slot([self.own, y_slot, z_slot]);
-        let voxels = match self.tiles[own] {
-            Tile::Resident(voxels) => &voxels[first..first + self.width],
-            _ => &uniform[own],
-        };
-        Row { before: one(self.before), voxels, after: one(self.after) }
+            buffer.push(one(after));
+        }
+        buffer
     }
 }
 
