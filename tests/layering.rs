@@ -127,7 +127,7 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     // Computing on the tiles of arrays: sets of them, reductions, stencils.
-    ("compute", &["error", "geometry", "voxel", "layout", "backend", "source", "view", "pool", "array"]),
+    ("compute", &["error", "geometry", "voxel", "layout", "backend", "view", "array"]),
     // From sources to stores, through arrays.
     (
         "convert",

@@ -40,7 +40,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// `first` may be outside by any number of voxels.
-    fn lay<T>(&mut self, first: i128, count: u64, edge: u64, size: u64, boundary: Boundary<T>) {
+    fn lay<T: Copy>(&mut self, first: i128, count: u64, edge: u64, size: u64, boundary: Boundary<T>) {
         self.tiles.clear();
         self.at.clear();
         let (edge, size) = (i128::from(edge), i128::from(size));

@@ -41,7 +41,7 @@ pub struct Halo<T> {
     voxels: Vec<T>,
     shape: Extent,
     tile: Extent,
-    halo: Extent,
+    rim: Extent,
     boundary: Boundary<T>,
     around: Around,
     pieces: Vec<Piece>,
@@ -81,7 +81,7 @@ impl<T: Voxel> Halo<T> {
             BackendError::OutOfMemory { call: "halo", bytes: count.saturating_mul(layout.voxel_bytes()) }
         })?;
         voxels.resize(index(count), bytemuck::Zeroable::zeroed());
-        Ok(Self { voxels, shape, tile, halo, boundary, around: Around::default(), pieces: Vec::new() })
+        Ok(Self { voxels, shape, tile, rim: halo, boundary, around: Around::default(), pieces: Vec::new() })
     }
 
     /// Fills the buffer with a tile and what lies around it. Where the tile reaches past the array's far faces, the boundary stands there too.
@@ -104,7 +104,7 @@ impl<T: Voxel> Halo<T> {
             };
             return Err(error.into());
         }
-        self.around.lay(layout, tile, self.tile, self.halo, self.boundary);
+        self.around.lay(layout, tile, self.tile, self.rim, self.boundary);
         let tiles = self.around.look_up(view)?;
         cut(&self.around.axes[0], &mut self.pieces);
         let [_, ys, zs] = &self.around.axes;
@@ -128,9 +128,9 @@ impl<T: Voxel> Halo<T> {
                         let at = x + y * row + z * plane;
                         // A single voxel is not worth a call.
                         if let [one] = to {
-                            *one = voxels[at]
+                            *one = voxels[at];
                         } else {
-                            to.copy_from_slice(&voxels[at..at + piece.length])
+                            to.copy_from_slice(&voxels[at..at + piece.length]);
                         }
                     }
                     Tile::Uniform(value) => to.fill(value),
@@ -140,7 +140,7 @@ impl<T: Voxel> Halo<T> {
             }
         }
         let region = layout.tile_region(tile);
-        Ok(Block { voxels: &self.voxels, tile, region, shape: self.shape, halo: self.halo })
+        Ok(Block { voxels: &self.voxels, tile, region, shape: self.shape, halo: self.rim })
     }
 }
 

@@ -62,6 +62,7 @@ pub fn map<T: Voxel, B: HostAddressable>(
 ///
 /// # Errors
 /// As [`map`] and [`fold`](super::fold). [`LayoutError::NotAlike`](crate::LayoutError::NotAlike): the arrays differ in extent or in the shape of their tiles.
+#[expect(clippy::needless_pass_by_value, reason = "references, and tuples of them")]
 pub fn zip<T: Voxel, B: HostAddressable, I: Inputs>(
     writer: &mut Writer<'_, T, B>,
     inputs: I,

@@ -15,7 +15,7 @@
 //!
 //! // 2 GiB in a budget of 8 MiB.
 //! let pool = Pool::new(HostBackend::new(), 8 << 20)?;
-//! let source = Procedural::new(Extent::new(1 << 10, 1 << 10, 1 << 11), |c: Coord| c.x as u8).with_uniform(|part| (part.start.z > 32).then_some(1));
+//! let source = Procedural::new(Extent::new(1 << 10, 1 << 10, 1 << 11), |c: Coord| c.x as u8).with_uniform(|part| (part.start.z >= 32).then_some(1));
 //! let array = SparseArray3D::builder(&pool, source).build()?;
 //! let (low, high) = compute::min_max(&array, &compute::all(&array))?.unwrap();
 //! assert_eq!((low, high), (0, 255));

@@ -331,9 +331,13 @@ fn sum_of<T: Scalar>(voxels: &[T]) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
+fn is_number<T: Scalar>(v: &T) -> bool {
+    !v.to_f64().is_nan()
+}
+
 fn range_of<T: Scalar>(voxels: &[T]) -> Option<(T, T)> {
-    // What is not equal to itself is not a number, and less than nothing.
-    let at = voxels.iter().position(|v| *v == *v)?;
+    // What is not a number is neither less nor more than this, so it never comes in.
+    let at = voxels.iter().position(is_number)?;
     let (mut low, mut high) = ([voxels[at]; 8], [voxels[at]; 8]);
     let (chunks, rest) = voxels[at..].as_chunks::<8>();
     for chunk in chunks {
@@ -344,7 +348,7 @@ fn range_of<T: Scalar>(voxels: &[T]) -> Option<(T, T)> {
     }
     let of = |range: Option<(T, T)>, (&low, &high)| wider(range, Some((low, high)));
     let range = low.iter().zip(&high).fold(None, of);
-    rest.iter().filter(|&&v| v == v).fold(range, |range, &v| wider(range, Some((v, v))))
+    rest.iter().filter(|&v| is_number(v)).fold(range, |range, &v| wider(range, Some((v, v))))
 }
 
 fn wider<T: Scalar>(a: Option<(T, T)>, b: Option<(T, T)>) -> Option<(T, T)> {

@@ -264,7 +264,10 @@ impl Extend<TileCoord> for TileSet {
 
 impl fmt::Debug for TileSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TileSet").field("grid", &self.grid).field("tiles", &self.len()).finish()
+        f.debug_struct("TileSet")
+            .field("grid", &self.grid)
+            .field("tiles", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -85,7 +85,6 @@ pub fn stencil27<T: Voxel, U>(
 
 /// The row in the middle of nine, which reach one voxel further on both sides. Not inlined: as an argument `out` is known to be apart from the rows, so that there is nothing to check before vectors are made.
 #[inline(never)]
-#[expect(clippy::needless_range_loop, reason = "one position in 28 slices")]
 fn along<T: Copy, U>(lines: &[&[T]; 9], out: &mut [U], compute: &impl Fn(&[T; 27]) -> U) {
     let width = out.len();
     // Three slices of one length for each row: then nothing has to be checked in the loop.
