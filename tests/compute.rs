@@ -283,7 +283,7 @@ fn reductions_agree_with_dense_ones() {
         assert_eq!(voxels, expected.len() as u64);
         // Bins of 2^20 are exact.
         let histogram =
-            compute::histogram(&array, &tiles, Bins::new(1048576.0, 8388608.0, 7).unwrap()).unwrap();
+            compute::histogram(&array, &tiles, Bins::new(1_048_576.0, 8_388_608.0, 7).unwrap()).unwrap();
         let within = |low: u32, high: u32| expected.iter().filter(|&&v| v >= low && v < high).count() as u64;
         for (bin, &got) in (1..).zip(&histogram.bins) {
             assert_eq!(
