@@ -138,6 +138,7 @@ mod readme {}
 
 mod array;
 pub mod backend;
+pub mod compute;
 pub mod convert;
 pub mod device;
 mod engine;

@@ -129,6 +129,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "array",
         ],
     ),
+    // Computing on the tiles of arrays: sets of them, reductions, stencils.
+    ("compute", &["error", "geometry", "voxel", "layout", "backend", "view", "array"]),
     // From sources to stores, through arrays.
     (
         "convert",

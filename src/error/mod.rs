@@ -142,6 +142,20 @@ pub enum LayoutError {
         /// The largest tile.
         max_tile_bytes: u64,
     },
+    /// Arrays that are computed on together lie differently.
+    #[error(
+        "an array of {other_extent} in tiles of {other_tile} beside one of {extent} in tiles of {tile}: both must be the same"
+    )]
+    NotAlike {
+        /// Size of the array that is written.
+        extent: Extent,
+        /// Shape of its tiles in voxels.
+        tile: Extent,
+        /// Size of the array that is read.
+        other_extent: Extent,
+        /// Shape of its tiles in voxels.
+        other_tile: Extent,
+    },
     /// The fill value cannot be shown to kernels.
     #[error(
         "a fill value of {fill_bytes} bytes for voxels of {voxel_bytes}: kernels need one of the voxel's size that is at most 8 bytes, or repeats its first 8"
@@ -233,6 +247,12 @@ pub enum ResidencyError {
     /// Only arrays that were built as writable can be written to.
     #[error("the array was not built as writable")]
     ReadOnly,
+    /// A tile that is read is not there: it was not asked for, was evicted, or failed to load.
+    #[error("{tile} is not there: it was not asked for, was evicted, or failed to load")]
+    NotThere {
+        /// The tile.
+        tile: TileCoord,
+    },
     /// A tile was named twice where each may be named once.
     #[error("{tile} is named twice")]
     Twice {
