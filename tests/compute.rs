@@ -411,7 +411,7 @@ fn halos_keep_to_a_budget_of_one_neighbourhood() {
     let of = |(z, y, x)| {
         u64::from(dense.get([x, y, z])) ^ u64::from(dense.beyond([x + 1, y - 1, z + 1], Boundary::Wrap))
     };
-    assert_eq!(sum.into_inner(), boxes(side).map(of).sum());
+    assert_eq!(sum.into_inner(), boxes(side).map(of).sum::<u64>());
     assert!(pool.stats().used_bytes <= 27 * 4096);
     assert_eq!(pool.stats().pinned_bytes, 0);
 }
