@@ -239,7 +239,7 @@ fn an_image_is_gone_on_with_unless_a_chunk_of_it_was_changed_meanwhile() {
     assert!(!out.exists());
     assert_eq!(fs::read(image.join("s0/zarr.json")).unwrap(), described);
     // Begun anew, it has the voxel that was written.
-    succeeds(&begin);
+    succeeds(&[&begin[..], &["--restart"]].concat());
     let finest = |path: &std::path::Path| {
         let zarr = Zarr::open(path).unwrap();
         all(&zarr.images()[0].level(0, &ZarrSelection::default()).unwrap().into_source::<u16>())
