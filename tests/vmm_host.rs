@@ -299,13 +299,13 @@ fn mappings_that_others_took_are_an_error_that_names_the_sysctl() {
     );
 }
 
-/// Runs one test of this program in a process of its own, in a shell that sets a limit first. A process without memory or mappings may fail for a reason of its own (its allocator, its messages), so it has three attempts,
+/// Runs one test of this program in a process of its own, in a shell that sets a limit first. A process without memory or mappings may fail for a reason of its own (its allocator, its messages), so it has ten attempts,
 /// of a minute each.
 fn in_a_shell(test: &str, limit: &str) {
     let program = std::env::current_exe().unwrap();
     let script = format!("{limit}; exec timeout 60 \"$0\" --exact {test} --nocapture");
     let mut outputs = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..10 {
         let output = Command::new("sh")
             .args(["-c", &script])
             .arg(&program)

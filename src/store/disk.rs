@@ -50,6 +50,7 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
 }
 
 /// Size of a file, if there is one.
+#[cfg(any(test, feature = "zarr"))]
 pub(super) fn file_bytes(path: &Path) -> Result<Option<u64>, StoreError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata.len())),
@@ -88,6 +89,7 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> Result<(), StoreError> {
 }
 
 /// Where [`rename_over`] puts what it cannot swap with `from`.
+#[cfg(any(test, feature = "zarr"))]
 pub(super) fn aside_of(from: &Path) -> Result<PathBuf, StoreError> {
     beside(from, ".replaced")
 }
@@ -109,6 +111,7 @@ pub(super) fn rename_over(from: &Path, to: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError::Exists`]; [`StoreError::File`].
+#[cfg(any(test, feature = "zarr"))]
 pub(super) fn put_back(from: &Path, to: &Path) -> Result<bool, StoreError> {
     let aside = aside_of(from)?;
     if !exists(&aside)? {
@@ -120,6 +123,7 @@ pub(super) fn put_back(from: &Path, to: &Path) -> Result<bool, StoreError> {
     Ok(true)
 }
 
+#[cfg(any(test, feature = "zarr"))]
 fn swap(from: &Path, to: &Path) -> Result<(), Errno> {
     #[cfg(test)]
     if tests::IN_TURNS.get().is_some() {
@@ -129,6 +133,7 @@ fn swap(from: &Path, to: &Path) -> Result<(), Errno> {
 }
 
 /// [`rename_over`] for file systems that cannot swap names.
+#[cfg(any(test, feature = "zarr"))]
 fn rename_in_turns(from: &Path, to: &Path) -> Result<(), StoreError> {
     match rename_new(to, &aside_of(from)?) {
         Err(StoreError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
