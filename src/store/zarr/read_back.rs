@@ -39,7 +39,7 @@ impl<T: Scalar> LevelStore<T> {
 
     /// Reads what [`LevelStore::is_complete`] says is there.
     ///
-    /// **Shape**: as [`TileStore::write`].
+    /// **Shape**: as [`TileStore::write`](crate::store::TileStore::write).
     ///
     /// # Errors
     /// [`StoreError::BadCall`]; [`StoreError::ReadBack`], for what is not complete, too.
