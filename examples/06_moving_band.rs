@@ -15,7 +15,7 @@ const EXTENT: Extent = Extent::new(1 << 14, 1 << 13, 1 << 13);
 const TILE: u64 = 16;
 /// Where the cloud begins, and its radius.
 const CENTRE: [u64; 3] = [8000, 4000, 4000];
-const RADIUS: f32 = 12.0;
+const RADIUS: u16 = 12;
 /// Less than that is nothing.
 const LEAST: f32 = 1e-4;
 
@@ -67,11 +67,11 @@ fn blown(near: &[f32; 27]) -> f32 {
 
 fn begun(at: [u64; 3]) -> f32 {
     let far = (0..3).map(|a| (at[a] as f32 - CENTRE[a] as f32).powi(2)).sum::<f32>().sqrt();
-    (RADIUS - far).clamp(0.0, 1.0)
+    (f32::from(RADIUS) - far).clamp(0.0, 1.0)
 }
 
 fn begin(grid: &mut Grid) -> Result<(), Box<dyn Error>> {
-    let reach = RADIUS as u64 + 1;
+    let reach = u64::from(RADIUS) + 1;
     let start = Coord::from(CENTRE.map(|c| c - reach));
     let region = Region::new(start, Extent::cube(2 * reach + 1));
     let tiles: Vec<_> = grid.layout().tiles_in(region).collect();
@@ -99,7 +99,7 @@ fn forget_empty(grid: &Grid, band: &TileSet) -> Result<(), Box<dyn Error>> {
 
 /// The box that the cloud can have come to.
 fn reached(steps: u64) -> Region {
-    let reach = RADIUS as u64 + 2 + steps;
+    let reach = u64::from(RADIUS) + 2 + steps;
     Region::new(Coord::from(CENTRE.map(|c| c - reach)), Extent::cube(2 * reach + 1))
 }
 
