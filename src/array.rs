@@ -163,7 +163,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.engine().evict(self.shared(), &pages)
     }
 
-    /// Says that kernels wrote to these tiles, as far as they are resident: their pages are not evicted from now on, and [`SparseArray3D::read_region`] gives what was written. To
+    /// Says that kernels wrote to these tiles, as far as they are resident: what they hold is written back before their memory goes, and [`SparseArray3D::read_region`] gives what was written. To
     /// be called before the frame ends in which they are written. Stores through `vastgrid.cuh` say so by themselves.
     ///
     /// # Errors

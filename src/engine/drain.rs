@@ -111,7 +111,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Notes that resident tiles hold what their source does not. Their pages stay until that is given up.
+    /// Notes that resident tiles hold what their source does not: they are written back before their memory goes.
     pub(crate) fn note_written(&self, array: u32, tiles: &[TileId]) {
         let mut state = self.lock();
         if let Some((_, table)) = state.arrays.get_mut(&array) {
