@@ -15,6 +15,9 @@ use crate::source::with_buffer;
 /// The most entries of one folder that are looked at.
 const MOST_ENTRIES: usize = 1 << 17;
 
+/// The most parts of a hint that are looked at before it is known whether the others are worth it.
+const MOST_PROBED: usize = 4;
+
 /// A folder. `zarrs` has a store of this kind too, which keeps a lock for every file that was ever read, allocates what it is told to, and gives each read new memory.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -32,6 +35,18 @@ impl Folder {
             return Err(Fault::Name(name.to_owned()).into());
         }
         Ok(self.root.join(name))
+    }
+
+    /// Has the system begin to read a part; says whether there was no need to.
+    fn is_on_its_way(&self, Coming { name, part, .. }: &Coming) -> bool {
+        // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
+        let Ok(Some((file, file_bytes))) = self.open(name) else { return true };
+        let Ok((offset_bytes, bytes)) = place(*part, file_bytes) else { return true };
+        let cached = is_cached(&file, offset_bytes);
+        if !cached {
+            let _ = fadvise(&file, offset_bytes, bytes.try_into().ok(), Advice::WillNeed);
+        }
+        cached
     }
 
     /// Opens a file, and tells its size; `None` where there is none.
@@ -111,14 +126,13 @@ impl Objects for Folder {
         true
     }
 
-    /// Has the system begin to read them.
+    /// Has the system begin to read them, unless those that are looked at are in its cache: then the rest are most likely, and looking at each of them would cost more than the hint gains.
     fn will_read(&self, parts: &[Coming]) {
-        for Coming { name, part, .. } in parts {
-            // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
-            let Ok(Some((file, file_bytes))) = self.open(name) else { continue };
-            let Ok((offset_bytes, bytes)) = place(*part, file_bytes) else { continue };
-            if !is_cached(&file, offset_bytes) {
-                let _ = fadvise(&file, offset_bytes, bytes.try_into().ok(), Advice::WillNeed);
+        let step = parts.len().div_ceil(MOST_PROBED).max(1);
+        let probed: Vec<_> = parts.iter().step_by(step).map(|part| self.is_on_its_way(part)).collect();
+        if step > 1 && probed.contains(&false) {
+            for (_, part) in (0..).zip(parts).filter(|(nth, _)| nth % step != 0) {
+                self.is_on_its_way(part);
             }
         }
     }
