@@ -2,6 +2,10 @@
 
 use std::fmt::Debug;
 
+mod range;
+
+pub(crate) use range::range_of;
+
 /// One element of an array: plain data of 1, 2, 4, 8, 16, 32 or 64 bytes.
 ///
 /// Implemented for every type that is [`bytemuck::Pod`], comparable and printable; sizes that are no power of two are refused

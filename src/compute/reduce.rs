@@ -8,7 +8,7 @@ use crate::error::{Error, ResidencyError};
 use crate::geometry::{Coord, Extent, Region};
 use crate::layout::{Layout, TileCoord};
 use crate::view::{Tile, View};
-use crate::voxel::{Scalar, Voxel};
+use crate::voxel::{Scalar, Voxel, range_of};
 
 use super::TileSet;
 use super::steps::{ids, in_memory_order, in_steps, room};
@@ -149,10 +149,12 @@ pub fn min_max<T: Scalar, B: HostAddressable>(
 ) -> Result<Option<(T, T)>, Error> {
     let add = |range: &mut Option<(T, T)>, run: Run<'_, T>| {
         let found = match run {
-            Run::Voxels(voxels) => range_of(voxels),
-            Run::Same { value, .. } => range_of(&[value]),
+            Run::Voxels(voxels) => voxels,
+            Run::Same { ref value, .. } => std::slice::from_ref(value),
         };
-        *range = wider(*range, found);
+        let (low, high) = range_of(std::iter::once(found));
+        // Of numbers there are none, it is from infinity down to minus infinity.
+        *range = wider(*range, (low <= high).then_some((low, high)));
     };
     fold(array, tiles, || None, add, wider)
 }
@@ -329,26 +331,6 @@ fn sum_of<T: Scalar>(voxels: &[T]) -> f64 {
     }
     let rest: f64 = rest.iter().map(|v| v.to_f64()).sum();
     lanes.iter().sum::<f64>() + rest
-}
-
-fn is_number<T: Scalar>(v: &T) -> bool {
-    !v.to_f64().is_nan()
-}
-
-fn range_of<T: Scalar>(voxels: &[T]) -> Option<(T, T)> {
-    // What is not a number is neither less nor more than this, so it never comes in.
-    let at = voxels.iter().position(is_number)?;
-    let (mut low, mut high) = ([voxels[at]; 8], [voxels[at]; 8]);
-    let (chunks, rest) = voxels[at..].as_chunks::<8>();
-    for chunk in chunks {
-        for i in 0..8 {
-            low[i] = if chunk[i] < low[i] { chunk[i] } else { low[i] };
-            high[i] = if chunk[i] > high[i] { chunk[i] } else { high[i] };
-        }
-    }
-    let of = |range: Option<(T, T)>, (&low, &high)| wider(range, Some((low, high)));
-    let range = low.iter().zip(&high).fold(None, of);
-    rest.iter().filter(|&v| is_number(v)).fold(range, |range, &v| wider(range, Some((v, v))))
 }
 
 fn wider<T: Scalar>(a: Option<(T, T)>, b: Option<(T, T)>) -> Option<(T, T)> {

@@ -1,4 +1,4 @@
-//! Owns [`Block`]: the voxels of a block, where they are not all the same, and what it becomes on the next level. Knows nothing of where blocks come from.
+//! Owns [`Block`] and [`Shown`]: the voxels of a block, where they are not all the same, and what it becomes on the next level. Knows nothing of where blocks come from.
 
 use std::sync::Arc;
 
@@ -20,24 +20,41 @@ pub(super) enum Block<T> {
 }
 
 impl<T: Voxel> Block<T> {
-    /// What a view shows of a region whose tiles are pinned. `buffer` is used if it is needed.
+    pub(super) fn shown(&self) -> Shown<'_, T> {
+        match self {
+            Self::Uniform(value) => Shown::Uniform(*value),
+            Self::Voxels(all) => Shown::Voxels(all),
+        }
+    }
+}
+
+/// A block whose voxels somebody else keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shown<'a, T> {
+    /// All are the same.
+    Uniform(T),
+    /// Each by itself.
+    Voxels(&'a [T]),
+}
+
+impl<'a, T: Voxel> Shown<'a, T> {
+    /// What a view shows of a region whose tiles are pinned. Its voxels come into `buffer`, which has room for them and whose contents are overwritten, if they are needed.
     ///
     /// # Errors
     /// [`Error::Tile`]: one is not there all the same.
-    pub(super) fn gather(view: &View<'_, T>, region: Region, mut buffer: Vec<T>) -> Result<Self, Error> {
+    pub(super) fn gather(view: &View<'_, T>, region: Region, buffer: &'a mut [T]) -> Result<Self, Error> {
         let layout = view.layout();
         let shape = layout.tile_shape();
         if let Some(value) = uniform(view, region) {
             return Ok(Self::Uniform(value));
         }
-        buffer.resize(index(voxels(region.extent)), T::zeroed());
         for tile in layout.tiles_in(region) {
             let place = Region::new(layout.tile_region(tile).start, shape);
             match view.tile(tile) {
-                Tile::Resident(there) => copy_shared(place, there, region, &mut buffer),
+                Tile::Resident(there) => copy_shared(place, there, region, buffer),
                 Tile::Uniform(value) => {
                     if let Some(part) = place.intersection(&region) {
-                        fill(part, value, region, &mut buffer);
+                        fill(part, value, region, buffer);
                     }
                 }
                 Tile::Missing => {
@@ -50,16 +67,16 @@ impl<T: Voxel> Block<T> {
     }
 }
 
-impl<T: Scalar> Block<T> {
+impl<T: Scalar> Shown<'_, T> {
     /// What a block of that extent becomes. The blocks of `step` voxels begin with its first voxel.
-    pub(super) fn reduced(&self, extent: Extent, step: [u64; 3], method: Downsample) -> Self {
+    pub(super) fn reduced(self, extent: Extent, step: [u64; 3], method: Downsample) -> Block<T> {
         let out = Extent::from([0, 1, 2].map(|a| extent.to_array()[a].div_ceil(step[a])));
         match self {
-            Self::Uniform(value) if stays(*value, method) => Self::Uniform(*value),
+            Self::Uniform(value) if stays(value, method) => Block::Uniform(value),
             Self::Uniform(value) => {
-                Self::Voxels(reduce(&vec![*value; index(voxels(extent))], extent, step, out, method))
+                Block::Voxels(reduce(&vec![value; index(voxels(extent))], extent, step, out, method))
             }
-            Self::Voxels(all) => Self::Voxels(reduce(all, extent, step, out, method)),
+            Self::Voxels(all) => Block::Voxels(reduce(all, extent, step, out, method)),
         }
     }
 }

@@ -2,13 +2,11 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-
-use rayon::prelude::*;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, OnceLock};
 
 use super::Progress;
-use super::block::Block;
+use super::block::{Block, Shown};
 use super::blocks::Levels;
 use super::options::ConvertOptions;
 use super::order::{Leaf, groups};
@@ -23,7 +21,7 @@ use crate::geometry::{Coord, Extent, Region};
 use crate::layout::TileCoord;
 use crate::pool::{Pool, PoolConfig};
 use crate::pyramid::Downsample;
-use crate::source::{TileSource, index};
+use crate::source::{TileSource, index, with_buffer};
 use crate::store::{LevelStore, PyramidDescription, PyramidWriter};
 use crate::voxel::Scalar;
 
@@ -105,7 +103,6 @@ impl<T: Scalar> Conversion<T> {
         let run = Run { conversion: &self, levels, pending: Pending::new() };
         let found_voxels = run.found();
         std::thread::scope(|scope| {
-            // One group is encoded while the next is read; a third is not begun.
             let (sender, receiver) = sync_channel(0);
             let reader = std::thread::Builder::new().name("vastgrid-convert".into());
             let reader = reader.spawn_scoped(scope, || run.read(sender));
@@ -145,10 +142,26 @@ fn no_threads(source: std::io::Error) -> BackendError {
     BackendError::System { call: "spawn threads", offset_bytes: 0, bytes: 0, source }
 }
 
+/// Groups that have memory at a time: one is encoded while the next is read.
+const GROUPS_AT_ONCE: usize = 2;
+
 /// Blocks to be encoded together, and what keeps their tiles in memory.
+///
+/// The order of its fields is that of their end.
 struct Group {
     leaves: Vec<Leaf>,
     _pins: Option<Pins<HostBackend>>,
+    _done: Done,
+}
+
+/// Tells when it is dropped.
+struct Done(Sender<()>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        // Who waits for it may have given up.
+        let _ = self.0.send(());
+    }
 }
 
 /// A conversion under way.
@@ -192,8 +205,15 @@ impl<T: Scalar> Run<'_, T> {
     fn read(&self, groups_read: SyncSender<Result<Group, Error>>) {
         let conversion = self.conversion;
         let written = |level: usize, block: Coord| self.is_written(level, block);
+        let (sender, done) = channel();
+        let mut free = GROUPS_AT_ONCE;
         let _: ControlFlow<()> = groups(&conversion.levels, conversion.plan.shape, &written, &mut |leaves| {
-            let group = self.pin(leaves);
+            match free.checked_sub(1) {
+                Some(left) => free = left,
+                // This thread has a sender of its own, so that it waits for as long as there is none: each group says once that it is done, whatever becomes of it.
+                None => drop(done.recv()),
+            }
+            let group = self.pin(leaves, Done(sender.clone()));
             let failed = group.is_err();
             if groups_read.send(group).is_err() || failed {
                 return ControlFlow::Break(());
@@ -202,7 +222,7 @@ impl<T: Scalar> Run<'_, T> {
         });
     }
 
-    fn pin(&self, leaves: Vec<Leaf>) -> Result<Group, Error> {
+    fn pin(&self, leaves: Vec<Leaf>, done: Done) -> Result<Group, Error> {
         let array = &self.conversion.array;
         let read = leaves.iter().filter(|leaf| leaf.level == 0 && !self.is_written(0, leaf.block));
         let mut tiles: Vec<TileCoord> =
@@ -210,61 +230,91 @@ impl<T: Scalar> Run<'_, T> {
         tiles.sort_unstable_by_key(|tile| (tile.z, tile.y, tile.x));
         tiles.dedup();
         let pins = if tiles.is_empty() { None } else { Some(array.pin(&tiles)?.complete()?) };
-        Ok(Group { leaves, _pins: pins })
+        Ok(Group { leaves, _pins: pins, _done: done })
     }
 
+    /// Encodes blocks as their groups come, by all threads: who finds no more of one group goes on with the next.
     fn encode(
         &self,
         groups_read: Receiver<Result<Group, Error>>,
         pool: &rayon::ThreadPool,
     ) -> Result<(), Error> {
-        for group in groups_read {
-            let group = group?;
-            pool.install(|| group.leaves.par_iter().with_max_len(1).try_for_each(|leaf| self.leaf(*leaf)))?;
+        let failed = OnceLock::new();
+        pool.in_place_scope(|scope| {
+            for group in groups_read {
+                let group = match group {
+                    Ok(group) => Arc::new(group),
+                    Err(error) => return drop(failed.set(error)),
+                };
+                for at in 0..group.leaves.len() {
+                    let (group, failed) = (group.clone(), &failed);
+                    scope.spawn(move |_| {
+                        if failed.get().is_none()
+                            && let Err(error) = self.leaf(group.leaves[at])
+                        {
+                            // The first is the one that counts.
+                            drop(failed.set(error));
+                        }
+                    });
+                }
+                if failed.get().is_some() {
+                    return;
+                }
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Takes a block's voxels from where they are, and goes on with what they complete.
+    fn leaf(&self, Leaf { level, block }: Leaf) -> Result<(), Error> {
+        let region = self.region(level, block);
+        let mut next = with_buffer(index(voxels(region.extent)), |buffer: &mut [T]| {
+            // Tiles of the input are for level 0 alone.
+            if level > 0 || self.is_written(level, block) {
+                buffer.fill(self.conversion.fill);
+                self.levels[level].read_back(region, buffer)?;
+                return Ok(self.up(level, block, Shown::Voxels(buffer)));
+            }
+            let found = Shown::gather(&self.conversion.array.frame(), region, buffer)?;
+            self.write(level, block, found)
+        })?;
+        while let Some(Whole { level, block, voxels }) = next {
+            next = self.write(level, block, voxels.shown())?;
         }
         Ok(())
     }
 
-    /// Takes a block's voxels from where they are, and goes on with them.
-    fn leaf(&self, Leaf { level, block }: Leaf) -> Result<(), Error> {
+    /// Writes a block, but not into shards that an interrupted conversion has completed; then as [`Run::up`].
+    fn write(&self, level: usize, block: Coord, found: Shown<'_, T>) -> Result<Option<Whole<T>>, Error> {
         let region = self.region(level, block);
-        // Tiles of the input are for level 0 alone.
-        if level > 0 || self.is_written(level, block) {
-            let mut all = vec![self.conversion.fill; index(voxels(region.extent))];
-            self.levels[level].read_back(region, &mut all)?;
-            return self.up(level, block, Block::Voxels(all));
-        }
-        let found = Block::gather(&self.conversion.array.frame(), region, Vec::new())?;
-        self.write(level, block, found)
-    }
-
-    /// Writes a block, but not into shards that an interrupted conversion has completed, then goes on with it.
-    fn write(&self, level: usize, block: Coord, found: Block<T>) -> Result<(), Error> {
-        let region = self.region(level, block);
-        match &found {
-            Block::Uniform(value) => self.levels[level].write_uniform_rest(region, *value)?,
-            Block::Voxels(all) => self.levels[level].write_rest(region, all)?,
+        match found {
+            Shown::Uniform(value) => self.levels[level].write_uniform_rest(region, value)?,
+            Shown::Voxels(all) => self.levels[level].write_rest(region, all)?,
         }
         self.conversion.progress.add(level, voxels(region.extent));
-        self.up(level, block, found)
+        Ok(self.up(level, block, found))
     }
 
-    /// Adds what a block becomes to the one that it is a part of; writes that one where it is whole.
-    fn up(&self, level: usize, block: Coord, found: Block<T>) -> Result<(), Error> {
+    /// Adds what a block becomes to the one that it is a part of; gives that one if it is whole.
+    fn up(&self, level: usize, block: Coord, found: Shown<'_, T>) -> Option<Whole<T>> {
         let levels = &self.conversion.levels;
-        let Some(parent) = levels.parent(level, block) else { return Ok(()) };
+        let parent = levels.parent(level, block)?;
         if self.is_written(level + 1, parent) {
-            return Ok(());
+            return None;
         }
         let extent = self.region(level, block).extent;
         let reduced = found.reduced(extent, levels.steps[level], self.conversion.options.method);
-        drop(found);
         let parts = voxels(levels.children(level + 1, parent).extent);
         let part = levels.part_of_parent(level, block);
         let region = self.region(level + 1, parent);
-        match self.pending.add((level + 1, parent), parts, region, (part, reduced)) {
-            Some(whole) => self.write(level + 1, parent, whole),
-            None => Ok(()),
-        }
+        let whole = self.pending.add((level + 1, parent), parts, region, (part, reduced))?;
+        Some(Whole { level: level + 1, block: parent, voxels: whole })
     }
+}
+
+/// A block of a coarser level that has all of its parts, and is to be written.
+struct Whole<T> {
+    level: usize,
+    block: Coord,
+    voxels: Block<T>,
 }

@@ -26,13 +26,15 @@ pub(crate) struct Reducer<T> {
     method: Downsample,
     /// Of integers: exact, for blocks have at most 2^18 voxels of 32 bits.
     whole_sums: Vec<i64>,
+    /// Of integers of 16 bits at most, in small blocks: exact, and twice as many at once.
+    short_sums: Vec<i32>,
     sums: Vec<f64>,
     block: Vec<T>,
 }
 
 impl<T: Scalar> Reducer<T> {
     pub(crate) fn new(method: Downsample) -> Self {
-        Self { method, whole_sums: Vec::new(), sums: Vec::new(), block: Vec::new() }
+        Self { method, whole_sums: Vec::new(), short_sums: Vec::new(), sums: Vec::new(), block: Vec::new() }
     }
 
     /// Each voxel of `out` becomes that of `across` voxels of every row (fewer at the end, where the rows end).
@@ -60,31 +62,19 @@ impl<T: Scalar> Reducer<T> {
     /// `W` is `T`.
     fn mean_of_integers<'a, W: Whole>(
         &mut self,
-        rows: impl Iterator<Item = &'a [T]>,
+        rows: impl Iterator<Item = &'a [T]> + Clone,
         across: usize,
         out: &mut [T],
     ) {
-        let blocks = out.len();
+        let voxels = rows.clone().count() * across;
         let rows = rows.map(|row| bytemuck::cast_slice(row));
-        let (count, width) = add_up(rows, across, out.len(), &mut self.whole_sums, |v: W| v.wide());
         let out: &mut [W] = bytemuck::cast_slice_mut(out);
-        let whole = |voxels: usize| i64::try_from(voxels).unwrap_or(i64::MAX);
-        let voxels = whole(count * across);
-        if voxels.count_ones() == 1 {
-            // Most blocks have 2, 4 or 8 voxels.
-            let (half, shift) = (voxels / 2, voxels.trailing_zeros());
-            for (out, &sum) in out.iter_mut().zip(&self.whole_sums) {
-                // Shifts round towards minus infinity: halves below zero must not be lifted over it.
-                let lift = if sum < 0 { (half - 1).max(0) } else { half };
-                *out = W::narrow((sum + lift) >> shift);
-            }
+        if size_of::<W>() <= 2 && voxels <= MOST_SHORT {
+            let (count, width) = add_up(rows, across, out.len(), &mut self.short_sums, |v: W| v.short());
+            means(&self.short_sums, (count, across, width), out);
         } else {
-            for (out, &sum) in out.iter_mut().zip(&self.whole_sums) {
-                *out = W::narrow(rounded(sum, voxels));
-            }
-        }
-        if let (Some(last), Some(&sum)) = (out.last_mut(), self.whole_sums.last()) {
-            *last = W::narrow(rounded(sum, whole(count * (width - (blocks - 1) * across))));
+            let (count, width) = add_up(rows, across, out.len(), &mut self.whole_sums, |v: W| v.wide());
+            means(&self.whole_sums, (count, across, width), out);
         }
     }
 
@@ -122,6 +112,26 @@ impl<T: Scalar> Reducer<T> {
 
 fn is<T: 'static, W: 'static>() -> bool {
     TypeId::of::<T>() == TypeId::of::<W>()
+}
+
+/// What the sums of blocks become, each of `across` voxels of `count` rows, which are `width` long.
+fn means<W: Whole, S: Sum>(sums: &[S], (count, across, width): (usize, usize, usize), out: &mut [W]) {
+    let whole = |voxels: usize| i64::try_from(voxels).unwrap_or(i64::MAX);
+    let (voxels, blocks) = (whole(count * across), out.len());
+    if voxels.count_ones() == 1 {
+        // Most blocks have 2, 4 or 8 voxels.
+        let (half, shift) = (S::of(voxels / 2), voxels.trailing_zeros());
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = W::narrow(sum.halved(half, shift));
+        }
+    } else {
+        for (out, &sum) in out.iter_mut().zip(sums) {
+            *out = W::narrow(rounded(sum.into(), voxels));
+        }
+    }
+    if let (Some(last), Some(&sum)) = (out.last_mut(), sums.last()) {
+        *last = W::narrow(rounded(sum.into(), whole(count * (width - (blocks - 1) * across))));
+    }
 }
 
 /// Adds the voxels of each block up into `sums`. Gives the number of rows, and their width.
@@ -169,9 +179,14 @@ fn rounded(sum: i64, count: i64) -> i64 {
     if sum < 0 { -size } else { size }
 }
 
+/// The most voxels of 16 bits whose sum, and half of it, have 31 bits.
+const MOST_SHORT: usize = 1 << 14;
+
 /// An integer of at most 32 bits.
 trait Whole: Scalar {
     fn wide(self) -> i64;
+    /// For types of 16 bits at most.
+    fn short(self) -> i32;
     /// Of what lies between values of this type.
     fn narrow(value: i64) -> Self;
 }
@@ -184,6 +199,11 @@ macro_rules! whole {
                 i64::from(self)
             }
             #[inline(always)]
+            #[allow(clippy::cast_possible_wrap, clippy::cast_lossless, reason = "not of every type, and not called for those")]
+            fn short(self) -> i32 {
+                self as i32
+            }
+            #[inline(always)]
             #[expect(clippy::cast_possible_truncation, reason = "between values of this type")]
             #[allow(clippy::cast_sign_loss, reason = "not every type is unsigned")]
             fn narrow(value: i64) -> Self {
@@ -193,6 +213,33 @@ macro_rules! whole {
     )*};
 }
 whole!(u8, i8, u16, i16, u32, i32);
+
+/// A sum of integers.
+trait Sum: Copy + Into<i64> {
+    fn of(small: i64) -> Self;
+    /// Divided by 2^shift, twice `half`, to the nearest, halves away from zero.
+    fn halved(self, half: Self, shift: u32) -> i64;
+}
+
+macro_rules! sum {
+    ($($t:ty),*) => {$(
+        impl Sum for $t {
+            #[inline(always)]
+            #[allow(clippy::cast_possible_truncation, reason = "of no more voxels than the type is for")]
+            fn of(small: i64) -> Self {
+                small as Self
+            }
+            #[inline(always)]
+            #[allow(clippy::useless_conversion, reason = "not of every type")]
+            fn halved(self, half: Self, shift: u32) -> i64 {
+                // Shifts round towards minus infinity: halves below zero must not be lifted over it.
+                let lift = if self < 0 { (half - 1).max(0) } else { half };
+                i64::from((self + lift) >> shift)
+            }
+        }
+    )*};
+}
+sum!(i32, i64);
 
 fn max<'a, T: Scalar>(rows: impl Iterator<Item = &'a [T]>, across: usize, out: &mut [T]) {
     for (nth, row) in rows.enumerate() {

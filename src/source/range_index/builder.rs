@@ -7,7 +7,7 @@ use super::{CellGrid, RangeIndex, hull, nothing, unknown};
 use crate::error::SourceError;
 use crate::geometry::{Coord, Extent, Region};
 use crate::source::{check_call, index};
-use crate::voxel::Scalar;
+use crate::voxel::{Scalar, range_of};
 
 /// A cell whose voxels are told in so many pieces that those left make more boxes than this stays unknown.
 const MOST_PIECES: usize = 64;
@@ -72,7 +72,7 @@ impl<T: Scalar> RangeIndexBuilder<T> {
     /// [`SourceError::BadCall`]: the region leaves the volume, or `voxels` are not as many.
     pub fn note(&self, region: Region, voxels: &[T]) -> Result<(), SourceError> {
         check_call(self.grid.extent, region, voxels.len())?;
-        self.note_parts(region, |part| Some(range_of(region, part, voxels)));
+        self.note_parts(region, |part| Some(range_in(region, part, voxels)));
         Ok(())
     }
 
@@ -81,7 +81,7 @@ impl<T: Scalar> RangeIndexBuilder<T> {
     /// # Errors
     /// [`SourceError::BadCall`]: the region leaves the volume.
     pub fn note_uniform(&self, region: Region, value: T) -> Result<(), SourceError> {
-        let range = range_of(Region::whole(Extent::cube(1)), Region::whole(Extent::cube(1)), &[value]);
+        let range = range_of(std::iter::once(&[value][..]));
         self.note_range(region, range)
     }
 
@@ -202,8 +202,8 @@ fn without(whole: &Region, gone: &Region) -> Vec<Region> {
     pieces
 }
 
-/// The range of a part of a region whose voxels are given. NaNs compare with nothing, and so are left out.
-fn range_of<T: Scalar>(region: Region, part: Region, voxels: &[T]) -> (T, T) {
+/// The range of a part of a region whose voxels are given.
+fn range_in<T: Scalar>(region: Region, part: Region, voxels: &[T]) -> (T, T) {
     let [w, h] = [index(region.extent.x), index(region.extent.y)];
     let first = [
         index(part.start.x - region.start.x),
@@ -211,17 +211,9 @@ fn range_of<T: Scalar>(region: Region, part: Region, voxels: &[T]) -> (T, T) {
         index(part.start.z - region.start.z),
     ];
     let size = part.extent.to_array().map(index);
-    let (mut least, mut greatest) = nothing::<T>();
-    for z in first[2]..first[2] + size[2] {
-        for y in first[1]..first[1] + size[1] {
-            let at = (z * h + y) * w + first[0];
-            for &voxel in &voxels[at..at + size[0]] {
-                least = if voxel < least { voxel } else { least };
-                greatest = if voxel > greatest { voxel } else { greatest };
-            }
-        }
-    }
-    (least, greatest)
+    let rows = (first[2]..first[2] + size[2])
+        .flat_map(|z| (first[1]..first[1] + size[1]).map(move |y| (z * h + y) * w + first[0]));
+    range_of(rows.map(|at| &voxels[at..at + size[0]]))
 }
 
 #[cfg(test)]

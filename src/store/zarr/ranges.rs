@@ -15,7 +15,7 @@ use super::options::ZarrOptions;
 use crate::geometry::boxes::{grid, voxels};
 use crate::geometry::{Coord, Extent, Region};
 use crate::source::index;
-use crate::voxel::Scalar;
+use crate::voxel::{Scalar, range_of};
 
 /// The least side of a cell, where the chunk's side has a divisor that is no less.
 const LEAST_SIDE: u64 = 16;
@@ -69,14 +69,13 @@ impl<T: Scalar> Ranges<T> {
 
     /// Takes in the voxels of a chunk, cut off at the volume's far faces; they lie in the buffer of `region`.
     pub(super) fn note(&self, object: Coord, chunk: Region, region: Region, buffer: &[T]) {
-        let found = self.cells_of(chunk).map(|(place, cell)| (place, range_of(cell, region, buffer)));
+        let found = self.cells_of(chunk).map(|(place, cell)| (place, range_in(cell, region, buffer)));
         self.put(object, found.collect());
     }
 
     /// Takes in that all voxels of a chunk are `value`.
     pub(super) fn note_uniform(&self, object: Coord, chunk: Region, value: T) {
-        let one = Region::whole(Extent::cube(1));
-        let range = range_of(one, one, &[value]);
+        let range = range_of(std::iter::once(&[value][..])).into();
         self.put(object, self.cells_of(chunk).map(|(place, _)| (place, range)).collect());
     }
 
@@ -164,21 +163,16 @@ fn unknown<T: Scalar>() -> [T; 2] {
     [T::from_f64(1.0), T::from_f64(0.0)]
 }
 
-/// The range of a part of a region whose voxels are given. NaNs compare with nothing, and so are left out.
-fn range_of<T: Scalar>(part: Region, region: Region, voxels: &[T]) -> [T; 2] {
+/// The range of a part of a region whose voxels are given.
+fn range_in<T: Scalar>(part: Region, region: Region, voxels: &[T]) -> [T; 2] {
     let (first, size) = (part.start, part.extent);
-    let (mut least, mut greatest) = (T::from_f64(f64::INFINITY), T::from_f64(f64::NEG_INFINITY));
-    for z in first.z..first.z + size.z {
-        for y in first.y..first.y + size.y {
-            let row = (z - region.start.z) * region.extent.y + (y - region.start.y);
-            let at = index(row * region.extent.x + (first.x - region.start.x));
-            for &voxel in &voxels[at..at + index(size.x)] {
-                least = if voxel < least { voxel } else { least };
-                greatest = if voxel > greatest { voxel } else { greatest };
-            }
-        }
-    }
-    [least, greatest]
+    let rows = (first.z..first.z + size.z).flat_map(|z| (first.y..first.y + size.y).map(move |y| (y, z)));
+    let rows = rows.map(|(y, z)| {
+        let row = (z - region.start.z) * region.extent.y + (y - region.start.y);
+        let at = index(row * region.extent.x + (first.x - region.start.x));
+        &voxels[at..at + index(size.x)]
+    });
+    range_of(rows).into()
 }
 
 #[cfg(test)]
