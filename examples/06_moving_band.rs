@@ -13,9 +13,7 @@ use std::time::Instant;
 use vastgrid::compute::{self, Beyond, Boundary, Neighbours, TileSet};
 use vastgrid::cuda::{Arg, DeviceBuffer, Function, Module, Stream};
 use vastgrid::source::Fill;
-use vastgrid::{
-    Backend, Coord, CudaBackend, Extent, HostBackend, Pool, Region, SparseArray3D, TileCoord,
-};
+use vastgrid::{Backend, Coord, CudaBackend, Extent, HostBackend, Pool, Region, SparseArray3D, TileCoord};
 
 const EXTENT: Extent = Extent::new(1 << 14, 1 << 13, 1 << 13);
 const TILE: u64 = 16;
@@ -39,7 +37,8 @@ trait Hand {
 
 fn main() -> Done {
     let mut args: Vec<_> = std::env::args().skip(1).collect();
-    let place = if args.first().is_some_and(|a| a.parse::<u64>().is_err()) { args.remove(0) } else { "host".into() };
+    let place =
+        if args.first().is_some_and(|a| a.parse::<u64>().is_err()) { args.remove(0) } else { "host".into() };
     let steps = args.first().map_or(Ok(40), |text| text.parse::<u64>())?;
     let picture = args.get(1).map(String::as_str);
     match place.as_str() {

@@ -49,10 +49,10 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// # use vastgrid::{Coord, Extent, HostBackend, Pool, SparseArray3D, TileCoord, source::Procedural};
     /// # let pool = Pool::new(HostBackend::new(), 8 << 20)?;
     /// # let source = Procedural::new(Extent::cube(64), |c: Coord| c.x as u16);
-    /// # let mut grid = SparseArray3D::builder(&pool, source).tile([32; 3]).fill(9).writable().build()?;
+    /// # let mut grid = SparseArray3D::builder(&pool, source).tile([32; 3]).writable().build()?;
     /// let tile = TileCoord::new(1, 0, 0);
     /// let pins = grid.prepare_overwrite(&[tile])?;
-    /// assert_eq!(grid.get([32, 0, 0])?, 9);
+    /// assert_eq!(grid.get([32, 0, 0])?, 0);
     /// assert_eq!(grid.written_tiles(), [tile]);
     /// # drop(pins);
     /// # Ok::<_, vastgrid::Error>(())

@@ -113,7 +113,11 @@ impl<B: Backend> Engine<B> {
                 return;
             }
             // A short kernel is over before a sleeping thread would be awake.
-            if begun.elapsed() < STAYS_AWAKE { std::thread::yield_now() } else { std::thread::sleep(LOOK_AGAIN) }
+            if begun.elapsed() < STAYS_AWAKE {
+                std::thread::yield_now()
+            } else {
+                std::thread::sleep(LOOK_AGAIN)
+            }
         }
     }
 

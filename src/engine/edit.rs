@@ -58,7 +58,8 @@ impl<B: Backend> Engine<B> {
             let mut guard = self.lock();
             let state = &mut *guard;
             // What others are reading from the source, or writing back, would come after this.
-            let (busy, free) = left.into_iter().partition::<Vec<_>, _>(|&(tile, _)| state.is_busy(array, tile));
+            let (busy, free) =
+                left.into_iter().partition::<Vec<_>, _>(|&(tile, _)| state.is_busy(array, tile));
             let mut pages: Vec<_> = free.iter().map(|&(tile, _)| array.layout.page_of(tile)).collect();
             pages.sort_unstable();
             pages.dedup();

@@ -58,7 +58,8 @@ impl<B: Backend> Engine<B> {
         if self.backend.caps().asynchronous && purpose != Purpose::Overwrite {
             // Copies go by themselves, so sending them costs less than waking somebody up for it, and calls of the driver from two threads get in each other's way.
             for &tile in tiles {
-                let Some(sent) = caught(|| self.send_ready(array, tile, purpose).transpose()).transpose() else {
+                let Some(sent) = caught(|| self.send_ready(array, tile, purpose).transpose()).transpose()
+                else {
                     break;
                 };
                 results.push(Some(sent));

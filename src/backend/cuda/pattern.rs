@@ -44,8 +44,8 @@ pub(super) struct Fill {
 pub(super) fn merged(mut fills: Vec<Fill>) -> Vec<Fill> {
     fills.sort_unstable_by_key(|fill| fill.to);
     fills.dedup_by(|next, before| {
-        let goes_on = before.to + before.bytes == next.to
-            && (before.page, before.pattern) == (next.page, next.pattern);
+        let goes_on =
+            before.to + before.bytes == next.to && (before.page, before.pattern) == (next.page, next.pattern);
         if goes_on {
             before.bytes += next.bytes;
         }
@@ -80,7 +80,14 @@ mod tests {
             pattern: Pattern::U8(value),
             offset_bytes: to,
         };
-        let all = vec![fill(48, 0, 1), fill(0, 0, 1), fill(16, 0, 1), fill(64, 1, 1), fill(32, 0, 2), fill(96, 1, 1)];
+        let all = vec![
+            fill(48, 0, 1),
+            fill(0, 0, 1),
+            fill(16, 0, 1),
+            fill(64, 1, 1),
+            fill(32, 0, 2),
+            fill(96, 1, 1),
+        ];
         let merged: Vec<_> = merged(all).iter().map(|f| (f.to, f.bytes)).collect();
         assert_eq!(merged, [(0, 32), (32, 16), (48, 16), (64, 16), (96, 16)]);
     }
