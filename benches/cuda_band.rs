@@ -144,7 +144,7 @@ impl Bench {
 
     /// What a voxel of the box becomes; for a dense array, what lies beyond the box is nothing.
     fn expected(&self, [x, y, z]: [i64; 3]) -> f32 {
-        let side = SIDE as i64;
+        let side = SIDE.cast_signed();
         let at = |i: i64| {
             let [x, y, z] = [x + i % 3 - 1, y + i / 3 % 3 - 1, z + i / 9 - 1];
             let inside = [x, y, z].iter().all(|v| (0..side).contains(v));
@@ -219,7 +219,7 @@ impl Bench {
                     let at = [0, 1, 2].map(|a| place.start.to_array()[a] + within[a] - FIRST[a]);
                     let dense_at = at[0] + SIDE * (at[1] + SIDE * at[2]);
                     let got = if sparse { own[i as usize] } else { all[dense_at as usize] };
-                    let want = self.expected(at.map(|v| v as i64));
+                    let want = self.expected(at.map(u64::cast_signed));
                     if got.to_bits() != want.to_bits() {
                         return Err(format!("voxel {at:?} became {got}, on the host {want}"));
                     }
@@ -290,12 +290,12 @@ impl Bench {
                 times[i].push(start.elapsed().as_secs_f64() * 1e3);
                 done
             };
-            timed(0, &mut |now, _| Ok(drop(now.prepare_write(tiles)?)))?;
-            timed(3, &mut |now, _| Ok(drop(now.prune(tiles)?)))?;
-            timed(5, &mut |now, _| Ok(now.reset(tiles)?))?;
-            timed(1, &mut |_, next| Ok(drop(next.prepare_write(tiles)?)))?;
-            timed(2, &mut |_, next| Ok(drop(next.prepare_overwrite(tiles)?)))?;
-            timed(4, &mut |_, next| Ok(drop(next.prune(tiles)?)))?;
+            timed(0, &mut |now, _| now.prepare_write(tiles).map(drop).map_err(Into::into))?;
+            timed(3, &mut |now, _| now.prune(tiles).map(drop).map_err(Into::into))?;
+            timed(5, &mut |now, _| now.reset(tiles).map_err(Into::into))?;
+            timed(1, &mut |_, next| next.prepare_write(tiles).map(drop).map_err(Into::into))?;
+            timed(2, &mut |_, next| next.prepare_overwrite(tiles).map(drop).map_err(Into::into))?;
+            timed(4, &mut |_, next| next.prune(tiles).map(drop).map_err(Into::into))?;
         }
         for (name, times) in names.iter().zip(&mut times) {
             let ms = median(times);

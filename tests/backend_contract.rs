@@ -134,7 +134,9 @@ fn values_are_set_and_found<B: Backend>(b: &B, page_bytes: u64) {
             (0..values.len() as u64).map(|i| i % 2 * 3 * page_bytes + (3 + i) * piece).collect();
         let set = |(&at, value): (&u64, &Vec<u8>)| b.fill(&r, at..at + piece, value).unwrap();
         let tickets: Vec<_> = places.iter().zip(&values).map(set).collect();
-        tickets.into_iter().for_each(|ticket| b.wait(ticket).unwrap());
+        for ticket in tickets {
+            b.wait(ticket).unwrap();
+        }
         let mut asked = places.clone();
         asked.extend([page_bytes, page_bytes + piece]);
         let found = b.one_values(&r, &asked, piece, length).unwrap();

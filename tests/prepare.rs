@@ -16,6 +16,9 @@ use vastgrid::{
     ResidencyError, SparseArray3D, TileCoord,
 };
 
+/// What a tile of 16^3 takes, and a page.
+const PAGE: u64 = 16 << 10;
+
 /// Writes on the host.
 struct OnHost;
 
@@ -87,19 +90,19 @@ fn writable(budget: u64) -> (Pool<HostBackend>, SparseArray3D<u32>) {
     let pool = Pool::new(HostBackend::new(), budget).unwrap();
     let fill = Fill::new(Extent::cube(1 << 10), FILL);
     let array =
-        SparseArray3D::builder(&pool, fill).tile([16; 3]).page_bytes(16 << 10).writable().build().unwrap();
+        SparseArray3D::builder(&pool, fill).tile([16; 3]).page_bytes(PAGE).writable().build().unwrap();
     (pool, array)
 }
 
 #[test]
 fn misuse_is_named() {
-    let (pool, mut array) = writable(4 * 16 << 10);
+    let (pool, mut array) = writable(4 * PAGE);
     let tiles: Vec<_> = (0..5).map(|x| t(x, 0, 0)).collect();
     for error in [array.prepare_write(&tiles).unwrap_err(), array.prepare_overwrite(&tiles).unwrap_err()] {
         assert!(matches!(error, Error::Residency(ResidencyError::OverBudget { .. })), "{error}");
     }
     let held = array.prepare_write(&tiles[..3]).unwrap();
-    assert_eq!((held.bytes(), pool.stats().pinned_bytes), (3 * 16 << 10, 3 * 16 << 10));
+    assert_eq!((held.bytes(), pool.stats().pinned_bytes), (3 * PAGE, 3 * PAGE));
     for error in
         [array.prepare_write(&tiles[3..]).unwrap_err(), array.prepare_overwrite(&tiles[3..]).unwrap_err()]
     {
@@ -116,8 +119,7 @@ fn misuse_is_named() {
         assert!(matches!(error, Error::Residency(ResidencyError::OutOfBounds { .. })), "{error}");
     }
     let (source, _) = common::volume(Extent::cube(64));
-    let mut read_only =
-        SparseArray3D::builder(&pool, source).tile([16; 3]).page_bytes(16 << 10).build().unwrap();
+    let mut read_only = SparseArray3D::builder(&pool, source).tile([16; 3]).page_bytes(PAGE).build().unwrap();
     let one = [t(0, 0, 0)];
     for error in [
         read_only.prepare_write(&one).unwrap_err(),
@@ -148,13 +150,13 @@ fn a_tile_that_cannot_be_loaded_is_named_and_nothing_is_pinned() {
 
 #[test]
 fn memory_that_is_given_up_is_there_for_others() {
-    let (pool, mut array) = writable(4 * 16 << 10);
+    let (pool, mut array) = writable(4 * PAGE);
     let tiles: Vec<_> = (0..4).map(|x| t(x, 0, 0)).collect();
     for round in 0..10u32 {
         let first = 4 * u64::from(round);
         let some: Vec<_> = tiles.iter().map(|tile| t(tile.x + first, 0, 0)).collect();
         let pins = array.prepare_overwrite(&some).unwrap();
-        assert_eq!(pool.stats().used_bytes, 4 * 16 << 10);
+        assert_eq!(pool.stats().used_bytes, 4 * PAGE);
         drop(pins);
         assert_eq!(array.prune(&some).unwrap(), some);
         assert!(array.resident_tiles().is_empty() && array.written_tiles().is_empty());
@@ -168,7 +170,7 @@ fn memory_that_is_given_up_is_there_for_others() {
 
 #[test]
 fn a_value_that_changes_is_kept_and_read_back() {
-    let (_pool, mut array) = writable(4 * 16 << 10);
+    let (_pool, mut array) = writable(4 * PAGE);
     let tile = t(5, 6, 7);
     let region = array.layout().tile_region(tile);
     for value in [9u32, FILL, 1 << 20, 9] {

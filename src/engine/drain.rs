@@ -114,9 +114,9 @@ impl<B: Backend> Engine<B> {
             }
             // A short kernel is over before a sleeping thread would be awake.
             if begun.elapsed() < STAYS_AWAKE {
-                std::thread::yield_now()
+                std::thread::yield_now();
             } else {
-                std::thread::sleep(LOOK_AGAIN)
+                std::thread::sleep(LOOK_AGAIN);
             }
         }
     }

@@ -152,7 +152,7 @@ impl<B: Backend, H: Hand<B>> Program<B, H> {
             let set = TileSet::of(self.array.layout().tiles(), [first]);
             set.dilate(Neighbours::Faces, 1, Beyond::Out).iter().collect()
         } else {
-            (0..most / 2 + 1).map(|_| any()).collect()
+            (0..=most / 2).map(|_| any()).collect()
         };
         let mut some: Vec<_> = some.into_iter().collect();
         some.sort_unstable_by_key(|&tile| self.array.layout().tile_id(tile));
