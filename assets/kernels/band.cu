@@ -29,20 +29,28 @@ extern "C" __global__ void __launch_bounds__(BAND_THREADS) vg_band_begin(vg_grid
     if (threadIdx.x == 0) vg_mark_dirty(next, tile.id);
 }
 
-// A step, a block a tile.
+// A step, a block a tile: 27 threads look for the tiles around it, and one for where it goes to.
 extern "C" __global__ void __launch_bounds__(BAND_THREADS) vg_band_step(vg_grid now, vg_grid next, const vg_u64* tiles, float least) {
     __shared__ band_near near;
+    __shared__ float* to;  // null where there is nothing to be done
     __shared__ float box[BAND_BOX * BAND_BOX * BAND_BOX];
-    const band_tile tile(next, tiles);
-    float* to = vg_tile_to_write<float>(next, tile.id);
     // The same for the whole block.
-    if (!to || !band_fits(next) || !band_fits(now)) return;
-    if (threadIdx.x < 27) near.find(now, tile.x, tile.y, tile.z, threadIdx.x);
+    if (!band_fits(next) || !band_fits(now)) return;
+    if (threadIdx.x <= 27) {
+        const band_tile tile(next, tiles);
+        if (threadIdx.x < 27) {
+            near.find(now, tile.x, tile.y, tile.z, threadIdx.x);
+        } else {
+            to = vg_tile_to_write<float>(next, tile.id);
+            // Before it is written: marks are collected when the kernel is done, whichever comes first.
+            if (to) vg_mark_dirty(next, tile.id);
+        }
+    }
     __syncthreads();
+    if (!to) return;
     band_gather(near, threadIdx.x, box);
     __syncthreads();
     band_column(box, threadIdx.x, least, to, BAND_SIDE, BAND_SIDE * BAND_SIDE);
-    if (threadIdx.x == 0) vg_mark_dirty(next, tile.id);
 }
 
 // ---- to compare with: the same on dense arrays. `first`: the voxel of the grid that the arrays begin at, a multiple of the tile's side.

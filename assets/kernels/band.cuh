@@ -79,20 +79,31 @@ struct band_dense {
 
 // ---------------------------------------------------------------- a block's work, in two parts with a barrier between
 
-// A thread's part of the box around a tile: rows along x by 16 threads each, and then what lies beside them.
+// One voxel of what lies around a tile, from where it is along each axis: -1 and 16 are in the tiles before and after.
+template <class F> VG_HD void band_take(const F& from, int x, int y, int z, float* box) {
+    const vg_u32 i = x < 0 ? 0 : x < BAND_SIDE ? 1 : 2, j = y < 0 ? 0 : y < BAND_SIDE ? 1 : 2, k = z < 0 ? 0 : z < BAND_SIDE ? 1 : 2;
+    box[(x + 1) + BAND_BOX * ((y + 1) + BAND_BOX * (z + 1))] = from.get(i, j, k, x & (BAND_SIDE - 1), y & (BAND_SIDE - 1), z & (BAND_SIDE - 1));
+}
+
+// A thread's part of a tile and of what lies around it: a column of the tile, a voxel of each face, and one of an edge or a corner. But for the last one, all threads read the same tile at a time.
 template <class F> VG_HD void band_gather(const F& from, vg_u32 thread, float* box) {
-    const vg_u32 x = thread & (BAND_SIDE - 1);
-    for (vg_u32 row = thread >> BAND_LOG2; row < BAND_BOX * BAND_BOX; row += BAND_THREADS >> BAND_LOG2) {
-        const vg_u32 y = row % BAND_BOX + BAND_SIDE - 1, z = row / BAND_BOX + BAND_SIDE - 1;
-        box[row * BAND_BOX + 1 + x] = from.get(1, y >> BAND_LOG2, z >> BAND_LOG2, x, y & (BAND_SIDE - 1), z & (BAND_SIDE - 1));
+    const int a = thread & (BAND_SIDE - 1), b = thread >> BAND_LOG2;
+    float column[BAND_SIDE];
+    VG_UNROLL
+    for (int z = 0; z < BAND_SIDE; z++) column[z] = from.get(1, 1, 1, a, b, z);
+    VG_UNROLL
+    for (int z = 0; z < BAND_SIDE; z++) box[(a + 1) + BAND_BOX * ((b + 1) + BAND_BOX * (z + 1))] = column[z];
+    VG_UNROLL
+    for (int side = -1; side <= BAND_SIDE; side += BAND_SIDE + 1) {
+        band_take(from, a, b, side, box);
+        band_take(from, a, side, b, box);
+        band_take(from, side, a, b, box);
     }
-    for (vg_u32 k = thread; k < 2 * BAND_BOX * BAND_BOX; k += BAND_THREADS) {
-        const bool after = k >= BAND_BOX * BAND_BOX;
-        const vg_u32 row = after ? k - BAND_BOX * BAND_BOX : k;
-        const vg_u32 y = row % BAND_BOX + BAND_SIDE - 1, z = row / BAND_BOX + BAND_SIDE - 1;
-        box[row * BAND_BOX + (after ? BAND_SIDE + 1 : 0)] =
-            from.get(after ? 2 : 0, y >> BAND_LOG2, z >> BAND_LOG2, after ? 0 : BAND_SIDE - 1, y & (BAND_SIDE - 1), z & (BAND_SIDE - 1));
-    }
+    // 4 edges along each axis, and 8 corners.
+    const vg_u32 edge = thread >> BAND_LOG2, along = edge < 4 ? 0 : edge < 8 ? 1 : edge < 12 ? 2 : 3;
+    const vg_u32 corner = along < 3 ? edge : thread;
+    const int u = corner & 1 ? BAND_SIDE : -1, v = corner & 2 ? BAND_SIDE : -1, w = along < 3 ? a : corner & 4 ? BAND_SIDE : -1;
+    if (thread < 12 * BAND_SIDE + 8) band_take(from, along == 0 ? w : u, along == 1 ? w : along == 0 ? u : v, along >= 2 ? w : v, box);
 }
 
 // A thread's column: each voxel of the next step to `to`, which has rows and planes at such distances.

@@ -204,17 +204,27 @@ impl<B: Backend, H: Hand<B>> Program<B, H> {
         self.counts[2] += u64::from(wrote);
         let written: HashSet<_> = self.array.written_tiles().into_iter().collect();
         for tile in some {
-            // Where there was no room for all of them, some may have been written.
+            // Where there was no room for all of them, some may have been written, and others made blank for it.
             if !wrote {
                 self.pins.clear();
-                let now = self.array.to_vec(self.region(tile)).unwrap();
+                let region = self.region(tile);
+                let now = self.array.to_vec(region).unwrap();
                 if now == self.expected(tile) {
                     continue;
                 }
-                assert!(now == expected_by(self.region(tile), |at| ink.at(at)), "{tile}");
+                let base = self.base;
+                let as_source = now == expected_by(region, |at| base.at(at));
+                assert!(as_source || written.contains(&tile), "{tile} changed, and is not written");
+                if now.iter().all(|&v| v == FILL) {
+                    self.set(tile, |_| FILL);
+                } else {
+                    assert!(now == expected_by(region, |at| ink.at(at)), "{tile}");
+                    self.set(tile, |at| ink.at(at));
+                }
+                continue;
             }
             self.set(tile, |at| ink.at(at));
-            assert!(written.contains(&tile), "{tile}");
+            assert!(written.contains(&tile), "{tile} was written, which is not known");
         }
     }
 
