@@ -112,6 +112,63 @@ fn contents_follow_the_page<B: Backend>(b: &B, page_bytes: u64) {
     assert!(read(b, &other, at(7), page_bytes) == random(page_bytes, 3));
 }
 
+fn values_are_set_and_found<B: Backend>(b: &B, page_bytes: u64) {
+    let r = reserve(b, 4, page_bytes);
+    let piece = page_bytes / 16;
+    for at in [0, 1, 3] {
+        map(b, &r, at * page_bytes, b.create(page_bytes).unwrap(), page_bytes);
+        write(b, &r, at * page_bytes, &random(page_bytes, at + 1));
+    }
+    for length in [1, 2, 4, 8, 16, 32, 64] {
+        let long = random(length, 7 + length);
+        let short = |bytes: u64| random(bytes, 3).repeat(usize::try_from(length / bytes).unwrap());
+        // What the whole of it repeats, what a part of it does, and zeros; one after the other, as a request has them set.
+        let values = [
+            long,
+            short(1),
+            short(length.min(2)),
+            short(length.min(4)),
+            vec![0; usize::try_from(length).unwrap()],
+        ];
+        let places: Vec<_> =
+            (0..values.len() as u64).map(|i| i % 2 * 3 * page_bytes + (3 + i) * piece).collect();
+        let set = |(&at, value): (&u64, &Vec<u8>)| b.fill(&r, at..at + piece, value).unwrap();
+        let tickets: Vec<_> = places.iter().zip(&values).map(set).collect();
+        for ticket in tickets {
+            b.wait(ticket).unwrap();
+        }
+        let mut asked = places.clone();
+        asked.extend([page_bytes, page_bytes + piece]);
+        let found = b.one_values(&r, &asked, piece, length).unwrap();
+        for ((value, &at), found) in values.iter().zip(&places).zip(&found) {
+            assert!(read(b, &r, at, piece) == value.repeat(usize::try_from(piece / length).unwrap()));
+            assert_eq!(found.as_deref(), Some(value.as_slice()), "{length} bytes");
+        }
+        assert_eq!(found[values.len()..], [None, None]);
+        // One byte that differs, anywhere.
+        for (i, at) in (0u64..).zip(&places) {
+            let odd = (i * 7919 + length * 31) % piece;
+            let byte = read(b, &r, at + odd, 1)[0];
+            let mut whole = read(b, &r, *at, piece);
+            whole[usize::try_from(odd).unwrap()] = !byte;
+            write(b, &r, *at, &whole);
+        }
+        assert_eq!(b.one_values(&r, &places, piece, length).unwrap(), vec![None; places.len()]);
+    }
+    // What lies around is as it was.
+    assert!(read(b, &r, page_bytes, page_bytes) == random(page_bytes, 2));
+    assert!(read(b, &r, 0, 3 * piece) == random(page_bytes, 1)[..usize::try_from(3 * piece).unwrap()]);
+    assert_eq!(b.one_values(&r, &[], piece, 4).unwrap(), []);
+    for value in [&[][..], &[1, 2, 3]] {
+        assert!(matches!(b.fill(&r, 0..piece, value), Err(BackendError::CutsMapping { .. })));
+    }
+    assert!(matches!(
+        b.fill(&r, 2 * page_bytes..2 * page_bytes + piece, &[0]),
+        Err(BackendError::NotMapped { .. })
+    ));
+    assert!(matches!(b.one_values(&r, &[2 * page_bytes], piece, 4), Err(BackendError::NotMapped { .. })));
+}
+
 /// The engine's cycle, with the contents of every mapped page known at every step.
 fn recycling_mixes_nothing_up<B: Backend>(b: &B, page_bytes: u64) {
     let (places, pages) = (24u64, 6usize);
@@ -266,6 +323,8 @@ macro_rules! contract {
             fn what_a_driver_refuses_is_refused() { super::what_a_driver_refuses_is_refused(&$backend, $page_bytes); }
             #[test]
             fn a_huge_reservation_costs_nothing() { super::a_huge_reservation_costs_nothing(&$backend, $page_bytes); }
+            #[test]
+            fn values_are_set_and_found() { super::values_are_set_and_found(&$backend, $page_bytes); }
             $(contract!(@$host $backend, $page_bytes);)?
         }
     )*};
@@ -279,7 +338,7 @@ macro_rules! contract {
 macro_rules! contract_where_there_is_one {
     ($($name:ident: $backend:expr, $page_bytes:expr;)*) => {$(
         contract_where_there_is_one!(@ $name, $backend, $page_bytes,
-            data_comes_back contents_follow_the_page recycling_mixes_nothing_up what_a_driver_refuses_is_refused a_huge_reservation_costs_nothing);
+            data_comes_back contents_follow_the_page recycling_mixes_nothing_up what_a_driver_refuses_is_refused a_huge_reservation_costs_nothing values_are_set_and_found);
     )*};
     (@ $name:ident, $backend:expr, $page_bytes:expr, $($property:ident)*) => {
         mod $name {

@@ -27,6 +27,7 @@ mod faulty;
 mod host;
 mod model;
 mod notes;
+mod pieces;
 pub mod vmm;
 mod zeroed;
 
@@ -37,6 +38,8 @@ pub use faulty::{Call, Fault, Faults, Faulty};
 pub use host::{HostBackend, HostConfig, HostPage, HostReservation, HostStaging};
 pub use model::{ModelBackend, ModelConfig, ModelPage, ModelReservation, ModelStaging, ModelTicket};
 pub(crate) use zeroed::ZeroedWords;
+
+use pieces::fill_staged;
 
 /// What a backend is and can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +234,33 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
         let mut staging = self.stage(reservation, range)?;
         staging.bytes_mut().copy_from_slice(bytes.bytes());
         self.submit(reservation, staging)
+    }
+
+    /// Has `range`, a part of one mapped page, hold `value` again and again. A backend that can have that done where the memory is copies nothing.
+    ///
+    /// # Errors
+    /// As [`Backend::stage`] and [`Backend::submit`]; [`BackendError::CutsMapping`] where the range is no whole number of values.
+    fn fill(
+        &self,
+        reservation: &Self::Reservation,
+        range: Range<u64>,
+        value: &[u8],
+    ) -> Result<Self::Ticket, BackendError> {
+        fill_staged(self, reservation, range, value)
+    }
+
+    /// Of pieces of mapped memory of `bytes` each, which hold one value of `value_bytes` throughout, bit for bit, and which value. Both are powers of two, and a piece lies in one page.
+    ///
+    /// # Errors
+    /// As [`Backend::read`]; [`BackendError::CutsMapping`] where a piece is no whole number of values.
+    fn one_values(
+        &self,
+        reservation: &Self::Reservation,
+        offsets_bytes: &[u64],
+        bytes: u64,
+        value_bytes: u64,
+    ) -> Result<Vec<Option<Box<[u8]>>>, BackendError> {
+        pieces::one_values(self, reservation, offsets_bytes, bytes, value_bytes)
     }
 
     /// Begins whatever [`Backend::submit`] put off to do together. Waiting for a ticket does the same for what it stands for.

@@ -8,6 +8,7 @@
 //! written.rs   what was written to tiles, on its way out of memory and back
 //! evict.rs     the other ways out: evict, shrink, drop an array
 //! edit.rs      what a writer does to tiles as a whole
+//! prune.rs     tiles that are made blank, or found to hold one value, or given back to their source
 //! frame.rs     when memory may go
 //! drain.rs     frames that kernels still read in
 //! journal.rs   what became of which tile, for whoever follows
@@ -40,6 +41,7 @@ mod evict;
 mod frame;
 mod journal;
 mod load;
+mod prune;
 mod ranges;
 mod request;
 mod typed;
@@ -56,7 +58,7 @@ pub(crate) use request::Purpose;
 pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, Typed};
 pub(crate) use waiting::{OpenFrame, is_loading};
-pub(crate) use written::{Kept, Written};
+pub(crate) use written::Written;
 
 use drain::Draining;
 use frame::{Epoch, FrameClock};

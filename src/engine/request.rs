@@ -14,7 +14,7 @@ use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
 use super::load::Batch;
 use super::waiting::{Change, Deadline, is_loading};
-use super::{ArrayShared, Became, Engine, Entry, Kept, Loading, Outcome};
+use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome};
 
 /// What became of a request, tile by tile. Tiles that were asked for twice and had to be loaded count once.
 #[derive(Debug, Default)]
@@ -177,7 +177,7 @@ impl<B: Backend> Engine<B> {
         if asked.purpose == Purpose::Read {
             self.note_uniform(array, &mut missing, &mut report);
         }
-        self.check_fits(array, asked)?;
+        self.check_fits(array, tiles, asked.purpose)?;
 
         let mut flight = Flight::default();
         let result = self.make_resident(array, asked, missing, &mut report, &mut flight);
@@ -312,11 +312,7 @@ impl<B: Backend> Engine<B> {
                 report.uniform += 1;
                 return false;
             }
-            let value = match array.kept(tile) {
-                Some(Kept::Uniform(value)) => Ok(Some(value)),
-                Some(Kept::Stored) => Ok(None),
-                None => array.source.uniform(array.layout.tile_region(array.coord(tile))),
-            };
+            let value = array.known_value(tile, array.layout.tile_region(array.coord(tile)));
             let Ok(Some(value)) = value else { return true };
             let mut state = self.lock();
             let noted = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile));
@@ -331,9 +327,14 @@ impl<B: Backend> Engine<B> {
 
     /// # Errors
     /// [`ResidencyError::OverBudget`]: the pages of all that needs memory are larger than the budget.
-    fn check_fits(&self, array: &ArrayShared<B>, asked: Asked<'_>) -> Result<(), Error> {
-        let without = |tile| asked.purpose == Purpose::Read && array.planes.is_uniform(tile);
-        let with_memory = asked.tiles.iter().filter(|&&tile| !without(tile));
+    pub(super) fn check_fits(
+        &self,
+        array: &ArrayShared<B>,
+        tiles: &[TileId],
+        purpose: Purpose,
+    ) -> Result<(), Error> {
+        let without = |tile| purpose == Purpose::Read && array.planes.is_uniform(tile);
+        let with_memory = tiles.iter().filter(|&&tile| !without(tile));
         let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::backend::Backend;
 use crate::error::{Error, SourceError, StoreError};
+use crate::geometry::Region;
 use crate::layout::TileId;
 use crate::page_table::PageTable;
 use crate::planes::VoxelWords;
@@ -179,9 +180,10 @@ impl<B: Backend> Engine<B> {
             .map_err(|error| Error::WriteBack { tile: array.coord(tile), error: Arc::new(error) })
     }
 
-    /// Every tile that was written to and not given up, wherever its contents are.
+    /// Every tile that was written to and not given up, wherever its contents are. Waits for kernels of frames that have ended.
     pub(crate) fn written_tiles(&self, array: &ArrayShared<B>) -> Vec<TileId> {
         let Some(written) = &array.written else { return Vec::new() };
+        self.settle();
         let mut tiles: HashSet<_> = written.all().into_iter().map(|(tile, _)| tile).collect();
         tiles.extend(self.lock().table(array.id).into_iter().flat_map(PageTable::all_dirty));
         let mut tiles: Vec<_> = tiles.into_iter().collect();
@@ -201,6 +203,19 @@ impl<B: Backend> ArrayShared<B> {
     /// Where a tile's contents are, if it was written to and lost its memory since.
     pub(super) fn kept(&self, tile: TileId) -> Option<Kept> {
         self.written.as_ref().and_then(|written| written.of(tile))
+    }
+
+    /// The one value that a tile without memory is known to hold, if it is: what was written to it, or else as its source says of its `region`.
+    pub(super) fn known_value(
+        &self,
+        tile: TileId,
+        region: Region,
+    ) -> Result<Option<VoxelWords>, SourceError> {
+        match self.kept(tile) {
+            Some(Kept::Uniform(value)) => Ok(Some(value)),
+            Some(Kept::Stored) => Ok(None),
+            None => self.source.uniform(region),
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Planes {
 
     /// The word that holds the bit of a uniform tile that does not hold the fill value.
     #[inline(always)]
-    fn special_word(&self, tile: TileId) -> &AtomicU64 {
+    pub(crate) fn special_word(&self, tile: TileId) -> &AtomicU64 {
         &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 2]
     }
 
