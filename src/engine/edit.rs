@@ -7,7 +7,7 @@ use crate::error::{Error, ResidencyError};
 use crate::layout::{PageId, TileId};
 use crate::planes::VoxelWords;
 
-use super::{ArrayShared, Became, Engine, Entry, State};
+use super::{ArrayShared, Became, Engine, Entry, Kept, State};
 
 impl<B: Backend> Engine<B> {
     /// Lets go of pages that were held.
@@ -42,9 +42,10 @@ impl<B: Backend> Engine<B> {
             let mut pages: Vec<_> = free.iter().map(|&tile| array.layout.page_of(tile)).collect();
             pages.sort_unstable();
             pages.dedup();
+            let mut before = Vec::new();
             for tile in free {
                 state.take_back(array, tile);
-                written.fill(tile, value);
+                before.push(written.enter(tile, Kept::Uniform(value)));
                 if state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile)) {
                     array.planes.publish_uniform(tile, value);
                     state.journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
@@ -57,6 +58,8 @@ impl<B: Backend> Engine<B> {
             } else {
                 self.notify(guard);
             }
+            // The store is told here, where no lock is held.
+            drop(before);
             if !empty.is_empty() {
                 self.decommit_empty(array, &empty);
             }
