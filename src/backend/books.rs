@@ -390,7 +390,9 @@ mod tests {
         assert!(matches!(b.check_still("share", u64::MAX), Err(BackendError::OutOfRange { .. })));
         b.check_replace(100, 100).unwrap();
         assert_eq!(b.replace(100, "new"), Some("b"));
-        assert_eq!((b.page_at(100), b.accesses(&(100..200))), (Some(&mut "new"), vec![Access::ReadWrite]));
+        assert_eq!(b.accesses(&(100..200)), [Access::ReadWrite]);
+        b.end_use(&(110..120), false);
+        assert_eq!(b.unmap(100).unwrap(), "new");
     }
 
     #[test]

@@ -247,6 +247,7 @@ impl<'e, B: Backend> Batch<'e, B> {
                 self.hand.entry(victim.bytes).or_default().push((Origin::Victim(victim.key), page));
             }
         }
+        self.drop_shared();
         self.destroy_surplus(plan);
         // Pages whose memory is shown there already come first, so that no other takes it.
         let (shown, others) = self.by_what_is_shown(&plan.commits);
@@ -261,11 +262,10 @@ impl<'e, B: Backend> Batch<'e, B> {
             self.mapped.push((need, origin));
         }
         self.set_access(plan.commits.iter().map(|need| need.key))?;
-        self.drop_shared();
         self.copy(plan)
     }
 
-    /// Gives the handles up that nobody takes over. Before anything is written to the memory of a victim: others of its pages may be among these.
+    /// Gives the handles up that nobody takes over, once all victims are unmapped: who takes the memory over is to have it alone. Their pages are evicted then, whatever fails after this.
     fn drop_shared(&mut self) {
         for (victim, page) in self.shared.drain(..) {
             destroy(self.backend, page);

@@ -131,7 +131,7 @@ impl Residency {
                     *recycled.entry(bytes).or_default() += 1;
                     plan.victims.extend(victims);
                 } else if need.copies
-                    && let Some(sharers) = self.take_sharers(need.key, &stamp_of, &may_evict)
+                    && let Some(sharers) = self.take_sharers(need.key, &stamp_of, &may_evict, &mut spared)
                 {
                     // Nothing else can go: those who share the memory give it up, and it need not be copied.
                     plan.victims.extend(sharers);
@@ -247,16 +247,21 @@ impl Residency {
         key: PageKey,
         stamp_of: impl Fn(PageKey) -> u64,
         may_evict: impl Fn(PageKey, u64) -> bool,
+        spared: &mut Spared,
     ) -> Option<Vec<Victim>> {
         let others: Vec<_> = self.sharing.members(key).iter().copied().filter(|&k| k != key).collect();
-        let taken: Vec<_> = others.iter().filter_map(|&other| self.recency.remove(other)).collect();
-        let now = |victim: &Victim| Victim { stamp: stamp_of(victim.key), shared: true, ..*victim };
-        let taken: Vec<_> = taken.iter().map(now).collect();
-        if taken.len() == others.len() && taken.iter().all(|v| may_evict(v.key, v.stamp)) {
-            return Some(taken);
+        if !others.iter().all(|&other| may_evict(other, stamp_of(other))) {
+            return None;
         }
-        self.recency.put_back(&taken);
-        None
+        // Those that came up before were spared, since this one is held.
+        let mut take = |other| self.recency.remove(other).or_else(|| spared.take_in_vain(other));
+        let taken: Vec<_> = others.iter().filter_map(|&other| take(other)).collect();
+        if taken.len() < others.len() {
+            spared.in_vain.extend(taken);
+            return None;
+        }
+        let now = |victim: &Victim| Victim { stamp: stamp_of(victim.key), shared: true, ..*victim };
+        Some(taken.iter().map(now).collect())
     }
 
     /// Takes the given pages out of the order, as far as nothing holds them: the plan that decommits them.
@@ -496,6 +501,11 @@ struct Spared {
 }
 
 impl Spared {
+    fn take_in_vain(&mut self, key: PageKey) -> Option<Victim> {
+        let at = self.in_vain.iter().position(|victim| victim.key == key)?;
+        Some(self.in_vain.swap_remove(at))
+    }
+
     fn put_back(&mut self, recency: &mut Recency) {
         recency.put_back(&self.for_now);
         recency.put_back(&self.in_vain);

@@ -20,6 +20,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mappings::{Mappings, Taken};
@@ -95,6 +96,8 @@ pub(super) struct Memory {
     pub(super) mappings: Arc<Mappings>,
     /// Whether its slots can be mapped several times.
     pub(super) shareable: bool,
+    /// The most mappings that the pages of one reservation were said to take: second handles leave so many.
+    expected_mappings: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -112,12 +115,18 @@ struct State {
 
 impl Memory {
     pub(super) fn new(mappings: Arc<Mappings>, shareable: bool) -> Self {
-        Self { mappings, shareable, state: Mutex::new(State { shareable, ..State::default() }) }
+        let expected_mappings = AtomicU64::new(0);
+        Self { mappings, shareable, expected_mappings, state: Mutex::new(State { shareable, ..State::default() }) }
     }
 
     /// Nothing panics while the lock is held, and every step leaves the tables true, so a poisoned lock is as good as any.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many mappings may be needed for pages with memory of their own.
+    pub(super) fn expect(&self, mappings: u64) {
+        self.expected_mappings.fetch_max(mappings, Ordering::Relaxed);
     }
 
     /// A pooled reservation of this page size begins (`true`) or ends.
@@ -151,11 +160,15 @@ impl Memory {
         Ok(state.enter(record))
     }
 
-    /// Another page with the same memory, which is mapped nowhere yet. `None`: that memory cannot be shared.
+    /// Another page with the same memory, which is mapped nowhere yet. `None`: that memory cannot be shared, or mappings for it would be lacking for new pages.
     pub(super) fn share(&self, id: Id) -> Result<Option<Id>, BackendError> {
         let mut state = self.state();
         let record = state.record(id)?;
         let (Some(slot), true) = (&record.home, self.shareable) else { return Ok(None) };
+        let left = self.expected_mappings.load(Ordering::Relaxed).saturating_add(MAPPINGS_PER_PAGE);
+        if self.mappings.room() < left {
+            return Ok(None);
+        }
         let mappings = Some(self.mappings.take("share", MAPPINGS_PER_PAGE)?);
         let (bytes, home) = (record.bytes, Some(Arc::clone(slot)));
         let place = Place::Home(slot.address);

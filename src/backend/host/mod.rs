@@ -116,7 +116,11 @@ impl HostBackend {
         let pooled = spec.page_bytes >= from_bytes.max(sys::os_page_bytes() as u64)
             && needed <= self.memory.mappings.room()
             && sys::can_move(self.config.shareable);
-        if pooled { Mode::Pooled } else { Mode::DemandZero }
+        if !pooled {
+            return Mode::DemandZero;
+        }
+        self.memory.expect(needed);
+        Mode::Pooled
     }
 
     fn check_owner(&self, call: &'static str, reservation: &HostReservation) -> Result<(), BackendError> {
