@@ -77,8 +77,12 @@ fn forks_share_memory(page_bytes: u64) {
     let pool = pool(HostBackend::shareable(), 2 * MUCH, 1000);
     let (baseline, private) = (shared(), anonymous());
     let fill = Fill::new(Extent::new(256, 256, 32 * 8), 0u16);
-    let mut array =
-        SparseArray3D::builder(&pool, fill).tile([32, 32, 32]).page_bytes(page_bytes).writable().build().unwrap();
+    let mut array = SparseArray3D::builder(&pool, fill)
+        .tile([32, 32, 32])
+        .page_bytes(page_bytes)
+        .writable()
+        .build()
+        .unwrap();
     let tiles: Vec<_> = array.layout().tiles_in(Region::whole(array.extent())).collect();
     let write = |array: &mut SparseArray3D<u16>, tiles: &[TileCoord], salt: u64| {
         let stamp = |tile: TileCoord, v: &mut [u16]| {

@@ -330,9 +330,9 @@ impl<B: Backend> Backend for Checked<B> {
     ) -> Result<CheckedPage<B>, Refused<CheckedPage<B>>> {
         let CheckedPage { inner, mut note } = page;
         let about = (reservation.number, offset_bytes..offset_bytes.saturating_add(note.bytes), 1);
-        let checked = self.changing("replace").and_then(|held| {
-            lock(&reservation.books).check_replace(offset_bytes, note.bytes).map(|()| held)
-        });
+        let checked = self
+            .changing("replace")
+            .and_then(|held| lock(&reservation.books).check_replace(offset_bytes, note.bytes).map(|()| held));
         let outcome = match checked {
             Ok(_held) => self.inner.replace(&reservation.inner, offset_bytes, inner),
             Err(error) => Err(Refused { error, page: inner }),
@@ -351,7 +351,8 @@ impl<B: Backend> Backend for Checked<B> {
             }
             Err(Refused { error, page: inner }) => {
                 let refused = self.record::<()>(Call::Replace, about, Err(error));
-                let error = refused.err().unwrap_or(BackendError::CannotShare { call: "replace", offset_bytes });
+                let error =
+                    refused.err().unwrap_or(BackendError::CannotShare { call: "replace", offset_bytes });
                 Err(Refused { error, page: CheckedPage { inner, note } })
             }
         }

@@ -25,7 +25,7 @@ use super::{ArrayShared, Became, Engine, Kept};
 /// How many pages are shared before others may make mapping calls.
 const PAGES_AT_A_TIME: usize = 64;
 
-/// What a fork does with what is resident, and holds until it is done.
+/// What a fork does with what is resident, and holds until it is done: others wait for that, as for loads.
 #[derive(Debug, Default)]
 struct Chosen {
     /// Pages whose memory it shares.
@@ -41,19 +41,16 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// No address space; [`Error::WriteBack`]; pages that others take or copy and do not get ready in time. There is no fork then, and the array is as before.
-    pub(crate) fn fork(
-        self: &Arc<Self>,
-        array: &Arc<ArrayShared<B>>,
-    ) -> Result<Arc<ArrayShared<B>>, Error> {
+    pub(crate) fn fork(self: &Arc<Self>, array: &Arc<ArrayShared<B>>) -> Result<Arc<ArrayShared<B>>, Error> {
         array.check()?;
         // What kernels of frames that have ended were told to write is there.
         self.settle();
         let fork = self.empty_fork(array)?;
         let mut chosen = self.choose(array)?;
-        let shared = self.share(array, &fork, &chosen.share);
-        let table = self.join(array, &fork, &mut chosen, shared.as_ref().map_or(0, |shared| *shared));
+        let (pages, shared) = self.share(array, &fork, &chosen.share);
+        let table = self.join(array, &fork, &mut chosen, pages);
         let tiles: Vec<_> = chosen.keep.iter().map(|&tile| (Arc::clone(array), tile)).collect();
-        match shared.map_err(Error::from).and_then(|_| self.keep(&tiles)) {
+        match shared.map_err(Error::from).and_then(|()| self.keep(&tiles)) {
             Ok(kept) => {
                 fork.planes.adopt_ranges(&array.planes);
                 self.publish_fork(array, &fork, table, &chosen, &kept);
@@ -130,16 +127,14 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Maps the memory of pages in the fork as well, and says of how many, from the first on. One that cannot be shared ends it: there are other ways.
-    ///
-    /// # Errors
-    /// A page is mapped in the fork and cannot be used there.
+    /// Maps the memory of pages in the fork as well, and says of how many, from the first on. One that cannot be shared ends it: there are other ways. It is an error where a page is mapped in the
+    /// fork and cannot be used there, or the device is lost.
     fn share(
         &self,
         array: &ArrayShared<B>,
         fork: &ArrayShared<B>,
         pages: &[PageId],
-    ) -> Result<usize, BackendError> {
+    ) -> (usize, Result<(), BackendError>) {
         let mut shared = 0;
         for some in pages.chunks(PAGES_AT_A_TIME) {
             let _vmm = self.lock_vmm();
@@ -148,13 +143,18 @@ impl<B: Backend> Engine<B> {
                     Ok(()) => shared += 1,
                     Err((error, false)) => {
                         tracing::warn!(%error, "a fork cannot share all that is resident; what was written goes to the scratch store");
-                        return Ok(shared);
+                        return (shared, Ok(()));
                     }
-                    Err((error, true)) => return Err(error),
+                    Err((error, true)) => {
+                        if error.is_fatal() {
+                            self.poison_all(&error);
+                        }
+                        return (shared, Err(error));
+                    }
                 }
             }
         }
-        Ok(shared)
+        (shared, Ok(()))
     }
 
     /// On failure also says whether something is left in the fork that should not be there.
@@ -175,9 +175,8 @@ impl<B: Backend> Engine<B> {
             destroy(backend, page);
             return Err(fatal(error));
         }
-        let only_reads = |of: &ArrayShared<B>| {
-            backend.set_access(&of.reservation, offset..offset + bytes, Access::Read)
-        };
+        let only_reads =
+            |of: &ArrayShared<B>| backend.set_access(&of.reservation, offset..offset + bytes, Access::Read);
         let Err(error) = only_reads(fork).and_then(|()| only_reads(array)) else { return Ok(()) };
         match backend.unmap(&fork.reservation, offset) {
             Ok(memory) => {
@@ -215,7 +214,6 @@ impl<B: Backend> Engine<B> {
         }
         let all = chosen.share.iter().chain(&others);
         state.set_busy(all.map(|&page| array.key(page)), false);
-        state.release(array, &chosen.share);
         let theirs = state.table(array.id);
         let (written, clean): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|&page| theirs.is_some_and(|table| table.is_dirty(page)));
@@ -270,6 +268,7 @@ impl<B: Backend> Engine<B> {
             state.residency.place(fork.key(page), fork.layout.page_bytes(), stamp);
         }
         state.arrays.insert(fork.id, (Arc::clone(fork), table));
+        state.release(array, &chosen.share);
         state.release(array, &chosen.keep_pages);
         self.notify(guard);
     }
@@ -296,6 +295,7 @@ impl<B: Backend> Engine<B> {
         for page in table.mapped() {
             state.residency.unshare(fork.key(page), fork.layout.page_bytes());
         }
+        state.release(array, &chosen.share);
         state.release(array, &chosen.keep_pages);
         self.notify(state);
     }

@@ -70,7 +70,8 @@ impl<B: Backend> Engine<B> {
             }
             let is_shared = |key: &PageKey| state.residency.shared_memory(*key).is_some();
             let (shared, alone): (Vec<_>, Vec<_>) = keys.iter().partition(|key| is_shared(key));
-            let needs: Vec<_> = shared.iter().map(|&key| Need { key, bytes, shown: None, copies: true }).collect();
+            let needs: Vec<_> =
+                shared.iter().map(|&key| Need { key, bytes, shown: None, copies: true }).collect();
             let stamping = self.clock.stamping();
             pages.iter().for_each(|&page| stamping.stamp(array.planes.stamp(page)));
             let time = stamping.time();

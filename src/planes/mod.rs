@@ -80,7 +80,8 @@ impl Planes {
     /// The system's refusal to reserve their address space.
     pub(crate) fn beside(&self, layout: &Layout) -> Result<Self, BackendError> {
         let slots = layout.tile_slots();
-        let ranges = self.ranges.as_ref().map(|ranges| Ranges::new(layout, ranges.known().cloned())).transpose()?;
+        let ranges =
+            self.ranges.as_ref().map(|ranges| Ranges::new(layout, ranges.known().cloned())).transpose()?;
         Ok(Self {
             bits: ZeroedWords::new(slots.div_ceil(64) * GROUP_WORDS)?,
             values: ZeroedWords::new(slots * self.value_words as u64)?,

@@ -64,7 +64,9 @@ impl Ranges {
             let first = at(tile.0 * self.cells_per_tile);
             let cells = first..first + at(self.cells_per_tile);
             // The last group may have more tiles than there are.
-            let (Some(to), Some(from)) = (self.words.get(cells.clone()), of.words.get(cells)) else { continue };
+            let (Some(to), Some(from)) = (self.words.get(cells.clone()), of.words.get(cells)) else {
+                continue;
+            };
             for (to, from) in to.iter().zip(from) {
                 to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }

@@ -159,7 +159,10 @@ mod tests {
         let refused = r.plan(&[need(key(1, 1), true)], |k| k.page.0, |k, _| k != key(2, 1)).unwrap_err();
         assert_eq!((refused.needed_bytes, r.used()), (10, 30));
         let plan = r.plan(&[need(key(1, 1), true)], |k| k.page.0, |_, _| true).unwrap();
-        assert_eq!((victims(&plan), plan.opened.as_slice()), (vec![(key(2, 1), true)], [key(1, 1)].as_slice()));
+        assert_eq!(
+            (victims(&plan), plan.opened.as_slice()),
+            (vec![(key(2, 1), true)], [key(1, 1)].as_slice())
+        );
         r.confirm(&plan);
         assert_eq!((r.used(), r.is_locked(key(1, 1))), (30, false));
     }

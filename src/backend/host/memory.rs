@@ -116,7 +116,12 @@ struct State {
 impl Memory {
     pub(super) fn new(mappings: Arc<Mappings>, shareable: bool) -> Self {
         let expected_mappings = AtomicU64::new(0);
-        Self { mappings, shareable, expected_mappings, state: Mutex::new(State { shareable, ..State::default() }) }
+        Self {
+            mappings,
+            shareable,
+            expected_mappings,
+            state: Mutex::new(State { shareable, ..State::default() }),
+        }
     }
 
     /// Nothing panics while the lock is held, and every step leaves the tables true, so a poisoned lock is as good as any.
@@ -143,8 +148,7 @@ impl Memory {
         let home = if eager { Some(state.take_slot(&self.mappings, bytes)?) } else { None };
         drop(state);
         // The slot is this page's alone, so that taking its memory, the long part, needs no lock.
-        let filled =
-            home.as_ref().map_or(Ok(()), |(slot, _)| fill_slot(slot.address, bytes, self.shareable));
+        let filled = home.as_ref().map_or(Ok(()), |(slot, _)| fill_slot(slot.address, bytes, self.shareable));
         let mut state = self.state();
         if let Err(error) = filled {
             if let Some((slot, _)) = home {

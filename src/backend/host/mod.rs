@@ -306,7 +306,7 @@ impl Backend for HostBackend {
 
 // SAFETY: a page that is mapped lies at its offset, in memory that is readable (demand-zero ranges are as a whole, pooled pages are moved there before `map`
 // returns), is moved away only by calls that follow `unmap`, and is written only through the one `HostStaging` that the books grant for a range.
-// `Inner::new` aligns the base to the page size, and the range never moves. The exception is memory that follows late to a page mapped elsewhere: it is written
+// A page that is replaced is so by one call of the system, and both have the same bytes by then. `Inner::new` aligns the base to the page size, and the range never moves. The exception is memory that follows late to a page mapped elsewhere: it is written
 // before the first `stage` or `read` of that page returns, when by the trait's terms there is nothing in it to be read yet.
 #[expect(unsafe_code, reason = "the marker is an unsafe trait")]
 unsafe impl HostAddressable for HostBackend {}

@@ -253,10 +253,8 @@ pub(super) fn can_move(shared: bool) -> bool {
     static CAN: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
     *CAN[usize::from(shared)].get_or_init(|| {
         let page = os_page_bytes();
-        let purpose =
-            if shared { Purpose::Share { huge: false } } else { Purpose::Touch { huge: false } };
-        let (Ok(from), Ok(to)) =
-            (Range::new(page, page, purpose), Range::new(page, page, Purpose::Reserve))
+        let purpose = if shared { Purpose::Share { huge: false } } else { Purpose::Touch { huge: false } };
+        let (Ok(from), Ok(to)) = (Range::new(page, page, purpose), Range::new(page, page, Purpose::Reserve))
         else {
             return false;
         };
