@@ -73,7 +73,9 @@ impl<B: Backend> Engine<B> {
             let needs: Vec<_> =
                 shared.iter().map(|&key| Need { key, bytes, shown: None, copies: true }).collect();
             let stamping = self.clock.stamping();
-            pages.iter().for_each(|&page| stamping.stamp(array.planes.stamp(page)));
+            for &page in pages {
+                stamping.stamp(array.planes.stamp(page));
+            }
             let time = stamping.time();
             drop(stamping);
             let framed = self.clock.oldest().is_some();

@@ -260,10 +260,10 @@ impl Backend for HostBackend {
     ) -> Result<HostPage, Refused<HostPage>> {
         let call = "replace";
         let _mapping = reservation.inner.mapping();
-        let owned = self.check_owner(call, reservation).and_then(|()| match page.is_of(&self.memory) {
-            true => Ok(()),
-            false => Err(BackendError::WrongOwner { call, what: "the page is another backend's" }),
-        });
+        let mut owned = self.check_owner(call, reservation);
+        if !page.is_of(&self.memory) {
+            owned = Err(BackendError::WrongOwner { call, what: "the page is another backend's" });
+        }
         match owned {
             Ok(()) => reservation.inner.replace(offset_bytes, page),
             Err(error) => Err(Refused { error, page }),
