@@ -17,6 +17,7 @@ use crate::voxel::Voxel;
 mod builder;
 #[cfg(all(test, not(vastgrid_loom)))]
 mod drained;
+mod fork;
 mod hold;
 mod prepare;
 mod prune;

@@ -133,12 +133,9 @@ impl<B: Backend> Engine<B> {
 
     /// Gives up what was written to the tiles: they may be evicted, and are loaded from the source the next time.
     pub(crate) fn discard(&self, array: &ArrayShared<B>, tiles: &[TileId]) {
-        if let Some(written) = &array.written {
-            for &tile in tiles {
-                written.forget(tile);
-            }
-        }
         let mut state = self.lock();
+        let forget = |&tile: &TileId| array.written.as_ref().and_then(|written| written.forget(tile));
+        let kept: Vec<_> = tiles.iter().map(forget).collect();
         if let Some((_, table)) = state.arrays.get_mut(&array.id) {
             for &tile in tiles {
                 table.clear_dirty(tile);
@@ -149,6 +146,8 @@ impl<B: Backend> Engine<B> {
             }
         }
         self.notify(state);
+        // Their store is told here, where no lock is held.
+        drop(kept);
     }
 
     /// Nobody knows what the array holds any more: it says so from now on.

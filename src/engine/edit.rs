@@ -7,7 +7,7 @@ use crate::error::{Error, ResidencyError};
 use crate::layout::{PageId, TileId};
 use crate::planes::VoxelWords;
 
-use super::{ArrayShared, Became, Engine, Entry, State};
+use super::{ArrayShared, Became, Engine, Entry, Kept, State};
 
 /// What a tile holds that has no memory any more.
 #[derive(Clone, Copy, Debug)]
@@ -63,15 +63,16 @@ impl<B: Backend> Engine<B> {
             let mut pages: Vec<_> = free.iter().map(|&(tile, _)| array.layout.page_of(tile)).collect();
             pages.sort_unstable();
             pages.dedup();
+            let mut before = Vec::new();
             for (tile, contents) in free {
                 state.take_back(array, tile);
                 let value = match contents {
                     Contents::Written(value) => {
-                        written.fill(tile, value);
+                        before.push(written.enter(tile, Kept::Uniform(value)));
                         Some(value)
                     }
                     Contents::Source(value) => {
-                        written.forget(tile);
+                        before.push(written.forget(tile));
                         value
                     }
                 };
@@ -89,6 +90,8 @@ impl<B: Backend> Engine<B> {
             } else {
                 self.notify(guard);
             }
+            // The store is told here, where no lock is held.
+            drop(before);
             if !empty.is_empty() {
                 self.decommit_empty(array, &empty);
             }

@@ -291,13 +291,24 @@ impl<B: Backend> Engine<B> {
     /// Pages that a failed batch committed and that no tile lives in go to the waiting ones. They are in `evicting` and out of the order.
     pub(super) fn decommit_empty(&self, array: &ArrayShared<B>, pages: &[PageId]) {
         let bytes = array.layout.page_bytes();
-        let mut unmapped = Vec::with_capacity(pages.len());
+        let mut unmapped = HashMap::with_capacity(pages.len());
+        // Others go on using memory that is shared, and what is not shared stays so: nobody forks a page on its way out.
+        let shared: HashSet<_> = {
+            let state = self.lock();
+            let shared = |page: &PageId| state.residency.shared_memory(array.key(*page)).is_some();
+            pages.iter().copied().filter(shared).collect()
+        };
         let mut vmm = self.lock_vmm();
         for &page in pages {
             match self.backend.unmap(&array.reservation, array.layout.page_offset_bytes(page)) {
                 Ok(memory) => {
-                    vmm.idle.entry(bytes).or_default().push(memory);
-                    unmapped.push(page);
+                    let now_idle = !shared.contains(&page);
+                    if now_idle {
+                        vmm.idle.entry(bytes).or_default().push(memory);
+                    } else {
+                        destroy(&self.backend, memory);
+                    }
+                    unmapped.insert(page, now_idle);
                 }
                 Err(error) => tracing::error!(%error, "a page without tiles could not be unmapped"),
             }
@@ -308,8 +319,8 @@ impl<B: Backend> Engine<B> {
         for &page in pages {
             let key = array.key(page);
             state.evicting.remove(&key);
-            if unmapped.contains(&page) {
-                state.residency.unmapped(bytes, true);
+            if let Some(&now_idle) = unmapped.get(&page) {
+                state.residency.unmapped(key, bytes, now_idle);
                 if let Some((_, table)) = state.arrays.get_mut(&array.id) {
                     table.clear_page(page);
                 }
@@ -353,8 +364,8 @@ impl<B: Backend> Engine<B> {
             }
         }
         let mut state = self.lock();
-        for _ in &pages {
-            state.residency.unmapped(bytes, false);
+        for &page in &pages {
+            state.residency.unmapped(array.key(page), bytes, false);
         }
         self.notify(state);
     }

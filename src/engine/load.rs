@@ -13,7 +13,7 @@ use crate::layout::TileId;
 use super::request::Purpose;
 use super::waiting::while_loading;
 use super::workers::{Shared, Workers};
-use super::{ArrayShared, Engine, Outcome};
+use super::{ArrayShared, Engine, Outcome, Written};
 
 /// Tiles to load, and who is how far.
 ///
@@ -166,14 +166,14 @@ impl<B: Backend> Engine<B> {
         }
         let (range, region) = array.place(tile);
         let mut staging = self.backend.stage(&array.reservation, range).map_err(SourceError::Upload)?;
-        match (array.kept(tile), &array.written) {
+        match array.kept(tile) {
             _ if purpose == Purpose::Overwrite => {}
-            (Some(kept), Some(written)) => {
+            Some(kept) => {
                 let out = staging.bytes_mut();
-                written.read(tile, kept, array.planes.voxel_bytes(), out)?;
+                Written::read(&kept, array.planes.voxel_bytes(), out)?;
                 array.source.note_ranges(&array.layout, &array.planes, tile, region, out);
             }
-            _ => array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?,
+            None => array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?,
         }
         self.backend.submit(&array.reservation, staging).map_err(SourceError::Upload)
     }

@@ -163,6 +163,18 @@ impl<B: Backend> Engine<B> {
     }
 
     fn request_as(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, asked: Asked<'_>) -> Result<Report, Error> {
+        let mut report = self.load_missing(array, asked)?;
+        if asked.purpose != Purpose::Read {
+            self.make_writable(array, asked, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn load_missing(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        asked: Asked<'_>,
+    ) -> Result<Report, Error> {
         let tiles = asked.tiles;
         array.check()?;
         let mut report = Report::default();
@@ -184,6 +196,27 @@ impl<B: Backend> Engine<B> {
         // Whatever else failed: tiles on their way arrive.
         while self.land(array, &mut flight, &mut report) {}
         result.map(|()| report)
+    }
+
+    /// After the tiles were made resident to be written to: gives their pages memory of their own, and has tiles loaded again that went while room for that was waited for.
+    fn make_writable(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        asked: Asked<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let deadline = self.deadline().or_when(asked.stop);
+        let mut pages: Vec<_> = asked.tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        while !self.own(array, &pages, asked.held, deadline)? {
+            let missing = still_missing(array, asked.tiles, asked.purpose, report);
+            let mut flight = Flight::default();
+            let result = self.make_resident(array, asked, missing, report, &mut flight);
+            while self.land(array, &mut flight, report) {}
+            result?;
+        }
+        Ok(())
     }
 
     /// Steps 3 to 6, a batch at a time, with a few batches under way where the backend copies by itself.
@@ -227,6 +260,12 @@ impl<B: Backend> Engine<B> {
                     let load = self.begin_load(array, &claimed.tiles, purpose);
                     flight.batches.push_back((claimed, load));
                     flight.begun += 1;
+                }
+                Claim::Locked(pages) => {
+                    if !self.own(array, &pages, held, deadline)? && !held.is_empty() {
+                        batch = still_missing(array, tiles, purpose, report);
+                        missing.clear();
+                    }
                 }
                 Claim::Others(loading) => {
                     self.await_others(array, &loading, &mut batch, report, deadline)?;
@@ -424,7 +463,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits until another request's mapping calls, which wait for the frames up to `epoch`, are through.
-    fn await_change(
+    pub(super) fn await_change(
         &self,
         needed_bytes: u64,
         epoch: Epoch,

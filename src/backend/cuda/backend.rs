@@ -271,6 +271,7 @@ impl Backend for CudaBackend {
             max_reserved_bytes: MAX_RESERVED_BYTES,
             asynchronous: true,
             batch_bytes: config.batch_bytes,
+            shares: false,
         }
     }
 
