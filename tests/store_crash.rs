@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use convert_support::{Random, names};
-use vastgrid::source::{Zarr, ZarrSlice};
+use vastgrid::source::{Fill, Zarr, ZarrSlice};
 use vastgrid::store::{RawStore, TileStore, ZarrOptions, ZarrStore};
-use vastgrid::{Coord, Extent, Region, TileSource};
+use vastgrid::{Coord, Extent, HostBackend, Pool, Region, SparseArray3D, TileSource};
 
 const EXTENT: Extent = Extent::new(24, 20, 12);
 const CHUNK: u64 = 4;
@@ -143,5 +143,92 @@ fn a_raw_file_is_whole_or_not_there() {
         let bytes = std::fs::read(folder.path().join("a.raw")).unwrap();
         assert!(bytes.len() == 1_000_000 && bytes.iter().all(|b| *b == bytes[0]));
         assert!(Some(bytes[0]) >= saved);
+    }
+}
+
+/// Voxels that each version of a grid adds.
+const ADDED: u32 = 40;
+const GRID: Extent = Extent::new(1 << 14, 1 << 13, 1 << 13);
+
+/// Where the voxel `nth` lies: around a few places of a grid far larger than memory, so that tiles are written to again and again.
+fn placed(seed: u64, nth: u32) -> Coord {
+    let mut random = Random(seed ^ u64::from(nth).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let place = random.below(9);
+    let near = |side: u64, random: &mut Random| (place + 1) * (side / 10) + random.below(60);
+    let (x, y, z) = (near(GRID.x, &mut random), near(GRID.y, &mut random), near(GRID.z, &mut random));
+    Coord::new(x, y, z)
+}
+
+#[test]
+fn a_grid_that_was_saved_is_there_whole_after_a_kill() {
+    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        // What is killed: more tiles than the budget holds are written to, and saved after every few of them.
+        let (path, seed) = (Path::new(&folder).join("grid.zarr"), number("VASTGRID_TEST_SEED"));
+        let pool = Pool::new(HostBackend::new(), 256 << 10).unwrap();
+        let fill = Fill::new(GRID, 0u32);
+        let mut array = SparseArray3D::builder(&pool, fill).tile([16, 16, 16]).writable().build().unwrap();
+        for version in 1..10_000 {
+            let mut writer = array.writer().unwrap();
+            for nth in (version - 1) * ADDED..version * ADDED {
+                writer.set(placed(seed, nth), nth + 1).unwrap();
+            }
+            writer.set([0, 0, 0], version).unwrap();
+            drop(writer);
+            let shard = seed.is_multiple_of(2).then_some(Extent::cube(64));
+            let options =
+                ZarrOptions { chunk: Extent::cube(32), shard, replace: true, ..ZarrOptions::default() };
+            let store = ZarrStore::create(&path, GRID, 0u32, &options).unwrap();
+            array.write_to(&store).unwrap();
+            store.save().unwrap();
+            println!("\nsaved {version} {}", pool.stats().written_back);
+        }
+        return;
+    }
+    let mut seeds = Random::new();
+    for _ in 0..8 {
+        let folder = tempfile::tempdir().unwrap();
+        let seed = seeds.next();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_grid_that_was_saved_is_there_whole_after_a_kill", "--nocapture"])
+            .env(FOLDER, folder.path())
+            .env("VASTGRID_TEST_SEED", seed.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let kill_after = 1 + seeds.below(6);
+        let (mut saved, mut written_back) = (0, 0u64);
+        for line in output.lines().map_while(Result::ok) {
+            let Some((version, back)) = line.strip_prefix("saved ").and_then(|rest| rest.split_once(' '))
+            else {
+                continue;
+            };
+            (saved, written_back) = (version.parse::<u32>().unwrap(), back.parse().unwrap());
+            if u64::from(saved) >= kill_after {
+                std::thread::sleep(Duration::from_micros(seeds.below(60_000)));
+                child.kill().unwrap();
+                break;
+            }
+        }
+        child.wait().unwrap();
+        assert!(u64::from(saved) >= kill_after && (saved < 3 || written_back > 0), "{saved}, {written_back}");
+        let zarr = Zarr::open(folder.path().join("grid.zarr")).unwrap();
+        let source = zarr.arrays()[0].source::<u32>(&ZarrSlice::last(3)).unwrap();
+        let pool = Pool::new(HostBackend::new(), 256 << 10).unwrap();
+        let found = SparseArray3D::builder(&pool, source).tile([16, 16, 16]).build().unwrap();
+        let version = found.get([0, 0, 0]).unwrap();
+        assert!(version >= saved, "version {version}, but {saved} was saved");
+        let mut expected = HashMap::new();
+        for nth in (0..version + 2).flat_map(|version| version * ADDED..(version + 1) * ADDED) {
+            let value = expected.entry(placed(seed, nth).to_array()).or_insert(0);
+            if nth < version * ADDED {
+                *value = nth + 1;
+            }
+        }
+        for (at, value) in expected {
+            assert_eq!(found.get(at).unwrap(), value, "{at:?} in version {version}");
+        }
     }
 }
