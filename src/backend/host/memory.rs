@@ -16,6 +16,7 @@
 //! through the backend (then it is copied).
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,10 +60,10 @@ enum Place {
 struct Record {
     bytes: usize,
     place: Place,
-    /// Its slot in the pool: every page at `Home` or `Moved` has one.
-    home: Option<Slot>,
+    /// Its slot in the pool: every page at `Home` or `Moved` has one. Boxed, for those that have none are small, and many.
+    home: Option<Box<Slot>>,
     /// Where it is mapped in a demand-zero reservation while its memory still lies elsewhere.
-    awaited_at: Option<usize>,
+    awaited_at: Option<NonZeroUsize>,
 }
 
 #[derive(Debug)]
@@ -118,14 +119,14 @@ impl Memory {
     pub(super) fn create(&self, bytes: usize) -> Result<Id, BackendError> {
         let mut state = self.state();
         let eager = state.pooled.get(&bytes).is_some_and(|count| *count > 0);
-        let home = if eager { Some(state.take_slot(&self.mappings, bytes)?) } else { None };
+        let home = if eager { Some(Box::new(state.take_slot(&self.mappings, bytes)?)) } else { None };
         drop(state);
         // The slot is this page's alone, so that taking its memory, the long part, needs no lock.
         let filled = home.as_ref().map_or(Ok(()), |slot| fill_slot(slot.address, bytes));
         let mut state = self.state();
         if let Err(error) = filled {
             if let Some(slot) = home {
-                state.free_slot(slot, bytes);
+                state.free_slot(*slot, bytes);
             }
             return Err(error);
         }
@@ -185,7 +186,7 @@ impl Memory {
                 record.place = Place::Nowhere;
                 if let Some(slot) = record.home.take() {
                     let bytes = record.bytes;
-                    state.free_slot(slot, bytes);
+                    state.free_slot(*slot, bytes);
                 }
             }
         }
@@ -247,7 +248,7 @@ impl State {
         };
         // A slot whose memory could not be freed is not used again.
         if let (Some(slot), true) = (slot, result.is_ok()) {
-            self.free_slot(slot, bytes);
+            self.free_slot(*slot, bytes);
         }
         result
     }
@@ -306,7 +307,7 @@ impl State {
         unsafe { copy_from(&record.place, slot.address, bytes) };
         let place = std::mem::replace(&mut record.place, Place::Home(slot.address));
         let mut old = Record { bytes, place, home: None, awaited_at: None };
-        record.home = Some(slot);
+        record.home = Some(Box::new(slot));
         self.drop_memory(&mut old, &(0..0))
     }
 
@@ -319,7 +320,7 @@ impl State {
             self.at.insert(address, id);
             return Ok(true);
         }
-        record.awaited_at = Some(address);
+        record.awaited_at = NonZeroUsize::new(address);
         Ok(false)
     }
 
@@ -350,7 +351,7 @@ impl State {
         let record = self.record(id)?;
         let bytes = record.bytes;
         match (&record.place, &record.home, record.awaited_at) {
-            (Place::Touched(_), _, Some(there)) => self.follow(id, there, true),
+            (Place::Touched(_), _, Some(there)) => self.follow(id, there.get(), true),
             (Place::Touched(_), ..) => {
                 let mut copy = Vec::new();
                 copy.try_reserve_exact(bytes)
