@@ -8,16 +8,12 @@ use std::time::Instant;
 use vastgrid::source::Procedural;
 use vastgrid::{Backend, Coord, Error, Extent, HostBackend, Pool, SparseArray3D, TileCoord};
 
-pub(crate) mod band;
-pub(crate) mod contest;
 pub(crate) mod device;
 pub(crate) mod field;
 pub(crate) mod nanovdb;
-pub(crate) mod openvdb;
 pub(crate) mod plain;
 pub(crate) mod race;
 pub(crate) mod reads;
-pub(crate) mod shell;
 
 /// Times `ours` and `theirs` in turn, `rounds` times each after a warm-up, and prints both medians per item and the median of the ratios of neighbouring runs:
 /// what a machine that drifts does to one it does to the other.

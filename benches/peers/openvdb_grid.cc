@@ -1,4 +1,4 @@
-// OpenVDB's side of `benches/grid.rs`: workload G1024 in a FloatGrid, and a thin shell.
+// OpenVDB's side of `benches/grid`: workload G1024 in a FloatGrid, and a thin shell.
 //
 //     openvdb_grid THREADS         reads the names of rows from standard input, runs each once, and answers with a line "seconds sum"
 //     openvdb_grid THREADS shell   makes the shell in a process that did nothing else, and prints what it takes

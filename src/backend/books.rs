@@ -66,7 +66,12 @@ pub(super) struct Books<P> {
 
 impl<P> Books<P> {
     pub(super) fn new(spec: ReserveSpec) -> Self {
-        Self { reserved_bytes: spec.bytes, page_bytes: spec.page_bytes, mapped: HashMap::new(), uses: HashMap::new() }
+        Self {
+            reserved_bytes: spec.bytes,
+            page_bytes: spec.page_bytes,
+            mapped: HashMap::new(),
+            uses: HashMap::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -266,7 +271,11 @@ impl<P> Books<P> {
                 return Err(BackendError::NoAccess { call, offset_bytes });
             }
             let overlaps = |u: &Use| u.range.start < range.end && range.start < u.range.end;
-            if self.uses.get(&index).is_some_and(|uses| uses.iter().any(|u| (writes || u.writes) && overlaps(u))) {
+            if self
+                .uses
+                .get(&index)
+                .is_some_and(|uses| uses.iter().any(|u| (writes || u.writes) && overlaps(u)))
+            {
                 return Err(BackendError::Busy { call, offset_bytes: range.start, bytes });
             }
         }

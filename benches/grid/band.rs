@@ -1,8 +1,13 @@
 //! The steps of example 06, a cloud that spreads and is blown along, in a grid of any extent.
 
+use std::hint::black_box;
+
 use vastgrid::compute::{self, Beyond, Boundary, Neighbours, TileSet};
 use vastgrid::source::Fill;
 use vastgrid::{Coord, Extent, HostBackend, Pool, Region, SparseArray3D};
+
+use crate::contest::{Contest, timed};
+use crate::scaling::{scaling, threads};
 
 type Grid = SparseArray3D<f32>;
 
@@ -17,14 +22,14 @@ fn blown(near: &[f32; 27]) -> f32 {
 }
 
 /// Two grids, and where the cloud begins: all of them a whole number of tiles, so that the same tiles are computed whatever the extent.
-pub(crate) struct Band {
+struct Band {
     pool: Pool<HostBackend>,
     extent: Extent,
     centre: Coord,
 }
 
 impl Band {
-    pub(crate) fn new(extent: Extent, centre: Coord) -> Self {
+    fn new(extent: Extent, centre: Coord) -> Self {
         Self { pool: Pool::new(HostBackend::new(), 64 << 20).unwrap(), extent, centre }
     }
 
@@ -34,12 +39,13 @@ impl Band {
     }
 
     /// So many steps from the beginning: the sum of what is there then.
-    pub(crate) fn blow(&self, steps: usize) -> f64 {
+    fn blow(&self, steps: usize) -> f64 {
         let (mut now, mut next) = (self.grid(), self.grid());
         self.begin(&mut now);
         for _ in 0..steps {
             let band = compute::written(&now).dilate(Neighbours::Corners, 1, Beyond::Out);
-            compute::stencil27_into(&mut next.writer().unwrap(), &now, &band, Boundary::Fill(0.0), blown).unwrap();
+            compute::stencil27_into(&mut next.writer().unwrap(), &now, &band, Boundary::Fill(0.0), blown)
+                .unwrap();
             forget_empty(&next, &band);
             now.discard_written(&now.written_tiles()).unwrap();
             now.evict(Region::whole(self.extent)).unwrap();
@@ -58,7 +64,8 @@ impl Band {
                 let corner = [tile.x, tile.y, tile.z];
                 for (i, voxel) in (0..).zip(voxels) {
                     let within = [i % TILE, i / TILE % TILE, i / TILE / TILE];
-                    let square = |a: usize| ((corner[a] * TILE + within[a]) as f32 - centre[a] as f32).powi(2);
+                    let square =
+                        |a: usize| ((corner[a] * TILE + within[a]) as f32 - centre[a] as f32).powi(2);
                     *voxel = (RADIUS - (0..3).map(square).sum::<f32>().sqrt()).clamp(0.0, 1.0);
                 }
             })
@@ -75,4 +82,21 @@ fn forget_empty(grid: &Grid, band: &TileSet) {
         band.iter().filter(|&tile| is_empty(tile)).collect()
     };
     grid.discard_written(&empty).unwrap();
+}
+
+/// The same band in grids of two extents.
+pub(crate) fn compare() {
+    const STEPS: usize = 24;
+    let small = Band::new(Extent::cube(512), Coord::new(256, 256, 256));
+    let large = Band::new(Extent::new(1 << 14, 1 << 13, 1 << 13), Coord::new(8000, 4000, 4000));
+    let all = rayon::current_num_threads();
+    for count in if all > 1 { vec![1, all] } else { vec![1] } {
+        let pool = threads(count);
+        Contest::new(&format!("moving band in 2^40 voxels, {count} threads"), STEPS as f64, 1.05)
+            .against("in 2^27", || timed(|| pool.install(|| small.blow(STEPS))))
+            .run(|| timed(|| pool.install(|| large.blow(STEPS))));
+    }
+    scaling("moving band", |pool| {
+        black_box(pool.install(|| large.blow(STEPS)));
+    });
 }

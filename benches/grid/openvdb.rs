@@ -2,14 +2,14 @@
 //!
 //! Debian: `apt-get install libopenvdb-dev libtbb-dev libboost-dev libboost-iostreams-dev`. `VASTGRID_OPENVDB=1` makes it a failure where it cannot be built, `0` goes without it.
 
-use std::sync::Mutex;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 
-use super::contest::Turn;
+use crate::contest::Turn;
 
 const HEADER: &str = "/usr/include/openvdb/openvdb.h";
 
@@ -67,8 +67,7 @@ impl Program {
     }
 
     pub(crate) fn start(&self, threads: usize) -> OpenVdb {
-        let mut child =
-            self.command(threads).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command(threads).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let pipes = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         OpenVdb { child, pipes: Mutex::new(pipes) }
     }

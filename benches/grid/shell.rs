@@ -6,6 +6,9 @@ use std::time::Instant;
 use vastgrid::source::Fill;
 use vastgrid::{Extent, HostBackend, Pool, SparseArray3D, TileCoord};
 
+use crate::contest::verdict;
+use crate::openvdb::Program;
+
 const SIDE: u64 = 1024;
 const RADIUS: f64 = 400.0;
 const HALF_WIDTH: f32 = 3.0;
@@ -14,27 +17,28 @@ const VARIABLE: &str = "VASTGRID_SHELL_TILE";
 
 /// What it takes.
 #[derive(Debug)]
-pub(crate) struct Shell {
-    pub(crate) seconds: f64,
+struct Shell {
+    seconds: f64,
     /// What the process grew by, its page tables included.
-    pub(crate) grown_bytes: f64,
+    grown_bytes: f64,
     /// What the pool counts.
-    pub(crate) used_bytes: f64,
-    pub(crate) active_voxels: u64,
-    pub(crate) tiles: u64,
+    used_bytes: f64,
+    active_voxels: u64,
+    tiles: u64,
 }
 
 /// Makes the shell and prints the figures if this process was started by [`measured`].
 pub(crate) fn was_asked_for() -> bool {
     let Ok(text) = std::env::var(VARIABLE) else { return false };
     let sides: Vec<u64> = text.split(' ').map(|word| word.parse().unwrap()).collect();
-    let Shell { seconds, grown_bytes, used_bytes, active_voxels, tiles } = make([sides[0], sides[1], sides[2]]);
+    let Shell { seconds, grown_bytes, used_bytes, active_voxels, tiles } =
+        make([sides[0], sides[1], sides[2]]);
     println!("{seconds} {grown_bytes} {used_bytes} {active_voxels} {tiles}");
     true
 }
 
 /// The shell in tiles of that shape, in a new process.
-pub(crate) fn measured([x, y, z]: [u64; 3]) -> Shell {
+fn measured([x, y, z]: [u64; 3]) -> Shell {
     let own = std::env::current_exe().unwrap();
     let output = Command::new(own).env(VARIABLE, format!("{x} {y} {z}")).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -81,7 +85,8 @@ fn make(shape: [u64; 3]) -> Shell {
     let start = Instant::now();
     let pool = Pool::new(HostBackend::new(), 512 << 20).unwrap();
     let fill = Fill::new(Extent::cube(SIDE), HALF_WIDTH);
-    let mut array = SparseArray3D::builder(&pool, fill).tile(shape).page_bytes(4096).writable().build().unwrap();
+    let mut array =
+        SparseArray3D::builder(&pool, fill).tile(shape).page_bytes(4096).writable().build().unwrap();
     let grid = array.layout().tiles();
     let (mut active_voxels, mut tiles) = (0, 0);
     for z in 0..grid.z {
@@ -97,9 +102,44 @@ fn make(shape: [u64; 3]) -> Shell {
                 }
             })
             .unwrap();
-        active_voxels += touched.iter().flat_map(|&tile| distances(shape, tile)).filter(|&d| is_active(d)).count();
+        active_voxels +=
+            touched.iter().flat_map(|&tile| distances(shape, tile)).filter(|&d| is_active(d)).count();
     }
     let seconds = start.elapsed().as_secs_f64();
     let used_bytes = pool.stats().used_bytes as f64;
     Shell { seconds, grown_bytes: grown() - before, used_bytes, active_voxels: active_voxels as u64, tiles }
+}
+
+/// What a thin shell takes in pages of 4 KiB.
+pub(crate) fn compare(program: Option<&Program>) {
+    const MIB: f64 = (1 << 20) as f64;
+    let vdb = program.map(Program::shell);
+    if let Some(theirs) = &vdb {
+        println!(
+            "{:<44} {:.1} MiB ({:.1} by its own count), {} leaves of 8^3, {} active voxels, {:.2} s",
+            "shell, OpenVDB",
+            theirs.grown_bytes / MIB,
+            theirs.said_bytes / MIB,
+            theirs.leaves,
+            theirs.active_voxels,
+            theirs.seconds,
+        );
+    }
+    for tile in [[16, 8, 8], [8, 8, 8]] {
+        let ours = measured(tile);
+        let mut line = format!(
+            "{:<44} {:.1} MiB ({:.1} of pages), {} tiles, {:.2} s",
+            format!("shell, tiles of {} x {} x {}, pages of 4 KiB", tile[0], tile[1], tile[2]),
+            ours.grown_bytes / MIB,
+            ours.used_bytes / MIB,
+            ours.tiles,
+            ours.seconds,
+        );
+        if let Some(theirs) = &vdb {
+            assert_eq!(ours.active_voxels, theirs.active_voxels, "not the same shell");
+            let ratio = ours.grown_bytes / theirs.grown_bytes;
+            line += &format!(": {}", verdict(ratio, 1.3, ratio, ours.grown_bytes / theirs.said_bytes));
+        }
+        println!("{line}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use super::median;
+use crate::common::median;
 
 /// How often everybody has a turn, after one that does not count.
 const ROUNDS: usize = 7;
@@ -94,7 +94,11 @@ pub(crate) fn verdict(ratio: f64, target: f64, least: f64, most: f64) -> String 
     let word = if ratio <= target { "within" } else { "ABOVE" };
     if target < 1.0 {
         let (times, wanted) = (1.0 / ratio, 1.0 / target);
-        format!("{times:.2} x faster ({word} the target of {wanted:.1} x; {:.2} to {:.2})", 1.0 / most, 1.0 / least)
+        format!(
+            "{times:.2} x faster ({word} the target of {wanted:.1} x; {:.2} to {:.2})",
+            1.0 / most,
+            1.0 / least
+        )
     } else if target.is_finite() {
         format!("ratio {ratio:.3} ({word} the target of {target:.2}; {least:.3} to {most:.3})")
     } else {
