@@ -1,7 +1,7 @@
 //! What do computations on a grid in memory cost, against OpenVDB and against plain loops?
 //!
-//! Workload G1024: 1024^3 f32 voxels in tiles of 64^3, of which 5 % are active. OpenVDB is built and run in turns with this process where it is installed (`common/openvdb.rs`); it gets the same workload, as it would hold it.
-//! Everybody's sums have to agree. SPGrid is not measured: it is no package. What its authors' claim stands for here are targets, taken from one table in which it, OpenVDB and plain loops were measured on one machine:
+//! Workload G1024: 1024^3 f32 voxels in tiles of 64^3, of which 5 % are active. OpenVDB is built and run in turns with this process where it is installed (`openvdb.rs`); it gets the same workload, as it would hold it.
+//! Everybody's sums have to agree. SPGrid is not measured: it is no package. It stands here as targets, from one table in which it, OpenVDB and plain loops were measured on one machine:
 //!
 //! | row | target | where it is from |
 //! | --- | --- | --- |

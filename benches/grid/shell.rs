@@ -138,7 +138,8 @@ pub(crate) fn compare(program: Option<&Program>) {
         if let Some(theirs) = &vdb {
             assert_eq!(ours.active_voxels, theirs.active_voxels, "not the same shell");
             let ratio = ours.grown_bytes / theirs.grown_bytes;
-            line += &format!(": {}", verdict(ratio, 1.3, ratio, ours.grown_bytes / theirs.said_bytes));
+            let beside = verdict(ratio, 1.3, ratio, ours.grown_bytes / theirs.said_bytes);
+            line = format!("{line}: {beside}");
         }
         println!("{line}");
     }

@@ -35,6 +35,11 @@ fn check(label: &str, sum: f64, expected: f64) {
     assert!((sum - expected).abs() <= 1e-8 * expected, "{label}: {sum}, not {expected}");
 }
 
+/// A row of OpenVDB's.
+fn vdb_row(row: &str) -> impl Fn(&OpenVdb) -> Turn + use<'_> {
+    move |vdb| vdb.turn(row)
+}
+
 impl Workload {
     pub(crate) fn new(program: Option<&Program>) -> Self {
         let g1024 = G1024::new();
@@ -42,11 +47,6 @@ impl Workload {
         let active = TileSet::of(array.layout().tiles(), g1024.tiles.iter().map(|&t| G1024::coord(t)));
         let vdb = program.map(|program| program.start(rayon::current_num_threads()));
         Self { g1024, array, active, vdb }
-    }
-
-    /// A row of OpenVDB's.
-    fn vdb<'a>(&self, row: &'a str) -> impl Fn(&OpenVdb) -> Turn + use<'a> {
-        move |vdb| vdb.turn(row)
     }
 
     pub(crate) fn reads(&self) {
@@ -69,8 +69,8 @@ impl Workload {
             ("random active, get", ANY, reads::by_get),
         ] {
             Contest::new(label, reads, target)
-                .against_any("OpenVDB's accessor", vdb, self.vdb("active accessor"))
-                .against_any("its tree", vdb, self.vdb("active tree"))
+                .against_any("OpenVDB's accessor", vdb, vdb_row("active accessor"))
+                .against_any("its tree", vdb, vdb_row("active tree"))
                 .run(|| timed(|| read(&view, &active)));
         }
         Contest::new("random active, get", reads, 1.1)
@@ -84,11 +84,11 @@ impl Workload {
             .run(|| timed(|| reads::by_get_each(&view, &anywhere)));
         Contest::new("random anywhere (95 % background), get", reads, ANY)
             .against("plain", || timed(|| reads::by_plain(&plain, &anywhere)))
-            .against_any("OpenVDB's accessor", vdb, self.vdb("domain accessor"))
-            .against_any("its tree", vdb, self.vdb("domain tree"))
+            .against_any("OpenVDB's accessor", vdb, vdb_row("domain accessor"))
+            .against_any("its tree", vdb, vdb_row("domain tree"))
             .run(|| timed(|| reads::by_get(&view, &anywhere)));
         Contest::new("27-point sums at random", centres.len() as f64, ANY)
-            .against_any("OpenVDB's accessor", vdb, self.vdb("stencils"))
+            .against_any("OpenVDB's accessor", vdb, vdb_row("stencils"))
             .run(|| timed(|| reads::stencils(&view, &centres)));
     }
 
@@ -104,13 +104,13 @@ impl Workload {
         check("27-point sweep, by rows", sweep_stencil(workload, &view, &mut out, by_rows), expected);
         check("27-point sweep, halo", sweep_halo(workload, &view, &mut halo), expected);
         Contest::new("27-point sweep, stencil27 by rows", voxels, 1.0 / 8.0)
-            .against_any("OpenVDB's accessor", vdb, self.vdb("sweep"))
+            .against_any("OpenVDB's accessor", vdb, vdb_row("sweep"))
             .run(|| timed(|| sweep_stencil(workload, &view, &mut out, by_rows)));
         Contest::new("27-point sweep, stencil27 in order", voxels, 1.0 / 8.0)
-            .against_any("OpenVDB's accessor", vdb, self.vdb("sweep"))
+            .against_any("OpenVDB's accessor", vdb, vdb_row("sweep"))
             .run(|| timed(|| sweep_stencil(workload, &view, &mut out, in_order)));
         Contest::new("27-point sweep, accessor", voxels, 1.0 / 3.5)
-            .against_any("OpenVDB's accessor", vdb, self.vdb("sweep"))
+            .against_any("OpenVDB's accessor", vdb, vdb_row("sweep"))
             .run(|| timed(|| reads::sweep_accessor(workload, &view)));
         Contest::new("27-point sweep, stencil27 by rows", voxels, 0.5)
             .against("our accessor", || timed(|| reads::sweep_accessor(workload, &view)))
@@ -144,7 +144,7 @@ impl Workload {
         let parts = || slice.par_chunks(TILE).with_max_len(1).map(add).sum();
         Contest::new("parallel sum", voxels, 1.1).against("plain slice", || timed(parts)).run(|| timed(sum));
         Contest::new("parallel sum", voxels, ANY)
-            .against_any("OpenVDB's leaves, parallel", self.vdb.as_ref(), self.vdb("sum"))
+            .against_any("OpenVDB's leaves, parallel", self.vdb.as_ref(), vdb_row("sum"))
             .run(|| timed(sum));
         scaling("sum", |pool| {
             black_box(pool.install(sum));
@@ -174,7 +174,7 @@ impl Workload {
             .against_any("OpenVDB's leaves, heap reused", self.vdb.as_ref(), reused)
             .run(|| timed(|| write(&one)));
         Contest::new("write all voxels, one thread", voxels, ANY)
-            .against_any("OpenVDB's leaves, there already", self.vdb.as_ref(), self.vdb("write"))
+            .against_any("OpenVDB's leaves, there already", self.vdb.as_ref(), vdb_row("write"))
             .run(|| timed(|| write(&one)));
         scaling("write all voxels", |pool| {
             write(pool);
