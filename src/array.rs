@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::backend::{Backend, HostAddressable, HostBackend};
-use crate::engine::{ArrayShared, Engine, Report};
+use crate::engine::{ArrayShared, Engine, Purpose, Report};
 use crate::error::{Error, ResidencyError, SourceError};
 use crate::geometry::{Coord, Extent, Region};
 use crate::layout::{Layout, PageId, TileCoord, TileId};
@@ -17,7 +17,10 @@ use crate::voxel::Voxel;
 mod builder;
 #[cfg(all(test, not(vastgrid_loom)))]
 mod drained;
+mod fork;
 mod hold;
+mod prepare;
+mod prune;
 mod ranges;
 mod region;
 mod writer;
@@ -134,7 +137,11 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     #[doc(alias = "fix")]
     #[doc(alias = "lock")]
     pub fn pin(&self, tiles: &[TileCoord]) -> Result<Pins<B>, Error> {
-        let (pages, report) = self.engine().pin(self.shared(), &self.ids(tiles)?)?;
+        self.pin_for(&self.ids(tiles)?, Purpose::Read)
+    }
+
+    fn pin_for(&self, tiles: &[TileId], purpose: Purpose) -> Result<Pins<B>, Error> {
+        let (pages, report) = self.engine().pin(self.shared(), tiles, purpose)?;
         Ok(Pins { handle: self.handle.clone(), pages, report })
     }
 

@@ -108,6 +108,12 @@ impl PageTable {
         self.blocks.get(&block).is_some_and(|b| b.dirty[bits].any())
     }
 
+    /// Whether the tile holds what its source does not.
+    pub(crate) fn is_dirty_tile(&self, tile: TileId) -> bool {
+        let (block, bit) = self.tile_at(tile);
+        self.blocks.get(&block).is_some_and(|b| b.dirty[bit])
+    }
+
     /// Whether any tile of the page is resident.
     pub(crate) fn has_resident(&self, page: PageId) -> bool {
         let (block, bits) = self.tiles_at(page);
@@ -241,6 +247,14 @@ impl PageTable {
         self.blocks
             .iter()
             .flat_map(move |(&block, b)| ones(&b.resident).map(move |i| TileId((block << shift) + i)))
+    }
+
+    /// Every tile known to hold one value, in memory order.
+    pub(crate) fn uniform(&self) -> impl Iterator<Item = TileId> + '_ {
+        let shift = self.block_shift;
+        self.blocks
+            .iter()
+            .flat_map(move |(&block, b)| ones(&b.uniform).map(move |i| TileId((block << shift) + i)))
     }
 
     /// Groups of 64 tiles in which any bit may be set.

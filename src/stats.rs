@@ -14,7 +14,7 @@ pub struct Stats {
     pub used_bytes: u64,
     /// Of those, held by pins.
     pub pinned_bytes: u64,
-    /// Pages with memory.
+    /// Pages with memory. Where forks share memory, each array's page counts.
     pub mapped_pages: u64,
     /// Tiles that can be read from memory.
     pub resident_tiles: u64,
@@ -22,7 +22,7 @@ pub struct Stats {
     pub uniform_tiles: u64,
     /// Tiles that hold what was written to them, and not what their source holds.
     pub dirty_tiles: u64,
-    /// Bytes of the pages of those: they are written back before their memory goes.
+    /// Bytes of the pages of those, each array's: they are written back before their memory goes.
     pub dirty_bytes: u64,
     /// Frames open now, those of kernels that are still running included.
     pub open_frames: u64,
@@ -40,6 +40,8 @@ pub struct Stats {
     pub evictions: u64,
     /// Tiles that were written to and went to their array's scratch store.
     pub written_back: u64,
+    /// Pages that got memory of their own, since they were to be written to (or loaded into) while a fork had the same.
+    pub copied_pages: u64,
 }
 
 impl fmt::Display for Stats {
@@ -69,6 +71,7 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) evictions: AtomicU64,
     pub(crate) written_back: AtomicU64,
+    pub(crate) copied_pages: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -87,5 +90,6 @@ impl Counters {
         stats.commits = get(&self.commits);
         stats.evictions = get(&self.evictions);
         stats.written_back = get(&self.written_back);
+        stats.copied_pages = get(&self.copied_pages);
     }
 }

@@ -112,6 +112,63 @@ fn contents_follow_the_page<B: Backend>(b: &B, page_bytes: u64) {
     assert!(read(b, &other, at(7), page_bytes) == random(page_bytes, 3));
 }
 
+fn values_are_set_and_found<B: Backend>(b: &B, page_bytes: u64) {
+    let r = reserve(b, 4, page_bytes);
+    let piece = page_bytes / 16;
+    for at in [0, 1, 3] {
+        map(b, &r, at * page_bytes, b.create(page_bytes).unwrap(), page_bytes);
+        write(b, &r, at * page_bytes, &random(page_bytes, at + 1));
+    }
+    for length in [1, 2, 4, 8, 16, 32, 64] {
+        let long = random(length, 7 + length);
+        let short = |bytes: u64| random(bytes, 3).repeat(usize::try_from(length / bytes).unwrap());
+        // What the whole of it repeats, what a part of it does, and zeros; one after the other, as a request has them set.
+        let values = [
+            long,
+            short(1),
+            short(length.min(2)),
+            short(length.min(4)),
+            vec![0; usize::try_from(length).unwrap()],
+        ];
+        let places: Vec<_> =
+            (0..values.len() as u64).map(|i| i % 2 * 3 * page_bytes + (3 + i) * piece).collect();
+        let set = |(&at, value): (&u64, &Vec<u8>)| b.fill(&r, at..at + piece, value).unwrap();
+        let tickets: Vec<_> = places.iter().zip(&values).map(set).collect();
+        for ticket in tickets {
+            b.wait(ticket).unwrap();
+        }
+        let mut asked = places.clone();
+        asked.extend([page_bytes, page_bytes + piece]);
+        let found = b.one_values(&r, &asked, piece, length).unwrap();
+        for ((value, &at), found) in values.iter().zip(&places).zip(&found) {
+            assert!(read(b, &r, at, piece) == value.repeat(usize::try_from(piece / length).unwrap()));
+            assert_eq!(found.as_deref(), Some(value.as_slice()), "{length} bytes");
+        }
+        assert_eq!(found[values.len()..], [None, None]);
+        // One byte that differs, anywhere.
+        for (i, at) in (0u64..).zip(&places) {
+            let odd = (i * 7919 + length * 31) % piece;
+            let byte = read(b, &r, at + odd, 1)[0];
+            let mut whole = read(b, &r, *at, piece);
+            whole[usize::try_from(odd).unwrap()] = !byte;
+            write(b, &r, *at, &whole);
+        }
+        assert_eq!(b.one_values(&r, &places, piece, length).unwrap(), vec![None; places.len()]);
+    }
+    // What lies around is as it was.
+    assert!(read(b, &r, page_bytes, page_bytes) == random(page_bytes, 2));
+    assert!(read(b, &r, 0, 3 * piece) == random(page_bytes, 1)[..usize::try_from(3 * piece).unwrap()]);
+    assert_eq!(b.one_values(&r, &[], piece, 4).unwrap(), []);
+    for value in [&[][..], &[1, 2, 3]] {
+        assert!(matches!(b.fill(&r, 0..piece, value), Err(BackendError::CutsMapping { .. })));
+    }
+    assert!(matches!(
+        b.fill(&r, 2 * page_bytes..2 * page_bytes + piece, &[0]),
+        Err(BackendError::NotMapped { .. })
+    ));
+    assert!(matches!(b.one_values(&r, &[2 * page_bytes], piece, 4), Err(BackendError::NotMapped { .. })));
+}
+
 /// The engine's cycle, with the contents of every mapped page known at every step.
 fn recycling_mixes_nothing_up<B: Backend>(b: &B, page_bytes: u64) {
     let (places, pages) = (24u64, 6usize);
@@ -235,6 +292,101 @@ fn a_huge_reservation_costs_nothing<B: Backend>(b: &B, page_bytes: u64) {
     b.release(b.reserve(ReserveSpec { bytes, page_bytes, expected_pages: 4 }).unwrap()).unwrap();
 }
 
+fn shared_memory_is_one<B: Backend>(b: &B, page_bytes: u64) {
+    use BackendError as E;
+    let (r, other) = (reserve(b, 8, page_bytes), reserve(b, 8, page_bytes));
+    let at = |i: u64| i * page_bytes;
+    let (contents, half) = (random(page_bytes, 1), page_bytes / 2);
+    map(b, &r, at(1), b.create(page_bytes).unwrap(), page_bytes);
+    write(b, &r, at(1), &contents);
+    if !b.caps().shares {
+        refused!(b.share(&r, at(1)), E::CannotShare { .. });
+        let Refused { error, page } =
+            b.replace(&r, at(1), b.create(page_bytes).unwrap()).expect_err("it shares nothing");
+        assert!(matches!(error, E::CannotShare { .. }), "{error}");
+        b.destroy(page).unwrap();
+        return;
+    }
+    let read_only = |r: &B::Reservation, i: u64, page: B::Page| {
+        b.map(r, at(i), page).map_err(|refused| refused.error).unwrap();
+        b.set_access(r, at(i)..at(i + 1), Access::Read).unwrap();
+    };
+    refused!(b.share(&r, at(2)), E::NotMapped { .. });
+    refused!(b.share(&r, half), E::CutsMapping { .. });
+    refused!(b.share(&r, at(8)), E::OutOfRange { .. });
+    let staging = b.stage(&r, at(1)..at(1) + half).unwrap();
+    refused!(b.share(&r, at(1)), E::Busy { .. });
+    drop(staging);
+    write(b, &r, at(1), &contents);
+    // In another reservation and in the same.
+    read_only(&other, 4, b.share(&r, at(1)).unwrap());
+    read_only(&r, 5, b.share(&other, at(4)).unwrap());
+    for (r, i) in [(&r, 1), (&other, 4), (&r, 5)] {
+        assert!(read(b, r, at(i), page_bytes) == contents);
+    }
+    // A copy in the place of one of them.
+    let small = b.create(page_bytes * 2).unwrap();
+    let Refused { error, page: small } = b.replace(&other, at(4), small).expect_err("another size");
+    assert!(matches!(error, E::Misaligned { .. }), "{error}");
+    let Refused { error, page: small } = b.replace(&other, at(3), small).expect_err("nothing is there");
+    assert!(matches!(error, E::NotMapped { .. } | E::Misaligned { .. }), "{error}");
+    b.destroy(small).unwrap();
+    refused!(b.stage(&other, at(4)..at(5)), E::NoAccess { .. });
+    let old = b.replace(&other, at(4), b.create(page_bytes).unwrap()).map_err(|r| r.error).unwrap();
+    assert!(read(b, &other, at(4), page_bytes) == contents);
+    b.set_access(&other, at(4)..at(5), Access::ReadWrite).unwrap();
+    write(b, &other, at(4) + half, &random(half, 2));
+    assert!(read(b, &other, at(4), half) == contents[..usize::try_from(half).unwrap()], "it stays as it was");
+    assert!(read(b, &other, at(4) + half, half) == random(half, 2));
+    assert!(read(b, &r, at(1), page_bytes) == contents && read(b, &r, at(5), page_bytes) == contents);
+    // What was there is a page like any other, and may be given back while others have its memory.
+    read_only(&other, 6, old);
+    assert!(read(b, &other, at(6), page_bytes) == contents);
+    b.destroy(b.unmap(&other, at(6)).unwrap()).unwrap();
+    b.destroy(b.unmap(&r, at(1)).unwrap()).unwrap();
+    assert!(read(b, &r, at(5), page_bytes) == contents, "one is left");
+    // The last one has it for itself, and keeps what is not written over.
+    b.set_access(&r, at(5)..at(6), Access::ReadWrite).unwrap();
+    write(b, &r, at(5), &random(half, 3));
+    assert!(read(b, &r, at(5) + half, half) == contents[usize::try_from(half).unwrap()..]);
+    // It may move, and the reservation that it came from may end.
+    let page = b.unmap(&r, at(5)).unwrap();
+    map(b, &r, at(1), b.create(page_bytes).unwrap(), page_bytes);
+    map(b, &r, at(5), b.create(page_bytes).unwrap(), page_bytes);
+    write(b, &r, at(5), &random(page_bytes, 4));
+    write(b, &r, at(1), &random(page_bytes, 5));
+    map(b, &other, at(0), page, page_bytes);
+    assert!(read(b, &other, at(0), half) == random(half, 3));
+    read_only(&other, 1, b.share(&r, at(5)).unwrap());
+    drop(r);
+    assert!(read(b, &other, at(1), page_bytes) == random(page_bytes, 4));
+    assert!(read(b, &other, at(0) + half, half) == contents[usize::try_from(half).unwrap()..]);
+    // Pages that are recycled and copied over and over mix nothing up.
+    b.destroy(b.unmap(&other, at(4)).unwrap()).unwrap();
+    let r = reserve(b, 8, page_bytes);
+    let mut idle = vec![b.create(page_bytes).unwrap(), b.create(page_bytes).unwrap()];
+    for round in 0..40u64 {
+        let (from, to) = (round % 3, 3 + round % 5);
+        map(b, &r, at(from), idle.remove(0), page_bytes);
+        write(b, &r, at(from), &random(page_bytes, round));
+        read_only(&other, to, b.share(&r, at(from)).unwrap());
+        let old = b.replace(&r, at(from), idle.remove(0)).map_err(|r| r.error).unwrap();
+        b.set_access(&r, at(from)..at(from + 1), Access::ReadWrite).unwrap();
+        b.destroy(old).unwrap();
+        write(b, &r, at(from), &random(half, round + 100));
+        assert!(read(b, &other, at(to), page_bytes) == random(page_bytes, round), "round {round}");
+        assert!(read(b, &r, at(from), half) == random(half, round + 100), "round {round}");
+        idle.extend([b.unmap(&other, at(to)).unwrap(), b.unmap(&r, at(from)).unwrap()]);
+        if round % 4 == 0 {
+            idle.swap(0, 1);
+        }
+        if to == 4 {
+            b.destroy(idle.remove(0)).unwrap();
+            idle.push(b.create(page_bytes).unwrap());
+        }
+    }
+}
+
 fn addresses_show_what_was_submitted<B: HostAddressable>(b: &B, page_bytes: u64) {
     let r = reserve(b, 8, page_bytes);
     map(b, &r, 5 * page_bytes, b.create(page_bytes).unwrap(), page_bytes);
@@ -266,6 +418,10 @@ macro_rules! contract {
             fn what_a_driver_refuses_is_refused() { super::what_a_driver_refuses_is_refused(&$backend, $page_bytes); }
             #[test]
             fn a_huge_reservation_costs_nothing() { super::a_huge_reservation_costs_nothing(&$backend, $page_bytes); }
+            #[test]
+            fn values_are_set_and_found() { super::values_are_set_and_found(&$backend, $page_bytes); }
+            #[test]
+            fn shared_memory_is_one() { super::shared_memory_is_one(&$backend, $page_bytes); }
             $(contract!(@$host $backend, $page_bytes);)?
         }
     )*};
@@ -279,7 +435,8 @@ macro_rules! contract {
 macro_rules! contract_where_there_is_one {
     ($($name:ident: $backend:expr, $page_bytes:expr;)*) => {$(
         contract_where_there_is_one!(@ $name, $backend, $page_bytes,
-            data_comes_back contents_follow_the_page recycling_mixes_nothing_up what_a_driver_refuses_is_refused a_huge_reservation_costs_nothing);
+            data_comes_back contents_follow_the_page recycling_mixes_nothing_up what_a_driver_refuses_is_refused a_huge_reservation_costs_nothing
+            values_are_set_and_found shared_memory_is_one);
     )*};
     (@ $name:ident, $backend:expr, $page_bytes:expr, $($property:ident)*) => {
         mod $name {
@@ -311,6 +468,10 @@ fn demand_zero() -> HostBackend {
     HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() })
 }
 
+fn shareable() -> HostBackend {
+    HostBackend::shareable()
+}
+
 contract! {
     model: ModelBackend::default(), 4096;
     model_large_pages: ModelBackend::new(ModelConfig { granularity_bytes: 2 << 20, ..ModelConfig::default() }), 2 << 20;
@@ -329,5 +490,11 @@ contract! {
     checked_host_64k: Checked::new(HostBackend::new()), 64 << 10, host;
     checked_host_2m: Checked::new(HostBackend::new()), 2 << 20, host;
     faulty_host: Faulty::new(HostBackend::new()), 64 << 10, host;
+    model_that_shares_nothing: ModelBackend::new(ModelConfig { shares: false, ..ModelConfig::default() }), 4096;
+    shareable_host_4k: shareable(), 4096, host;
+    shareable_host_64k: shareable(), 64 << 10, host;
+    shareable_host_2m: shareable(), 2 << 20, host;
+    checked_shareable_host_4k: Checked::new(shareable()), 4096, host;
+    checked_shareable_host_2m: Checked::new(Faulty::new(shareable())), 2 << 20, host;
     both_around_host: Checked::new(Faulty::new(HostBackend::new())), 16 << 10, host;
 }

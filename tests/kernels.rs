@@ -44,7 +44,7 @@ fn ptx_is_of_its_sources() {
         .filter(|path| path.extension().is_some_and(|e| e == "cu"))
         .collect();
     sources.sort();
-    assert_eq!(sources.len(), 9);
+    assert_eq!(sources.len(), 11);
     for source in sources {
         let name = source.file_name().unwrap().to_str().unwrap();
         let ptx = text(&name.replace(".cu", ".ptx"));
@@ -204,6 +204,7 @@ fn the_headers_functions_run_on_the_host() {
         ([13, 5, 9], [1, 4, 2], [4, 1, 2]),
         ([7, 6, 5], [16, 16, 16], [1, 1, 1]),
         ([1, 30, 2], [4, 4, 4], [1, 1, 1]),
+        ([48, 32, 32], [16, 16, 16], [1, 2, 1]),
     ] {
         for voxel_bytes in [2, 4] {
             write_case(&mut file, extent.into(), voxel_bytes, spec(tile, page), &mut random);

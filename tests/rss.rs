@@ -6,8 +6,8 @@ use std::fs;
 
 use common::{pool, value};
 use vastgrid::backend::{HostBackend, HostConfig};
-use vastgrid::source::Procedural;
-use vastgrid::{Backend, Coord, Extent, HostAddressable, Pool, Region, SparseArray3D};
+use vastgrid::source::{Fill, Procedural};
+use vastgrid::{Backend, Coord, Extent, HostAddressable, Pool, Region, SparseArray3D, Tile, TileCoord};
 
 const MIB: u64 = 1 << 20;
 
@@ -15,6 +15,13 @@ const MIB: u64 = 1 << 20;
 fn anonymous() -> u64 {
     let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = rollup.lines().find(|l| l.starts_with("Anonymous:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// Memory of the process that can be mapped several times, each byte of it once however often it is mapped.
+fn shared() -> u64 {
+    let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = rollup.lines().find(|l| l.starts_with("Pss_Shmem:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
@@ -63,6 +70,60 @@ fn keeps_its_budget<B: HostAddressable>(backend: B, page_bytes: u64) {
     assert!(left < OVERHEAD, "{what}: {left} bytes are left of a dropped array");
 }
 
+/// Forks take no memory until they are written to, and give back what they took.
+fn forks_share_memory(page_bytes: u64) {
+    const MUCH: u64 = 32 * MIB;
+    const LITTLE: u64 = MIB;
+    let pool = pool(HostBackend::shareable(), 2 * MUCH, 1000);
+    let (baseline, private) = (shared(), anonymous());
+    let fill = Fill::new(Extent::new(256, 256, 32 * 8), 0u16);
+    let mut array = SparseArray3D::builder(&pool, fill)
+        .tile([32, 32, 32])
+        .page_bytes(page_bytes)
+        .writable()
+        .build()
+        .unwrap();
+    let tiles: Vec<_> = array.layout().tiles_in(Region::whole(array.extent())).collect();
+    let write = |array: &mut SparseArray3D<u16>, tiles: &[TileCoord], salt: u64| {
+        let stamp = |tile: TileCoord, v: &mut [u16]| {
+            (0..).zip(v).for_each(|(i, v)| *v = u16::try_from((i ^ salt ^ tile.x) & 0xffff).unwrap());
+        };
+        array.writer().unwrap().for_each_tile(tiles, stamp).unwrap();
+    };
+    let sum = |array: &SparseArray3D<u16>| -> u64 {
+        let view = array.frame();
+        let of = |&tile: &TileCoord| match view.tile(tile) {
+            Tile::Resident(v) => v.iter().map(|&v| u64::from(v)).sum::<u64>(),
+            _ => panic!("{tile} is not there"),
+        };
+        tiles.iter().map(of).sum()
+    };
+    write(&mut array, &tiles, 1);
+    let full = shared() - baseline;
+    assert!((MUCH..MUCH + LITTLE).contains(&full), "{full}");
+    let mut forks: Vec<_> = (0..4).map(|_| array.fork().unwrap()).collect();
+    let before = sum(&array);
+    assert!(forks.iter().all(|fork| sum(fork) == before));
+    let forked = shared() - baseline;
+    assert!(forked < MUCH + LITTLE, "{forked} bytes with forks, {full} without");
+    assert_eq!(pool.stats().used_bytes, MUCH);
+    // The budget has room for one more.
+    write(&mut forks[0], &tiles, 2);
+    assert!(sum(&array) == before && sum(&forks[1]) == before);
+    let written = shared() - baseline;
+    assert!((2 * MUCH..2 * MUCH + LITTLE).contains(&written), "{written}");
+    forks.truncate(1);
+    write(&mut array, &tiles, 3);
+    assert_eq!(pool.stats().used_bytes, 2 * MUCH);
+    drop(array);
+    let left = shared() - baseline;
+    assert!((MUCH..MUCH + LITTLE).contains(&left), "{left} bytes are left of one fork");
+    drop(forks);
+    pool.trim().unwrap();
+    let left = (shared() - baseline) + anonymous().saturating_sub(private);
+    assert!(left < 3 * MIB, "{left} bytes are left of nothing");
+}
+
 fn costs_nothing_before_use<B: Backend>(backend: B, tile: [u64; 3]) {
     let pool = pool(backend, 16 * MIB, 1000);
     let baseline = anonymous();
@@ -81,6 +142,8 @@ fn memory_is_what_the_budget_says() {
     keeps_its_budget(HostBackend::new(), 64 << 10);
     keeps_its_budget(HostBackend::new(), 2 * MIB);
     keeps_its_budget(demand_zero(), 64 << 10);
+    forks_share_memory(64 << 10);
+    forks_share_memory(MIB);
     costs_nothing_before_use(HostBackend::new(), [8, 8, 32]);
     costs_nothing_before_use(HostBackend::new(), [32, 32, 32]);
 }

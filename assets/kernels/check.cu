@@ -60,13 +60,13 @@ template <class T> __device__ void vg_read(const vg_grid& g, const vg_box& box, 
     }
 }
 
-// Writes the hash of its place into every voxel of a box. mode 0: vg_store; 1: the accessor. Adds to *refused how many could not be written.
+// Writes the hash of its place into every voxel of a box; mode 2: the seed. mode 0: vg_store; else the accessor. Adds to *refused how many could not be written.
 template <class T> __device__ void vg_write_hash(const vg_grid& g, const vg_box& box, unsigned mode, unsigned seed, vg_u64* refused) {
     vg_accessor<T> near(g);
     vg_u32 at[3];
     const vg_u64 step = (vg_u64)gridDim.x * blockDim.x;
     for (vg_u64 i = (vg_u64)blockIdx.x * blockDim.x + threadIdx.x; vg_voxel_of(box, i, at); i += step) {
-        const T v = (T)vg_hash(at[0], at[1], at[2], seed);
+        const T v = mode == 2 ? (T)seed : (T)vg_hash(at[0], at[1], at[2], seed);
         const bool ok = mode == 0 ? vg_store<T>(g, at[0], at[1], at[2], v) : near.set(at[0], at[1], at[2], v);
         if (!ok) atomicAdd(refused, 1ull);
     }

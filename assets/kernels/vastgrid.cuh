@@ -5,6 +5,7 @@
 //       float v;
 //       if (near.get(x, y, z, &v)) ...               // one voxel; false where its tile is not there
 //       if (near.sample(px, py, pz, &v)) ...         // trilinear; voxel i has its centre at i + 0.5
+//       T* tile = vg_tile_to_write<T>(grid, id); // all voxels of a tile, one of whose threads says vg_mark_dirty(grid, id)
 //       n = near.span(ray, k, end)                   // so many samples of a ray from here need no test at all: near.sample_inside(ray, k)
 //   }
 //
@@ -275,6 +276,13 @@ VG_HD void vg_mark_dirty(const vg_grid& g, vg_u64 tile) {
 #else
     *dirty |= bit;
 #endif
+}
+
+// The voxels of a tile that may be written, x fastest; or null, where it is not resident, its grid is not writable, or T is not its voxel. For kernels that write whole tiles: one thread of those that
+// share a tile marks it (vg_mark_dirty), before or after the stores, and the others do without.
+template <class T> VG_HD T* vg_tile_to_write(const vg_grid& g, vg_u64 tile) {
+    if (!(g.flags & VG_WRITABLE) || !vg_fits<T>(g) || vg_tile_state(g, tile) != VG_RESIDENT) return nullptr;
+    return vg_tile_at<T>(g, tile);
 }
 
 // Writes a voxel. False, and nothing is written, outside the array, where the tile is not resident, and where the grid is not writable.

@@ -106,7 +106,7 @@ impl<T: Voxel, B: Backend, S: TileSource<T> + 'static> ArrayBuilder<T, B, S> {
         let planes = Planes::new(&layout, fill, self.ranges.map(known))?;
         let source = Typed { source: self.source, fill, ranges: self.ranges };
         let written = self.written.map(Written::new);
-        let shared = engine.open_array(layout, planes, Box::new(source), written)?;
+        let shared = engine.open_array(layout, planes, Arc::new(source), written)?;
         let handle = Handle { engine: engine.clone(), shared };
         Ok(SparseArray3D { handle: Arc::new(handle), voxels: std::marker::PhantomData })
     }

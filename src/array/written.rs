@@ -15,6 +15,7 @@ use super::SparseArray3D;
 
 impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// The tiles that were written to and not given up since, in memory order, wherever their contents are now: in memory, or in the array's scratch store. Empty for arrays that are not writable.
+    /// On a device, kernels of frames that have ended are waited for first, however long they run.
     ///
     /// **Cost**: a short lock, and a look at every such tile.
     ///

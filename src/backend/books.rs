@@ -174,6 +174,38 @@ impl<P> Books<P> {
         gone.map(|m| m.page).ok_or(BackendError::NotMapped { call: "unmap", offset_bytes })
     }
 
+    /// Whether the page at `offset_bytes` is there and nobody writes to it, so that its memory may be shared or copied.
+    pub(super) fn check_still(&self, call: &'static str, offset_bytes: u64) -> Result<(), BackendError> {
+        let bytes = self.page_bytes;
+        self.check_inside(call, offset_bytes, bytes)?;
+        if !offset_bytes.is_multiple_of(bytes) {
+            return Err(BackendError::CutsMapping { call, offset_bytes, bytes });
+        }
+        let index = offset_bytes / bytes;
+        if !self.mapped.contains_key(&index) {
+            return Err(BackendError::NotMapped { call, offset_bytes });
+        }
+        if self.uses.get(&index).is_some_and(|uses| uses.iter().any(|u| u.writes)) {
+            return Err(BackendError::Busy { call, offset_bytes, bytes });
+        }
+        Ok(())
+    }
+
+    /// The same where a page of `page_bytes` is to take its place.
+    pub(super) fn check_replace(&self, offset_bytes: u64, bytes: u64) -> Result<(), BackendError> {
+        let call = "replace";
+        self.check_still(call, offset_bytes)?;
+        if bytes == self.page_bytes {
+            return Ok(());
+        }
+        Err(BackendError::Misaligned { call, offset_bytes, bytes, granularity_bytes: self.page_bytes })
+    }
+
+    /// Enters a page in the place of the one that [`Books::check_replace`] found no fault with, and returns that.
+    pub(super) fn replace(&mut self, offset_bytes: u64, page: P) -> Option<P> {
+        self.page_at(offset_bytes).map(|there| std::mem::replace(there, page))
+    }
+
     /// Takes a page out that [`Books::check_unmap`] finds no fault with, and says what might be done with it: [`Books::put_back`] undoes that.
     pub(super) fn take(&mut self, offset_bytes: u64) -> Result<(P, Access), BackendError> {
         self.check_unmap(offset_bytes)?;
@@ -356,6 +388,26 @@ mod tests {
         b.put_back(100, page, access);
         assert_eq!(b.accesses(&(100..200)), [Access::Read]);
         b.begin_read(&(110..120)).unwrap();
+    }
+
+    #[test]
+    fn a_page_takes_the_place_of_one_that_nobody_writes_to() {
+        let mut b = books();
+        b.map(100, "b");
+        b.set_access(&(100..200), Access::ReadWrite).unwrap();
+        b.begin_write(&(110..120)).unwrap();
+        assert!(matches!(b.check_replace(100, 100), Err(BackendError::Busy { .. })));
+        b.end_use(&(110..120), true);
+        b.begin_read(&(110..120)).unwrap();
+        assert!(matches!(b.check_replace(0, 100), Err(BackendError::NotMapped { .. })));
+        assert!(matches!(b.check_replace(100, 200), Err(BackendError::Misaligned { .. })));
+        assert!(matches!(b.check_still("share", 150), Err(BackendError::CutsMapping { .. })));
+        assert!(matches!(b.check_still("share", u64::MAX), Err(BackendError::OutOfRange { .. })));
+        b.check_replace(100, 100).unwrap();
+        assert_eq!(b.replace(100, "new"), Some("b"));
+        assert_eq!(b.accesses(&(100..200)), [Access::ReadWrite]);
+        b.end_use(&(110..120), false);
+        assert_eq!(b.unmap(100).unwrap(), "new");
     }
 
     #[test]

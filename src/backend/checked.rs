@@ -29,7 +29,7 @@ use crate::error::BackendError;
 /// Refused, whatever the backend inside says: sizes that are no multiple of the granularity; mapping twice; a hole in `set_access`, or a range that cuts a
 /// page; staging or reading before access was set; staging what is staged or on its way; unmapping or reading what is; reading what nobody ever
 /// submitted, or what was staged over since (a page that was staged into at a new place has lost what it held at the old one); releasing while pages are mapped;
-/// and two threads that map, unmap or set access at once. A ticket dropped before it was done leaves its range on its way for good.
+/// two threads that map, unmap or set access at once; and staging into memory that several pages share. A ticket dropped before it was done leaves its range on its way for good.
 #[derive(Debug)]
 pub struct Checked<B> {
     inner: B,
@@ -131,6 +131,10 @@ impl<B: Backend> Checked<B> {
         range: Range<u64>,
     ) -> Result<CheckedStaging<B>, BackendError> {
         lock(&reservation.books).begin_write(&range)?;
+        if lock(&reservation.books).page_at(range.start).is_some_and(|note| note.is_shared()) {
+            lock(&reservation.books).end_use(&range, true);
+            return Err(BackendError::NoAccess { call: "stage", offset_bytes: range.start });
+        }
         // From here on dropping it ends the use.
         let writing = Writing { books: Arc::clone(&reservation.books), range: range.clone() };
         let inner = self.inner.stage(&reservation.inner, range.clone())?;
@@ -226,7 +230,7 @@ impl<B: Backend> Backend for Checked<B> {
     fn create(&self, bytes: u64) -> Result<CheckedPage<B>, BackendError> {
         let outcome = check_create(&self.inner.caps(), bytes).and_then(|()| self.inner.create(bytes));
         let inner = self.record(Call::Create, (0, 0..bytes, 1), outcome)?;
-        Ok(CheckedPage { inner, note: Note { bytes, staged_at: None, written: Vec::new() } })
+        Ok(CheckedPage { inner, note: Note::new(bytes) })
     }
 
     fn destroy(&self, page: CheckedPage<B>) -> Result<(), BackendError> {
@@ -240,7 +244,7 @@ impl<B: Backend> Backend for Checked<B> {
         offset_bytes: u64,
         page: CheckedPage<B>,
     ) -> Result<(), Refused<CheckedPage<B>>> {
-        let CheckedPage { inner, note } = page;
+        let CheckedPage { inner, mut note } = page;
         let about = (reservation.number, offset_bytes..offset_bytes.saturating_add(note.bytes), 1);
         let checked = self
             .changing("map")
@@ -251,6 +255,7 @@ impl<B: Backend> Backend for Checked<B> {
         };
         match outcome {
             Ok(()) => {
+                note.mapped_at((reservation.number, offset_bytes));
                 lock(&reservation.books).map(offset_bytes, note);
                 // The outcome is a success: there is nothing to hand on.
                 let _ = self.record(Call::Map, about, Ok(()));
@@ -296,6 +301,61 @@ impl<B: Backend> Backend for Checked<B> {
         let bytes = outcome.as_ref().map_or(0, |page| page.note.bytes);
         let range = offset_bytes..offset_bytes.saturating_add(bytes);
         self.record(Call::Unmap, (reservation.number, range, 1), outcome)
+    }
+
+    fn share(
+        &self,
+        reservation: &CheckedReservation<B>,
+        offset_bytes: u64,
+    ) -> Result<CheckedPage<B>, BackendError> {
+        let share = || {
+            let _held = self.changing("share")?;
+            lock(&reservation.books).check_still("share", offset_bytes)?;
+            let inner = self.inner.share(&reservation.inner, offset_bytes)?;
+            let note = lock(&reservation.books).page_at(offset_bytes).map(|note| note.share());
+            let note = note.ok_or(BackendError::NotMapped { call: "share", offset_bytes })?;
+            Ok(CheckedPage { inner, note })
+        };
+        let outcome = share();
+        let bytes = outcome.as_ref().map_or(0, |page| page.note.bytes);
+        let range = offset_bytes..offset_bytes.saturating_add(bytes);
+        self.record(Call::Share, (reservation.number, range, 1), outcome)
+    }
+
+    fn replace(
+        &self,
+        reservation: &CheckedReservation<B>,
+        offset_bytes: u64,
+        page: CheckedPage<B>,
+    ) -> Result<CheckedPage<B>, Refused<CheckedPage<B>>> {
+        let CheckedPage { inner, mut note } = page;
+        let about = (reservation.number, offset_bytes..offset_bytes.saturating_add(note.bytes), 1);
+        let checked = self
+            .changing("replace")
+            .and_then(|held| lock(&reservation.books).check_replace(offset_bytes, note.bytes).map(|()| held));
+        let outcome = match checked {
+            Ok(_held) => self.inner.replace(&reservation.inner, offset_bytes, inner),
+            Err(error) => Err(Refused { error, page: inner }),
+        };
+        match outcome {
+            Ok(inner) => {
+                let mut books = lock(&reservation.books);
+                note.staged_at = Some((reservation.number, offset_bytes));
+                note.written = books.page_at(offset_bytes).map_or(Vec::new(), |old| old.written.clone());
+                let bytes = note.bytes;
+                let note = books.replace(offset_bytes, note).unwrap_or_else(|| Note::new(bytes));
+                drop(books);
+                // The outcome is a success: there is nothing to hand on.
+                let _ = self.record(Call::Replace, about, Ok(()));
+                Ok(CheckedPage { inner, note })
+            }
+            Err(Refused { error, page: inner }) => {
+                let refused = self.record::<()>(Call::Replace, about, Err(error));
+                let error =
+                    refused.err().unwrap_or(BackendError::CannotShare { call: "replace", offset_bytes });
+                Err(Refused { error, page: CheckedPage { inner, note } })
+            }
+        }
     }
 
     fn shows(&self, reservation: &CheckedReservation<B>, offset_bytes: u64) -> Option<u64> {

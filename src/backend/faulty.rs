@@ -32,6 +32,8 @@ pub enum Call {
     Map,
     SetAccess,
     Unmap,
+    Share,
+    Replace,
     Stage,
     Submit,
     Poll,
@@ -41,7 +43,7 @@ pub enum Call {
 
 impl Call {
     /// Every call, in the order of a page's life.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Reserve,
         Self::Release,
         Self::Create,
@@ -49,6 +51,8 @@ impl Call {
         Self::Map,
         Self::SetAccess,
         Self::Unmap,
+        Self::Share,
+        Self::Replace,
         Self::Stage,
         Self::Submit,
         Self::Poll,
@@ -67,6 +71,8 @@ impl Call {
             Self::Map => "map",
             Self::SetAccess => "set_access",
             Self::Unmap => "unmap",
+            Self::Share => "share",
+            Self::Replace => "replace",
             Self::Stage => "stage",
             Self::Submit => "submit",
             Self::Poll => "poll",
@@ -295,6 +301,23 @@ impl<B: Backend> Backend for Faulty<B> {
     fn unmap(&self, reservation: &B::Reservation, offset_bytes: u64) -> Result<B::Page, BackendError> {
         self.faults.pass(Call::Unmap)?;
         self.inner.unmap(reservation, offset_bytes)
+    }
+
+    fn share(&self, reservation: &B::Reservation, offset_bytes: u64) -> Result<B::Page, BackendError> {
+        self.faults.pass(Call::Share)?;
+        self.inner.share(reservation, offset_bytes)
+    }
+
+    fn replace(
+        &self,
+        reservation: &B::Reservation,
+        offset_bytes: u64,
+        page: B::Page,
+    ) -> Result<B::Page, Refused<B::Page>> {
+        match self.faults.pass(Call::Replace) {
+            Ok(()) => self.inner.replace(reservation, offset_bytes, page),
+            Err(error) => Err(Refused { error, page }),
+        }
     }
 
     fn shows(&self, reservation: &B::Reservation, offset_bytes: u64) -> Option<u64> {

@@ -27,6 +27,7 @@ mod faulty;
 mod host;
 mod model;
 mod notes;
+mod pieces;
 pub mod vmm;
 mod zeroed;
 
@@ -37,6 +38,8 @@ pub use faulty::{Call, Fault, Faults, Faulty};
 pub use host::{HostBackend, HostConfig, HostPage, HostReservation, HostStaging};
 pub use model::{ModelBackend, ModelConfig, ModelPage, ModelReservation, ModelStaging, ModelTicket};
 pub(crate) use zeroed::ZeroedWords;
+
+use pieces::fill_staged;
 
 /// What a backend is and can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct BackendCaps {
     /// The most bytes of pages that a request has mapped and filled at a time, where copies go on by themselves: while one batch is on its way the next is mapped.
     /// `u64::MAX`: all at once.
     pub batch_bytes: u64,
+    /// Whether memory can be mapped at several places at once: [`Backend::share`]. Forks of arrays share what is resident then.
+    pub shares: bool,
 }
 
 /// What may be done with mapped memory.
@@ -106,17 +111,19 @@ pub trait Staging: Send + Debug {
 ///   enough for a batch to be undone before anything was staged, and lets a backend recycle a page without copying what nobody wants.
 /// * `unmap` does not wait for readers: that they are gone is the caller's business. Nothing else in the process may ever be given an address inside
 ///   a live reservation, mapped or not.
+/// * Several handles to one memory ([`Backend::share`]) show the same bytes wherever they are mapped, at once and at the addresses too. The memory is given back with the last of them.
 /// * Dropping a page or a reservation gives its memory back, as `destroy` and `release` do, without the chance to report.
 /// * Every method may be called from any thread. Calls that map, unmap or set access are made by one thread at a time.
 ///
 /// # Obligations of a caller
 /// * Offsets are multiples of the reservation's page size; a page is mapped at most once; memory is staged into only while it is mapped with
 ///   [`Access::ReadWrite`], and read only after the ticket of what was written is done.
+/// * Memory that several handles stand for is not staged into.
 /// * A reservation is released, and its pages unmapped, through the backend that made it.
 pub trait Backend: Send + Sync + Debug + Sized + 'static {
     /// A range of addresses.
     type Reservation: Send + Sync + Debug;
-    /// Physical memory of one page, mapped or not. Never `Clone`: it has one owner.
+    /// Physical memory of one page, mapped or not. Never `Clone`: it has one owner, or as many as were asked for with [`Backend::share`].
     type Page: Send + Debug;
     /// Where one tile is prepared.
     type Staging: Staging;
@@ -181,6 +188,30 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
     /// [`BackendError::NotMapped`], [`BackendError::Busy`] while it is staged into, or the system's refusal.
     fn unmap(&self, reservation: &Self::Reservation, offset_bytes: u64) -> Result<Self::Page, BackendError>;
 
+    /// A second handle to the memory of the page that is mapped at an offset, to be mapped somewhere else as well. Nobody writes to that page meanwhile.
+    ///
+    /// # Errors
+    /// [`BackendError::CannotShare`], which is what a backend says that shares nothing; [`BackendError::NotMapped`], [`BackendError::Busy`] while it is staged into, or the system's refusal.
+    fn share(&self, reservation: &Self::Reservation, offset_bytes: u64) -> Result<Self::Page, BackendError> {
+        let _ = reservation;
+        Err(BackendError::CannotShare { call: "share", offset_bytes })
+    }
+
+    /// Gives the page at an offset other memory with the same contents: copies them to `page`, which is mapped nowhere, puts that in place, and hands back what was there. Whoever reads the
+    /// addresses meanwhile finds the same bytes throughout. What may be done there stays as it was.
+    ///
+    /// # Errors
+    /// [`Refused`], with the page: [`BackendError::CannotShare`] where [`Backend::share`] would say so; not mapped, of another size, staged into, or the system's refusal.
+    fn replace(
+        &self,
+        reservation: &Self::Reservation,
+        offset_bytes: u64,
+        page: Self::Page,
+    ) -> Result<Self::Page, Refused<Self::Page>> {
+        let _ = reservation;
+        Err(Refused { error: BackendError::CannotShare { call: "replace", offset_bytes }, page })
+    }
+
     /// Number of the memory that an offset shows: of the page that is mapped there; or of the one that was mapped there last, where the backend leaves it in place, so that mapping that page there
     /// again costs next to nothing. `None`: unknown, or nothing.
     fn shows(&self, reservation: &Self::Reservation, offset_bytes: u64) -> Option<u64> {
@@ -231,6 +262,33 @@ pub trait Backend: Send + Sync + Debug + Sized + 'static {
         let mut staging = self.stage(reservation, range)?;
         staging.bytes_mut().copy_from_slice(bytes.bytes());
         self.submit(reservation, staging)
+    }
+
+    /// Has `range`, a part of one mapped page, hold `value` again and again. A backend that can have that done where the memory is copies nothing.
+    ///
+    /// # Errors
+    /// As [`Backend::stage`] and [`Backend::submit`]; [`BackendError::CutsMapping`] where the range is no whole number of values.
+    fn fill(
+        &self,
+        reservation: &Self::Reservation,
+        range: Range<u64>,
+        value: &[u8],
+    ) -> Result<Self::Ticket, BackendError> {
+        fill_staged(self, reservation, range, value)
+    }
+
+    /// Of pieces of mapped memory of `bytes` each, which hold one value of `value_bytes` throughout, bit for bit, and which value. Both are powers of two, and a piece lies in one page.
+    ///
+    /// # Errors
+    /// As [`Backend::read`]; [`BackendError::CutsMapping`] where a piece is no whole number of values.
+    fn one_values(
+        &self,
+        reservation: &Self::Reservation,
+        offsets_bytes: &[u64],
+        bytes: u64,
+        value_bytes: u64,
+    ) -> Result<Vec<Option<Box<[u8]>>>, BackendError> {
+        pieces::one_values(self, reservation, offsets_bytes, bytes, value_bytes)
     }
 
     /// Begins whatever [`Backend::submit`] put off to do together. Waiting for a ticket does the same for what it stands for.

@@ -30,6 +30,8 @@ pub struct ModelConfig {
     pub polls_until_done: Option<u32>,
     /// Whether it remembers which page was mapped at an offset last ([`Backend::shows`]), and counts those that come back. Default `false`.
     pub remembers: bool,
+    /// Whether memory can be mapped at several places at once ([`Backend::share`]). Default `true`.
+    pub shares: bool,
 }
 
 impl Default for ModelConfig {
@@ -41,6 +43,7 @@ impl Default for ModelConfig {
             batch_bytes: u64::MAX,
             polls_until_done: None,
             remembers: false,
+            shares: true,
         }
     }
 }
@@ -83,14 +86,27 @@ pub struct ModelReservation {
 /// A page on the heap. Its contents are what it was last given, from whatever address.
 #[derive(Debug)]
 pub struct ModelPage {
+    memory: Arc<Memory>,
+}
+
+/// What handles to one memory share.
+#[derive(Debug)]
+struct Memory {
     all_bytes: Arc<AtomicU64>,
-    bytes: Vec<u8>,
+    length: u64,
+    bytes: Mutex<Vec<u8>>,
     number: u64,
 }
 
-impl Drop for ModelPage {
+impl Drop for Memory {
     fn drop(&mut self) {
-        self.all_bytes.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+        self.all_bytes.fetch_sub(self.length, Ordering::Relaxed);
+    }
+}
+
+impl ModelPage {
+    fn is_of(&self, shared: &Shared) -> bool {
+        Arc::ptr_eq(&self.memory.all_bytes, &shared.page_bytes)
     }
 }
 
@@ -112,7 +128,7 @@ impl ModelStaging {
     /// Copies the buffer to where it belongs. The page is there: it cannot be unmapped while this range is in use.
     fn arrive(&self) {
         if let Some((page, at)) = lock(&self.books).page_and_position(self.range.start)
-            && let Some(target) = page.bytes.get_mut(at..at + self.buffer.len())
+            && let Some(target) = lock(&page.memory.bytes).get_mut(at..at + self.buffer.len())
         {
             target.copy_from_slice(&self.buffer);
         }
@@ -234,6 +250,7 @@ impl Backend for ModelBackend {
             max_reserved_bytes: MAX_RESERVED_BYTES,
             asynchronous: config.asynchronous,
             batch_bytes: config.batch_bytes,
+            shares: config.shares,
         }
     }
 
@@ -270,7 +287,9 @@ impl Backend for ModelBackend {
         match buffer("create", bytes, 0) {
             Ok(memory) => {
                 let number = self.shared.last_page.fetch_add(1, Ordering::Relaxed) + 1;
-                Ok(ModelPage { all_bytes: Arc::clone(&self.shared.page_bytes), bytes: memory, number })
+                let (all_bytes, contents) = (Arc::clone(&self.shared.page_bytes), Mutex::new(memory));
+                let memory = Memory { all_bytes, length: bytes, bytes: contents, number };
+                Ok(ModelPage { memory: Arc::new(memory) })
             }
             Err(error) => {
                 self.shared.page_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -280,7 +299,7 @@ impl Backend for ModelBackend {
     }
 
     fn destroy(&self, page: ModelPage) -> Result<(), BackendError> {
-        if !Arc::ptr_eq(&page.all_bytes, &self.shared.page_bytes) {
+        if !page.is_of(&self.shared) {
             return Err(BackendError::WrongOwner { call: "destroy", what: "the page is another backend's" });
         }
         drop(page);
@@ -295,15 +314,16 @@ impl Backend for ModelBackend {
     ) -> Result<(), Refused<ModelPage>> {
         let mut books = lock(&reservation.books);
         let checked = self.check_owner("map", reservation).and_then(|()| {
-            if !Arc::ptr_eq(&page.all_bytes, &self.shared.page_bytes) {
+            if !page.is_of(&self.shared) {
                 return Err(BackendError::WrongOwner { call: "map", what: "the page is another backend's" });
             }
-            books.check_map(offset_bytes, page.bytes.len() as u64)
+            books.check_map(offset_bytes, page.memory.length)
         });
         match checked {
             Ok(()) => {
                 if self.shared.config.remembers
-                    && lock(&reservation.shown).insert(offset_bytes, page.number) == Some(page.number)
+                    && lock(&reservation.shown).insert(offset_bytes, page.memory.number)
+                        == Some(page.memory.number)
                 {
                     self.shared.came_back.fetch_add(1, Ordering::Relaxed);
                 }
@@ -329,12 +349,57 @@ impl Backend for ModelBackend {
         lock(&reservation.books).unmap(offset_bytes)
     }
 
+    fn share(&self, reservation: &ModelReservation, offset_bytes: u64) -> Result<ModelPage, BackendError> {
+        let call = "share";
+        self.check_owner(call, reservation)?;
+        if !self.shared.config.shares {
+            return Err(BackendError::CannotShare { call, offset_bytes });
+        }
+        let mut books = lock(&reservation.books);
+        books.check_still(call, offset_bytes)?;
+        let memory = books.page_at(offset_bytes).map(|page| Arc::clone(&page.memory));
+        Ok(ModelPage { memory: memory.ok_or(BackendError::NotMapped { call, offset_bytes })? })
+    }
+
+    fn replace(
+        &self,
+        reservation: &ModelReservation,
+        offset_bytes: u64,
+        page: ModelPage,
+    ) -> Result<ModelPage, Refused<ModelPage>> {
+        let call = "replace";
+        let mut books = lock(&reservation.books);
+        let checked = self.check_owner(call, reservation).and_then(|()| {
+            if !page.is_of(&self.shared) {
+                return Err(BackendError::WrongOwner { call, what: "the page is another backend's" });
+            }
+            if !self.shared.config.shares {
+                return Err(BackendError::CannotShare { call, offset_bytes });
+            }
+            books.check_replace(offset_bytes, page.memory.length)
+        });
+        let there = match (checked, books.page_at(offset_bytes)) {
+            (Ok(()), Some(there)) => there,
+            (checked, _) => {
+                let gone = BackendError::NotMapped { call, offset_bytes };
+                return Err(Refused { error: checked.err().unwrap_or(gone), page });
+            }
+        };
+        if !Arc::ptr_eq(&there.memory, &page.memory) {
+            lock(&page.memory.bytes).copy_from_slice(&lock(&there.memory.bytes));
+        }
+        if self.shared.config.remembers {
+            lock(&reservation.shown).insert(offset_bytes, page.memory.number);
+        }
+        Ok(std::mem::replace(there, page))
+    }
+
     fn shows(&self, reservation: &ModelReservation, offset_bytes: u64) -> Option<u64> {
         lock(&reservation.shown).get(&offset_bytes).copied()
     }
 
     fn page_number(&self, page: &ModelPage) -> Option<u64> {
-        self.shared.config.remembers.then_some(page.number)
+        self.shared.config.remembers.then_some(page.memory.number)
     }
 
     fn stage(&self, reservation: &ModelReservation, range: Range<u64>) -> Result<ModelStaging, BackendError> {
@@ -411,7 +476,8 @@ impl Backend for ModelBackend {
         let mut rest = out;
         while !rest.is_empty() {
             let Some((page, position)) = books.page_and_position(at) else { break };
-            let from = page.bytes.get(position..).unwrap_or_default();
+            let bytes = lock(&page.memory.bytes);
+            let from = bytes.get(position..).unwrap_or_default();
             let count = from.len().min(rest.len());
             if count == 0 {
                 break;

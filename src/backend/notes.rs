@@ -19,9 +19,33 @@ pub(super) struct Note {
     pub(super) staged_at: Option<(u64, u64)>,
     /// What was submitted since, and has arrived: positions in the page, sorted and apart.
     pub(super) written: Vec<Range<u64>>,
+    /// Held by every handle to the page's memory.
+    pub(super) memory: Arc<()>,
 }
 
 impl Note {
+    /// A page that was just made.
+    pub(super) fn new(bytes: u64) -> Self {
+        Self { bytes, staged_at: None, written: Vec::new(), memory: Arc::default() }
+    }
+
+    /// Another handle to the same memory, which is mapped nowhere yet.
+    pub(super) fn share(&self) -> Self {
+        let (written, memory) = (self.written.clone(), Arc::clone(&self.memory));
+        Self { bytes: self.bytes, staged_at: None, written, memory }
+    }
+
+    /// The page is mapped. What a shared one holds is there at once.
+    pub(super) fn mapped_at(&mut self, place: (u64, u64)) {
+        if !self.written.is_empty() {
+            self.staged_at.get_or_insert(place);
+        }
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.memory) > 1
+    }
+
     pub(super) fn add(&mut self, range: &Range<u64>) {
         let touches = |w: &Range<u64>| w.start <= range.end && range.start <= w.end;
         let merged = self

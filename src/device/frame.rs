@@ -1,7 +1,7 @@
 //! Owns [`DeviceFrame`]: how long kernels may read. Knows streams and events, no tiles.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::array::SparseArray3D;
 use crate::backend::CudaBackend;
@@ -9,7 +9,7 @@ use crate::backend::cuda::Collected;
 use crate::cuda::{Event, Stream};
 use crate::engine::{FrameEnd, OpenFrame};
 use crate::error::{BackendError, Error, ResidencyError};
-use crate::layout::TileId;
+use crate::layout::{TileCoord, TileId};
 use crate::pool::Pool;
 use crate::voxel::Voxel;
 
@@ -98,16 +98,38 @@ impl<'p> DeviceFrame<'p> {
     /// The driver's refusal to note how far the streams are, or to tell what was written: then the kernels are waited for, and the writable arrays that the frame showed are poisoned,
     /// since nobody knows what was written to them.
     pub fn end(mut self) -> Result<(), Error> {
-        self.finish()
+        self.finish(None)
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    /// Ends the frame, waits until the work on its streams is done, however long that takes, and tells which tiles it wrote.
+    ///
+    /// Marks are an array's: where frames that write to one array overlap, each mark is told once, by the one that is looked at first.
+    ///
+    /// **Cost**: as [`DeviceFrame::end`], and the waiting.
+    ///
+    /// # Errors
+    /// As [`DeviceFrame::end`]. [`BackendError::DeviceLost`].
+    pub fn end_and_wait(mut self) -> Result<KernelWrites, Error> {
+        let engine = self.open.as_ref().map(OpenFrame::engine);
+        let told = Arc::new(Mutex::new(Told::default()));
+        self.finish(Some(&told))?;
+        if let Some(engine) = engine {
+            engine.settle();
+        }
+        let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
+        match told.lost {
+            None => Ok(KernelWrites { tiles: told.tiles }),
+            Some(name) => Err(BackendError::DeviceLost { call: "end_and_wait", code: 0, name }.into()),
+        }
+    }
+
+    fn finish(&mut self, told: Option<&Arc<Mutex<Told>>>) -> Result<(), Error> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let used = std::mem::take(self.used.get_mut().unwrap_or_else(PoisonError::into_inner));
         if used.streams.is_empty() {
             return Ok(());
         }
-        let error = match KernelEnd::new(&used) {
+        let error = match KernelEnd::new(&used, told) {
             Ok(end) => {
                 open.end_with(Box::new(end));
                 return Ok(());
@@ -128,7 +150,7 @@ impl<'p> DeviceFrame<'p> {
 
 impl Drop for DeviceFrame<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.finish() {
+        if let Err(error) = self.finish(None) {
             tracing::error!(%error, "the end of a frame of kernels could not be noted");
         }
     }
@@ -146,20 +168,53 @@ struct KernelEnd {
     reached: Vec<Event>,
     written: Vec<(u32, Arc<Mirror>, Collected)>,
     tiles: Vec<(u32, Vec<TileId>)>,
+    /// Who wants to know too.
+    told: Option<Arc<Mutex<Told>>>,
+}
+
+/// What became of a frame's end.
+#[derive(Debug, Default)]
+struct Told {
+    tiles: Vec<(u32, Vec<TileId>)>,
+    lost: Option<String>,
+}
+
+/// The tiles that the kernels of a frame wrote: [`DeviceFrame::end_and_wait`].
+#[derive(Clone, Debug, Default)]
+pub struct KernelWrites {
+    tiles: Vec<(u32, Vec<TileId>)>,
+}
+
+impl KernelWrites {
+    /// Those of an array, in memory order; none, where the frame showed no such array.
+    ///
+    /// ```no_run
+    /// # use vastgrid::{CudaBackend, DeviceFrame, Error, SparseArray3D, compute::TileSet};
+    /// # fn f(frame: DeviceFrame, grid: &SparseArray3D<f32, CudaBackend>) -> Result<(), Error> {
+    /// let written = TileSet::of(grid.layout().tiles(), frame.end_and_wait()?.tiles(grid));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tiles<T: Voxel>(&self, array: &SparseArray3D<T, CudaBackend>) -> Vec<TileCoord> {
+        let of_it = self.tiles.iter().filter(|(id, _)| *id == array.shared().id);
+        let mut ids: Vec<_> = of_it.flat_map(|(_, tiles)| tiles.iter().copied()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().filter_map(|tile| array.layout().tile_coord(tile)).collect()
+    }
 }
 
 impl KernelEnd {
-    fn new(used: &Used<'_>) -> Result<Self, BackendError> {
+    fn new(used: &Used<'_>, told: Option<&Arc<Mutex<Told>>>) -> Result<Self, BackendError> {
         let reached = used.streams.iter().map(|stream| stream.record()).collect::<Result<Vec<_>, _>>()?;
         let collect =
             |(id, mirror): &(u32, Arc<Mirror>)| Ok((*id, mirror.clone(), mirror.collect(&reached)?));
         let written = used.written.iter().map(collect).collect::<Result<Vec<_>, BackendError>>()?;
-        Ok(Self { reached, written, tiles: Vec::new() })
+        Ok(Self { reached, written, tiles: Vec::new(), told: told.cloned() })
     }
-}
 
-impl FrameEnd for KernelEnd {
-    fn is_over(&mut self) -> Result<bool, BackendError> {
+    fn look(&mut self) -> Result<bool, BackendError> {
         while let Some(event) = self.reached.last() {
             if !event.is_done()? {
                 return Ok(false);
@@ -176,8 +231,29 @@ impl FrameEnd for KernelEnd {
         Ok(true)
     }
 
+    fn told(&self) -> Option<MutexGuard<'_, Told>> {
+        self.told.as_ref().map(|told| told.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl FrameEnd for KernelEnd {
+    fn is_over(&mut self) -> Result<bool, BackendError> {
+        let over = self.look();
+        if let Err(error) = &over
+            && error.is_fatal()
+            && let Some(mut told) = self.told()
+        {
+            told.lost = Some(error.to_string());
+        }
+        over
+    }
+
     fn written(&mut self) -> Vec<(u32, Vec<TileId>)> {
-        std::mem::take(&mut self.tiles)
+        let tiles = std::mem::take(&mut self.tiles);
+        if let Some(mut told) = self.told() {
+            told.tiles.clone_from(&tiles);
+        }
+        tiles
     }
 }
 

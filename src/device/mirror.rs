@@ -29,8 +29,8 @@ const TILES_PER_KNOWN_CELL: u64 = 64;
 /// Ranges that are sent together.
 const KNOWN_AT_ONCE: usize = 1 << 14;
 
-/// The resident and the uniform word of a group.
-type Bits = [u64; 2];
+/// The resident and the uniform word of a group, and which of the uniform ones hold something else than the fill value.
+type Bits = [u64; 3];
 
 /// The copy of one array's bits.
 #[derive(Debug)]
@@ -176,14 +176,16 @@ impl Changes {
         // A long voxel has a word only if it repeats itself; other uniform tiles are as good as missing to a kernel.
         uniform &=
             !each(uniform).filter(|&t| value_word(planes, t).is_none()).map(|t| 1 << (t.0 & 63)).sum::<u64>();
-        let now = [resident, uniform];
-        if sent == Some(now) {
+        let special = load(planes.special_word(first)) & uniform;
+        let now = [resident, uniform, special];
+        // A tile may have got another value while its bits stayed the same.
+        if sent == Some(now) && special == 0 {
             return;
         }
         let before = sent.unwrap_or_default();
         let number = block::of(first);
         let store = |bytes: u64, value| Store { block: number, word: bytes / 8, value };
-        for tile in each(uniform & !before[1]) {
+        for tile in each(uniform & (!before[1] | before[2] | special)) {
             self.vouched_for
                 .extend(value_word(planes, tile).map(|word| store(block::value_bytes(tile), word)));
         }

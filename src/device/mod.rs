@@ -19,6 +19,16 @@
 //! drop(frame);                               memory stays until the stream has come so far; nobody waits here
 //! ```
 //!
+//! Kernels that write get tiles to write to ahead, and say which they wrote; the same steps on the host are `examples/06_moving_band.rs`:
+//!
+//! ```text
+//! let pins = next.prepare_overwrite(&band)?;   memory for them, and the fill value in it (prepare_write: what they hold)
+//! launch(.., frame.view(&next, &stream)?, ..)  vg_tile_to_write and one vg_mark_dirty a tile, or stores that mark by themselves
+//! let wrote = frame.end_and_wait()?;           or `end`, and `compute::written(&next)` later
+//! drop(pins);
+//! next.prune(&band)?;                          tiles that hold one value after all need no memory
+//! ```
+//!
 //! A request while the same thread has a frame open can take no memory from others: it is refused where it would have to, as on the host.
 
 use crate::backend::CudaBackend;
@@ -29,7 +39,7 @@ mod frame;
 mod grid_view;
 mod mirror;
 
-pub use frame::DeviceFrame;
+pub use frame::{DeviceFrame, KernelWrites};
 pub use grid_view::{GridAxis, GridView};
 
 impl Pool<CudaBackend> {

@@ -33,6 +33,8 @@ struct Batch<'e, B: Backend> {
     arrays: &'e Touched<B>,
     /// Unmapped pages in hand, by size.
     hand: HashMap<u64, Vec<(Origin, B::Page)>>,
+    /// Unmapped pages whose memory others have as well, and which nobody takes over.
+    shared: Vec<(Victim, B::Page)>,
     mapped: Vec<(Need, Origin)>,
     /// Sizes of waiting pages that commits may still take.
     from_idle: Vec<u64>,
@@ -52,6 +54,8 @@ struct Damage {
     /// Commits that could not be unmapped again, and sizes of the waiting pages among them; their arrays are poisoned.
     stray: Vec<Need>,
     stray_idle: Vec<u64>,
+    /// Pages that got a copy of their memory: they keep it.
+    copied: Vec<Need>,
 }
 
 impl<B: Backend> Engine<B> {
@@ -87,7 +91,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Notes which memory the pages got.
-    fn note_holders(&self, state: &mut super::State<B>, array: &ArrayShared<B>, commits: &[Need]) {
+    pub(super) fn note_holders(&self, state: &mut super::State<B>, array: &ArrayShared<B>, commits: &[Need]) {
         for need in commits {
             if let Some(number) =
                 self.backend.shows(&array.reservation, array.layout.page_offset_bytes(need.key.page))
@@ -129,7 +133,7 @@ impl<B: Backend> Engine<B> {
 
     /// Waits for the frames, writes back what was written to the victims, and makes the calls; unless a victim may not go after all, since kernels in those frames wrote to it and it has nowhere to go. On failure the plan is left with what is still to be taken back: victims whose memory is gone for good are
     /// forgotten here.
-    fn carry_out(
+    pub(super) fn carry_out(
         self: &Arc<Self>,
         plan: &mut Plan,
         retired: super::frame::Epoch,
@@ -142,12 +146,13 @@ impl<B: Backend> Engine<B> {
                 return Ok(false);
             }
         }
-        if plan.victims.is_empty() && plan.commits.is_empty() && plan.destroy_idle.is_empty() {
+        if *plan == Plan::default() {
             return Ok(true);
         }
         let arrays: Touched<B> = {
             let state = self.lock();
-            let keys = plan.victims.iter().map(|v| v.key).chain(plan.commits.iter().map(|c| c.key));
+            let needs = plan.commits.iter().chain(&plan.copies).map(|need| need.key);
+            let keys = plan.victims.iter().map(|v| v.key).chain(needs).chain(plan.opened.iter().copied());
             keys.filter_map(|key| state.array_of(key).map(|array| (key.array, array.clone()))).collect()
         };
         let mut vmm = self.lock_vmm();
@@ -157,6 +162,7 @@ impl<B: Backend> Engine<B> {
             idle,
             arrays: &arrays,
             hand: HashMap::new(),
+            shared: Vec::new(),
             mapped: Vec::new(),
             from_idle: plan.take_idle.clone(),
             damage: Damage::default(),
@@ -192,8 +198,12 @@ impl<B: Backend> Engine<B> {
                 plan.take_idle.swap_remove(at);
             }
         }
+        plan.copies.retain(|need| !damage.copied.contains(need));
         let mut guard = self.lock();
         let state = &mut *guard;
+        for need in &damage.copied {
+            state.residency.copied(need);
+        }
         state.residency.confirm(&gone);
         state.forget(&gone.victims);
         for victim in plan.victims.extract_if(.., |v| damage.stranded.contains(&v.key)) {
@@ -214,7 +224,7 @@ impl<B: Backend> Engine<B> {
 
 impl<B: Backend> super::State<B> {
     /// The victims' memory is gone.
-    fn forget(&mut self, victims: &[Victim]) {
+    pub(super) fn forget(&mut self, victims: &[Victim]) {
         for victim in victims {
             if let Some((_, table)) = self.arrays.get_mut(&victim.key.array) {
                 table.clear_page(victim.key.page);
@@ -231,8 +241,13 @@ impl<'e, B: Backend> Batch<'e, B> {
         for victim in &victims {
             let Some((array, offset)) = self.place(victim.key) else { continue };
             let page = self.backend.unmap(&array.reservation, offset)?;
-            self.hand.entry(victim.bytes).or_default().push((Origin::Victim(victim.key), page));
+            if victim.shared {
+                self.shared.push((*victim, page));
+            } else {
+                self.hand.entry(victim.bytes).or_default().push((Origin::Victim(victim.key), page));
+            }
         }
+        self.drop_shared();
         self.destroy_surplus(plan);
         // Pages whose memory is shown there already come first, so that no other takes it.
         let (shown, others) = self.by_what_is_shown(&plan.commits);
@@ -246,7 +261,38 @@ impl<'e, B: Backend> Batch<'e, B> {
             }
             self.mapped.push((need, origin));
         }
-        self.set_access(&plan.commits)
+        self.set_access(plan.commits.iter().map(|need| need.key))?;
+        self.copy(plan)
+    }
+
+    /// Gives the handles up that nobody takes over, once all victims are unmapped: who takes the memory over is to have it alone. Their pages are evicted then, whatever fails after this.
+    fn drop_shared(&mut self) {
+        for (victim, page) in self.shared.drain(..) {
+            destroy(self.backend, page);
+            self.damage.lost.push(victim.key);
+        }
+    }
+
+    /// Gives pages memory of their own with what they hold, and has them written to again. What was done of that stays, whatever fails after it: what a page holds is the same.
+    fn copy(&mut self, plan: &Plan) -> Result<(), BackendError> {
+        for need in &plan.copies {
+            let Some((array, offset)) = self.place(need.key) else { continue };
+            let (origin, page) = self.take(need.bytes, None)?;
+            match self.backend.replace(&array.reservation, offset, page) {
+                Ok(old) => destroy(self.backend, old),
+                Err(Refused { error, page }) => {
+                    self.hand.entry(need.bytes).or_default().push((origin, page));
+                    return Err(error);
+                }
+            }
+            self.damage.copied.push(*need);
+            match origin {
+                Origin::Victim(key) => self.damage.lost.push(key),
+                Origin::Idle => self.damage.stray_idle.push(need.bytes),
+                Origin::New => {}
+            }
+        }
+        self.set_access(plan.copies.iter().map(|need| need.key).chain(plan.opened.iter().copied()))
     }
 
     /// Gives back what the plan does without: waiting pages, and victims that no commit of their size takes over.
@@ -258,7 +304,7 @@ impl<'e, B: Backend> Batch<'e, B> {
             }
         }
         for (&bytes, pages) in &mut self.hand {
-            let wanted = plan.commits.iter().filter(|c| c.bytes == bytes).count();
+            let wanted = plan.commits.iter().chain(&plan.copies).filter(|c| c.bytes == bytes).count();
             let from_idle = plan.take_idle.iter().filter(|&&b| b == bytes).count();
             let new = plan.create.iter().filter(|&&b| b == bytes).count();
             while pages.len() > wanted - from_idle - new {
@@ -318,15 +364,17 @@ impl<'e, B: Backend> Batch<'e, B> {
     }
 
     /// Sets access run by run: one call for neighbours in memory.
-    fn set_access(&self, commits: &[Need]) -> Result<(), BackendError> {
-        let mut commits = commits.iter().peekable();
-        while let Some(first) = commits.next() {
-            let Some((array, start)) = self.place(first.key) else { continue };
-            let mut end = start + first.bytes;
-            while let Some(next) =
-                commits.next_if(|next| self.place(next.key).is_some_and(|(_, at)| at == end))
-            {
-                end += next.bytes;
+    fn set_access(&self, pages: impl Iterator<Item = PageKey>) -> Result<(), BackendError> {
+        let mut pages = pages.peekable();
+        while let Some(first) = pages.next() {
+            let Some((array, start)) = self.place(first) else { continue };
+            let bytes = array.layout.page_bytes();
+            let mut end = start + bytes;
+            let follows = |next: &PageKey, end| {
+                next.array == first.array && self.place(*next).is_some_and(|(_, at)| at == end)
+            };
+            while pages.next_if(|next| follows(next, end)).is_some() {
+                end += bytes;
             }
             self.backend.set_access(&array.reservation, start..end, Access::ReadWrite)?;
         }
@@ -349,6 +397,9 @@ impl<'e, B: Backend> Batch<'e, B> {
                     }
                 }
             }
+        }
+        for (victim, page) in std::mem::take(&mut self.shared) {
+            self.map_back(victim.key, victim.bytes, page);
         }
         for (bytes, pages) in std::mem::take(&mut self.hand) {
             for (origin, page) in pages {

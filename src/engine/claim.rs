@@ -21,6 +21,8 @@ pub(super) enum Claim {
     Others(Vec<(TileId, Arc<Loading>)>),
     /// Others are mapping or unmapping the pages of what is missing, once the frames up to this epoch have ended.
     Blocked { epoch: Epoch, seen: Change },
+    /// These pages are shared, or were: before anything is loaded into them they must have memory of their own.
+    Locked(Vec<PageId>),
     /// There is no memory for it now. `framed`: frames were open when that was found.
     NoRoom { why: NoRoom, framed: bool, seen: Change },
 }
@@ -60,14 +62,19 @@ impl<B: Backend> Engine<B> {
             missing.retain(|tile| sorted.others.binary_search_by_key(tile, |(other, _)| *other).is_err());
             return Ok(Claim::Others(sorted.others));
         }
+        let mut pages: Vec<_> = sorted.free.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        pages.dedup();
+        let locked = |page: &PageId| state.residency.is_locked(array.key(*page));
+        let locked: Vec<_> = pages.iter().copied().filter(locked).collect();
+        if !locked.is_empty() {
+            return Ok(Claim::Locked(locked));
+        }
         // The pages of this request's own hits are as good as held: stamp them with a time of their own.
         for &tile in requested.iter().filter(|&&tile| array.planes.is_resident(tile)) {
             stamping.stamp(array.planes.stamp(array.layout.page_of(tile)));
         }
         let time = stamping.time();
         drop(stamping);
-        let mut pages: Vec<_> = sorted.free.iter().map(|&tile| array.layout.page_of(tile)).collect();
-        pages.dedup();
         let bytes = array.layout.page_bytes();
         for &page in &pages {
             state.residency.hold(array.key(page), bytes);
@@ -75,7 +82,10 @@ impl<B: Backend> Engine<B> {
         let needs: Vec<_> = pages
             .iter()
             .filter(|&&page| !state.table(array.id).is_some_and(|table| table.is_mapped(page)))
-            .map(|&page| Need { key: array.key(page), bytes, shown: self.shown_at(state, array, page) })
+            .map(|&page| {
+                let shown = self.shown_at(state, array, page);
+                Need { key: array.key(page), bytes, shown, copies: false }
+            })
             .collect();
         let framed = self.clock.oldest().is_some();
         match self.plan_and_retire(state, &needs, time) {
@@ -105,7 +115,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Makes a plan for `needs` and hides the bits of its victims. Where one of them is asked for in that very moment, the plan is made anew.
-    fn plan_and_retire(
+    pub(super) fn plan_and_retire(
         &self,
         state: &mut State<B>,
         needs: &[Need],
@@ -286,6 +296,17 @@ impl<B: Backend> State<B> {
     pub(super) fn is_evictable(&self, array: &ArrayShared<B>, page: PageId) -> bool {
         let mapped = self.table(array.id).is_some_and(|table| table.is_mapped(page));
         mapped && !self.evicting.contains_key(&array.key(page))
+    }
+
+    /// The pages of one array that are busy while they are copied or shared: nothing is loaded into them meanwhile.
+    pub(super) fn set_busy(&mut self, keys: impl Iterator<Item = PageKey>, busy: bool) {
+        for key in keys {
+            if busy {
+                self.committing.insert(key, Epoch(0));
+            } else {
+                self.committing.remove(&key);
+            }
+        }
     }
 
     /// Makes retired pages visible again.

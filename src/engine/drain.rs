@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::error::BackendError;
@@ -14,6 +15,9 @@ use crate::layout::TileId;
 use super::frame::{Epoch, FrameToken};
 use super::waiting::LOOK_AGAIN;
 use super::{ArrayShared, Engine};
+
+/// How long a thread that waits for kernels looks again and again before it sleeps in between.
+const STAYS_AWAKE: Duration = Duration::from_millis(1);
 
 /// The end of a frame that readers elsewhere draw out.
 pub(crate) trait FrameEnd: Send + Debug {
@@ -102,12 +106,18 @@ impl<B: Backend> Engine<B> {
             return;
         }
         let now = self.clock.barrier();
+        let begun = Instant::now();
         loop {
             self.reap();
             if self.draining.is_empty() || !self.draining.lock().iter().any(|e| e.token.opened <= now) {
                 return;
             }
-            std::thread::sleep(LOOK_AGAIN);
+            // A short kernel is over before a sleeping thread would be awake.
+            if begun.elapsed() < STAYS_AWAKE {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(LOOK_AGAIN);
+            }
         }
     }
 
@@ -123,12 +133,9 @@ impl<B: Backend> Engine<B> {
 
     /// Gives up what was written to the tiles: they may be evicted, and are loaded from the source the next time.
     pub(crate) fn discard(&self, array: &ArrayShared<B>, tiles: &[TileId]) {
-        if let Some(written) = &array.written {
-            for &tile in tiles {
-                written.forget(tile);
-            }
-        }
         let mut state = self.lock();
+        let forget = |&tile: &TileId| array.written.as_ref().and_then(|written| written.forget(tile));
+        let kept: Vec<_> = tiles.iter().map(forget).collect();
         if let Some((_, table)) = state.arrays.get_mut(&array.id) {
             for &tile in tiles {
                 table.clear_dirty(tile);
@@ -139,6 +146,8 @@ impl<B: Backend> Engine<B> {
             }
         }
         self.notify(state);
+        // Their store is told here, where no lock is held.
+        drop(kept);
     }
 
     /// Nobody knows what the array holds any more: it says so from now on.

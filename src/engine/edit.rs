@@ -7,7 +7,16 @@ use crate::error::{Error, ResidencyError};
 use crate::layout::{PageId, TileId};
 use crate::planes::VoxelWords;
 
-use super::{ArrayShared, Became, Engine, Entry, State};
+use super::{ArrayShared, Became, Engine, Entry, Kept, State};
+
+/// What a tile holds that has no memory any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Contents {
+    /// This value, which was written to it.
+    Written(VoxelWords),
+    /// What its source says: this value, if it is known.
+    Source(Option<VoxelWords>),
+}
 
 impl<B: Backend> Engine<B> {
     /// Lets go of pages that were held.
@@ -31,21 +40,45 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         value: VoxelWords,
     ) -> Result<(), Error> {
+        self.clear(array, tiles.iter().map(|&tile| (tile, Contents::Written(value))).collect())
+    }
+
+    /// From now on the tiles hold what is said, whatever they held before, and have no memory. Pages that are held keep theirs until they are let go of.
+    ///
+    /// # Errors
+    /// As [`Engine::fill`].
+    pub(super) fn clear(
+        &self,
+        array: &Arc<ArrayShared<B>>,
+        mut left: Vec<(TileId, Contents)>,
+    ) -> Result<(), Error> {
         let Some(written) = &array.written else { return Err(ResidencyError::ReadOnly.into()) };
         let deadline = self.deadline();
-        let mut left = tiles.to_vec();
         while !left.is_empty() {
             let mut guard = self.lock();
             let state = &mut *guard;
             // What others are reading from the source, or writing back, would come after this.
-            let (busy, free) = left.into_iter().partition::<Vec<_>, _>(|&tile| state.is_busy(array, tile));
-            let mut pages: Vec<_> = free.iter().map(|&tile| array.layout.page_of(tile)).collect();
+            let (busy, free) =
+                left.into_iter().partition::<Vec<_>, _>(|&(tile, _)| state.is_busy(array, tile));
+            let mut pages: Vec<_> = free.iter().map(|&(tile, _)| array.layout.page_of(tile)).collect();
             pages.sort_unstable();
             pages.dedup();
-            for tile in free {
+            let mut before = Vec::new();
+            for (tile, contents) in free {
                 state.take_back(array, tile);
-                written.fill(tile, value);
-                if state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile)) {
+                let value = match contents {
+                    Contents::Written(value) => {
+                        before.push(written.enter(tile, Kept::Uniform(value)));
+                        Some(value)
+                    }
+                    Contents::Source(value) => {
+                        before.push(written.forget(tile));
+                        value
+                    }
+                };
+                if let Some(value) = value
+                    && state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile))
+                {
                     array.planes.publish_uniform(tile, value);
                     state.journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
                 }
@@ -57,11 +90,13 @@ impl<B: Backend> Engine<B> {
             } else {
                 self.notify(guard);
             }
+            // The store is told here, where no lock is held.
+            drop(before);
             if !empty.is_empty() {
                 self.decommit_empty(array, &empty);
             }
             left = busy;
-            if let Some(&tile) = left.first()
+            if let Some(&(tile, _)) = left.first()
                 && pages.is_empty()
                 && !self.wait_for_change(seen, false, deadline)
             {

@@ -22,7 +22,13 @@ pub(crate) struct Held<'e, B: Backend> {
     pub(crate) report: Report,
 }
 
-impl<B: Backend> Held<'_, B> {
+impl<'e, B: Backend> Held<'e, B> {
+    /// Holds pages, whatever is in them.
+    pub(super) fn pages(engine: &'e Engine<B>, array: &'e Arc<ArrayShared<B>>, pages: Vec<PageId>) -> Self {
+        engine.hold_pages(array, &pages);
+        Held { engine, array, pages, report: Report::default() }
+    }
+
     /// The pages, which stay beyond the guard: each is to be let go of once, with [`Engine::release_pages`].
     pub(crate) fn keep(mut self) -> Vec<PageId> {
         std::mem::take(&mut self.pages)
@@ -155,6 +161,26 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         purpose: Purpose,
     ) -> Result<Held<'e, B>, Error> {
+        let held = self.hold_resident(array, tiles, purpose)?;
+        if purpose != Purpose::Read {
+            // They cannot go before this is noted: their pages are held.
+            self.note_written(array.id, tiles);
+            if let Some(ranges) = array.planes.ranges() {
+                for &tile in tiles {
+                    ranges.widen(tile);
+                }
+            }
+        }
+        Ok(held)
+    }
+
+    /// The same, but nothing counts as written to for that.
+    fn hold_resident<'e>(
+        self: &'e Arc<Self>,
+        array: &'e Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        purpose: Purpose,
+    ) -> Result<Held<'e, B>, Error> {
         array.check()?;
         let writing = purpose != Purpose::Read;
         // Uniform tiles need no memory, so the page around one is not kept for it: it may be just what makes room for the others.
@@ -167,8 +193,20 @@ impl<B: Backend> Engine<B> {
         let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
-        self.hold_pages(array, &pages);
-        let mut held = Held { engine: self, array, pages, report: Report::default() };
+        self.request_held(Held::pages(self, array, pages), tiles, purpose)
+    }
+
+    /// Makes tiles resident whose pages are held, each once.
+    ///
+    /// # Errors
+    /// As [`Engine::request`]; nothing is held then.
+    pub(super) fn request_held<'e>(
+        self: &'e Arc<Self>,
+        mut held: Held<'e, B>,
+        tiles: &[TileId],
+        purpose: Purpose,
+    ) -> Result<Held<'e, B>, Error> {
+        let array = held.array;
         let there: HashSet<_> =
             tiles.iter().copied().filter(|&tile| array.planes.is_resident(tile)).collect();
         let report = self.request_holding(array, tiles, &held.pages, purpose);
@@ -179,15 +217,6 @@ impl<B: Backend> Engine<B> {
             self.unload(array, &fresh);
         }
         held.report = report?;
-        if writing {
-            // They cannot go before this is noted: their pages are held.
-            self.note_written(array.id, tiles);
-            if let Some(ranges) = array.planes.ranges() {
-                for &tile in tiles {
-                    ranges.widen(tile);
-                }
-            }
-        }
         Ok(held)
     }
 
@@ -204,7 +233,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Pins the pages of `tiles` and makes the tiles resident. Returns the pages: each is to be unpinned once.
+    /// Pins the pages of `tiles` and makes the tiles resident, for a purpose. Nothing counts as written to for that. Returns the pages: each is to be unpinned once.
     ///
     /// # Errors
     /// As [`Engine::request`]; nothing is pinned then.
@@ -212,8 +241,14 @@ impl<B: Backend> Engine<B> {
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
+        purpose: Purpose,
     ) -> Result<(Vec<PageId>, Report), Error> {
-        let mut held = self.hold(array, tiles)?;
+        Ok(self.pin_held(self.hold_resident(array, tiles, purpose)?))
+    }
+
+    /// Pins what is held.
+    pub(super) fn pin_held(&self, mut held: Held<'_, B>) -> (Vec<PageId>, Report) {
+        let array = held.array;
         let report = std::mem::take(&mut held.report);
         let mut pages = held.pages.clone();
         let mut guard = self.lock();
@@ -224,7 +259,7 @@ impl<B: Backend> Engine<B> {
             state.residency.pin(array.key(page), array.layout.page_bytes());
         }
         drop(guard);
-        Ok((pages, report))
+        (pages, report)
     }
 
     /// How many of the tiles, from the first on, the budget holds beside what is pinned. Pinned and uniform ones cost nothing.
@@ -256,13 +291,24 @@ impl<B: Backend> Engine<B> {
     /// Pages that a failed batch committed and that no tile lives in go to the waiting ones. They are in `evicting` and out of the order.
     pub(super) fn decommit_empty(&self, array: &ArrayShared<B>, pages: &[PageId]) {
         let bytes = array.layout.page_bytes();
-        let mut unmapped = Vec::with_capacity(pages.len());
+        let mut unmapped = HashMap::with_capacity(pages.len());
+        // Others go on using memory that is shared, and what is not shared stays so: nobody forks a page on its way out.
+        let shared: HashSet<_> = {
+            let state = self.lock();
+            let shared = |page: &PageId| state.residency.shared_memory(array.key(*page)).is_some();
+            pages.iter().copied().filter(shared).collect()
+        };
         let mut vmm = self.lock_vmm();
         for &page in pages {
             match self.backend.unmap(&array.reservation, array.layout.page_offset_bytes(page)) {
                 Ok(memory) => {
-                    vmm.idle.entry(bytes).or_default().push(memory);
-                    unmapped.push(page);
+                    let now_idle = !shared.contains(&page);
+                    if now_idle {
+                        vmm.idle.entry(bytes).or_default().push(memory);
+                    } else {
+                        destroy(&self.backend, memory);
+                    }
+                    unmapped.insert(page, now_idle);
                 }
                 Err(error) => tracing::error!(%error, "a page without tiles could not be unmapped"),
             }
@@ -273,8 +319,8 @@ impl<B: Backend> Engine<B> {
         for &page in pages {
             let key = array.key(page);
             state.evicting.remove(&key);
-            if unmapped.contains(&page) {
-                state.residency.unmapped(bytes, true);
+            if let Some(&now_idle) = unmapped.get(&page) {
+                state.residency.unmapped(key, bytes, now_idle);
                 if let Some((_, table)) = state.arrays.get_mut(&array.id) {
                     table.clear_page(page);
                 }
@@ -318,8 +364,8 @@ impl<B: Backend> Engine<B> {
             }
         }
         let mut state = self.lock();
-        for _ in &pages {
-            state.residency.unmapped(bytes, false);
+        for &page in &pages {
+            state.residency.unmapped(array.key(page), bytes, false);
         }
         self.notify(state);
     }

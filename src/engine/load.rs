@@ -13,7 +13,7 @@ use crate::layout::TileId;
 use super::request::Purpose;
 use super::waiting::while_loading;
 use super::workers::{Shared, Workers};
-use super::{ArrayShared, Engine, Outcome};
+use super::{ArrayShared, Engine, Outcome, Written};
 
 /// Tiles to load, and who is how far.
 ///
@@ -47,7 +47,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Begins to have the tiles filled: those that are in memory already are sent on their way here, workers take the others. [`Engine::end_load`] must follow.
+    /// Begins to have the tiles filled: those that are in memory already, or hold one value, are sent on their way here, workers take the others. [`Engine::end_load`] must follow.
     pub(super) fn begin_load(
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
@@ -58,7 +58,8 @@ impl<B: Backend> Engine<B> {
         if self.backend.caps().asynchronous && purpose != Purpose::Overwrite {
             // Copies go by themselves, so sending them costs less than waking somebody up for it, and calls of the driver from two threads get in each other's way.
             for &tile in tiles {
-                let Some(sent) = caught(|| self.send_prepared(array, tile).transpose()).transpose() else {
+                let Some(sent) = caught(|| self.send_ready(array, tile, purpose).transpose()).transpose()
+                else {
                     break;
                 };
                 results.push(Some(sent));
@@ -79,6 +80,35 @@ impl<B: Backend> Engine<B> {
         });
         self.workers.begin(&batch, tiles.len() - begun, array.source.only_copies());
         batch
+    }
+
+    /// Sends a tile that needs no preparing; `None` where it does.
+    fn send_ready(
+        &self,
+        array: &ArrayShared<B>,
+        tile: TileId,
+        purpose: Purpose,
+    ) -> Option<Result<B::Ticket, SourceError>> {
+        self.send_value(array, tile, purpose).or_else(|| self.send_prepared(array, tile))
+    }
+
+    /// Has the backend set a tile's memory that gets some only to be written and holds one value; `None` where it does not, or where its range is to be noted.
+    fn send_value(
+        &self,
+        array: &ArrayShared<B>,
+        tile: TileId,
+        purpose: Purpose,
+    ) -> Option<Result<B::Ticket, SourceError>> {
+        if purpose != Purpose::Write || array.planes.ranges().is_some() {
+            return None;
+        }
+        let (range, region) = array.place(tile);
+        let value = array.known_value(tile, region).transpose()?;
+        Some(value.and_then(|value| {
+            let value: &[u8] = bytemuck::cast_slice(&value);
+            let voxel = &value[..array.planes.voxel_bytes()];
+            self.backend.fill(&array.reservation, range, voxel).map_err(SourceError::Upload)
+        }))
     }
 
     /// Sends a tile that is in memory already; `None` if it is not.
@@ -124,6 +154,11 @@ impl<B: Backend> Engine<B> {
         tile: TileId,
         purpose: Purpose,
     ) -> Result<B::Ticket, SourceError> {
+        if self.backend.caps().asynchronous
+            && let Some(sent) = self.send_value(array, tile, purpose)
+        {
+            return sent;
+        }
         if purpose != Purpose::Overwrite
             && let Some(sent) = self.send_prepared(array, tile)
         {
@@ -131,14 +166,14 @@ impl<B: Backend> Engine<B> {
         }
         let (range, region) = array.place(tile);
         let mut staging = self.backend.stage(&array.reservation, range).map_err(SourceError::Upload)?;
-        match (array.kept(tile), &array.written) {
+        match array.kept(tile) {
             _ if purpose == Purpose::Overwrite => {}
-            (Some(kept), Some(written)) => {
+            Some(kept) => {
                 let out = staging.bytes_mut();
-                written.read(tile, kept, array.planes.voxel_bytes(), out)?;
+                Written::read(&kept, array.planes.voxel_bytes(), out)?;
                 array.source.note_ranges(&array.layout, &array.planes, tile, region, out);
             }
-            _ => array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?,
+            None => array.source.load(&array.layout, &array.planes, tile, region, staging.bytes_mut())?,
         }
         self.backend.submit(&array.reservation, staging).map_err(SourceError::Upload)
     }

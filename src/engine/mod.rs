@@ -6,8 +6,11 @@
 //! apply.rs     under the VMM lock: unmap, map, set access, and the undo of all of it
 //! load.rs      in parallel: ask the source for each tile
 //! written.rs   what was written to tiles, on its way out of memory and back
+//! own.rs       copying on write: memory of its own for a page that shares it
+//! fork.rs      a second array with the contents of one
 //! evict.rs     the other ways out: evict, shrink, drop an array
 //! edit.rs      what a writer does to tiles as a whole
+//! prune.rs     tiles that are made blank, or found to hold one value, or given back to their source
 //! frame.rs     when memory may go
 //! drain.rs     frames that kernels still read in
 //! journal.rs   what became of which tile, for whoever follows
@@ -37,9 +40,12 @@ mod claim;
 mod drain;
 mod edit;
 mod evict;
+mod fork;
 mod frame;
 mod journal;
 mod load;
+mod own;
+mod prune;
 mod ranges;
 mod request;
 mod typed;
@@ -71,7 +77,7 @@ pub(crate) struct ArrayShared<B: Backend> {
     pub(crate) offsets: AxisOffsets,
     pub(crate) planes: Planes,
     pub(crate) reservation: B::Reservation,
-    pub(crate) source: Box<dyn BytesSource>,
+    pub(crate) source: Arc<dyn BytesSource>,
     /// Where what is written to its tiles goes when they lose their memory; `None`: nobody may write to it.
     pub(crate) written: Option<Written>,
     /// What the backend's own side keeps of the array, such as a copy of its bits for kernels.
@@ -340,7 +346,7 @@ impl<B: Backend> Engine<B> {
         layout: Layout,
         planes: Planes,
         reservation: B::Reservation,
-        source: Box<dyn BytesSource>,
+        source: Arc<dyn BytesSource>,
         written: Option<Written>,
     ) -> ArrayShared<B> {
         let offsets = AxisOffsets::new(&layout);
@@ -348,17 +354,11 @@ impl<B: Backend> Engine<B> {
         ArrayShared { id, layout, offsets, planes, reservation, source, written, attached, poisoned }
     }
 
-    /// Reserves the array's address space and takes it in.
+    /// Reserves address space for an array.
     ///
     /// # Errors
-    /// The backend's refusal.
-    pub(crate) fn open_array(
-        &self,
-        layout: Layout,
-        planes: Planes,
-        source: Box<dyn BytesSource>,
-        written: Option<Written>,
-    ) -> Result<Arc<ArrayShared<B>>, Error> {
+    /// [`ResidencyError::BudgetBelowPage`], the backend's refusal.
+    fn reserve(&self, layout: &Layout) -> Result<B::Reservation, Error> {
         let page_bytes = layout.page_bytes();
         let budget_bytes = self.budget();
         if page_bytes > budget_bytes {
@@ -369,7 +369,21 @@ impl<B: Backend> Engine<B> {
             page_bytes,
             expected_pages: (budget_bytes / page_bytes).min(layout.page_count()),
         };
-        let reservation = self.backend.reserve(spec)?;
+        Ok(self.backend.reserve(spec)?)
+    }
+
+    /// Reserves the array's address space and takes it in.
+    ///
+    /// # Errors
+    /// The backend's refusal.
+    pub(crate) fn open_array(
+        &self,
+        layout: Layout,
+        planes: Planes,
+        source: Arc<dyn BytesSource>,
+        written: Option<Written>,
+    ) -> Result<Arc<ArrayShared<B>>, Error> {
+        let reservation = self.reserve(&layout)?;
         self.add_array(|id| Ok(Self::new_array(id, layout, planes, reservation, source, written)))
     }
 }

@@ -14,7 +14,7 @@ use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
 use super::load::Batch;
 use super::waiting::{Change, Deadline, is_loading};
-use super::{ArrayShared, Became, Engine, Entry, Kept, Loading, Outcome};
+use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome};
 
 /// What became of a request, tile by tile. Tiles that were asked for twice and had to be loaded count once.
 #[derive(Debug, Default)]
@@ -163,6 +163,18 @@ impl<B: Backend> Engine<B> {
     }
 
     fn request_as(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, asked: Asked<'_>) -> Result<Report, Error> {
+        let mut report = self.load_missing(array, asked)?;
+        if asked.purpose != Purpose::Read {
+            self.make_writable(array, asked, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn load_missing(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        asked: Asked<'_>,
+    ) -> Result<Report, Error> {
         let tiles = asked.tiles;
         array.check()?;
         let mut report = Report::default();
@@ -177,13 +189,34 @@ impl<B: Backend> Engine<B> {
         if asked.purpose == Purpose::Read {
             self.note_uniform(array, &mut missing, &mut report);
         }
-        self.check_fits(array, asked)?;
+        self.check_fits(array, tiles, asked.purpose)?;
 
         let mut flight = Flight::default();
         let result = self.make_resident(array, asked, missing, &mut report, &mut flight);
         // Whatever else failed: tiles on their way arrive.
         while self.land(array, &mut flight, &mut report) {}
         result.map(|()| report)
+    }
+
+    /// After the tiles were made resident to be written to: gives their pages memory of their own, and has tiles loaded again that went while room for that was waited for.
+    fn make_writable(
+        self: &Arc<Self>,
+        array: &Arc<ArrayShared<B>>,
+        asked: Asked<'_>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let deadline = self.deadline().or_when(asked.stop);
+        let mut pages: Vec<_> = asked.tiles.iter().map(|&tile| array.layout.page_of(tile)).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        while !self.own(array, &pages, asked.held, deadline)? {
+            let missing = still_missing(array, asked.tiles, asked.purpose, report);
+            let mut flight = Flight::default();
+            let result = self.make_resident(array, asked, missing, report, &mut flight);
+            while self.land(array, &mut flight, report) {}
+            result?;
+        }
+        Ok(())
     }
 
     /// Steps 3 to 6, a batch at a time, with a few batches under way where the backend copies by itself.
@@ -227,6 +260,12 @@ impl<B: Backend> Engine<B> {
                     let load = self.begin_load(array, &claimed.tiles, purpose);
                     flight.batches.push_back((claimed, load));
                     flight.begun += 1;
+                }
+                Claim::Locked(pages) => {
+                    if !self.own(array, &pages, held, deadline)? && !held.is_empty() {
+                        batch = still_missing(array, tiles, purpose, report);
+                        missing.clear();
+                    }
                 }
                 Claim::Others(loading) => {
                     self.await_others(array, &loading, &mut batch, report, deadline)?;
@@ -312,11 +351,7 @@ impl<B: Backend> Engine<B> {
                 report.uniform += 1;
                 return false;
             }
-            let value = match array.kept(tile) {
-                Some(Kept::Uniform(value)) => Ok(Some(value)),
-                Some(Kept::Stored) => Ok(None),
-                None => array.source.uniform(array.layout.tile_region(array.coord(tile))),
-            };
+            let value = array.known_value(tile, array.layout.tile_region(array.coord(tile)));
             let Ok(Some(value)) = value else { return true };
             let mut state = self.lock();
             let noted = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile));
@@ -331,9 +366,14 @@ impl<B: Backend> Engine<B> {
 
     /// # Errors
     /// [`ResidencyError::OverBudget`]: the pages of all that needs memory are larger than the budget.
-    fn check_fits(&self, array: &ArrayShared<B>, asked: Asked<'_>) -> Result<(), Error> {
-        let without = |tile| asked.purpose == Purpose::Read && array.planes.is_uniform(tile);
-        let with_memory = asked.tiles.iter().filter(|&&tile| !without(tile));
+    pub(super) fn check_fits(
+        &self,
+        array: &ArrayShared<B>,
+        tiles: &[TileId],
+        purpose: Purpose,
+    ) -> Result<(), Error> {
+        let without = |tile| purpose == Purpose::Read && array.planes.is_uniform(tile);
+        let with_memory = tiles.iter().filter(|&&tile| !without(tile));
         let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
@@ -423,7 +463,7 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Waits until another request's mapping calls, which wait for the frames up to `epoch`, are through.
-    fn await_change(
+    pub(super) fn await_change(
         &self,
         needed_bytes: u64,
         epoch: Epoch,

@@ -1,14 +1,17 @@
 //! Owns what was written to tiles that have no memory any more: [`Written`], over the array's scratch store, and the way there, [`Engine::write_back`].
 //!
+//! What is in the store is kept under numbers that are never used twice, so that an array and its forks have it together: whoever writes a tile anew keeps that under a number of its own.
+//!
 //! A tile that was written to loses its memory only after its bytes are with the scratch store; from then on they are what it is loaded from, in place of its source's. One that holds a
 //! single value is noted as that, and takes no room in the store.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::backend::Backend;
 use crate::error::{Error, SourceError, StoreError};
+use crate::geometry::Region;
 use crate::layout::TileId;
 use crate::page_table::PageTable;
 use crate::planes::VoxelWords;
@@ -17,27 +20,59 @@ use crate::stats::count;
 use crate::store::ScratchStore;
 
 use super::workers::{Shared, Workers};
-use super::{ArrayShared, Engine};
+use super::{ArrayShared, Engine, State};
 
 /// Where the contents of a tile are that was written to.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Kept {
     /// In the scratch store.
-    Stored,
+    Stored(Arc<Stored>),
     /// Everywhere this value.
     Uniform(VoxelWords),
+}
+
+/// A tile's bytes in a scratch store, until nobody needs them any more.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    scratch: Arc<Scratch>,
+    number: u64,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.scratch.store.forget(self.number);
+    }
+}
+
+/// The scratch store of an array and of its forks.
+#[derive(Debug)]
+struct Scratch {
+    store: Box<dyn ScratchStore>,
+    last_number: AtomicU64,
 }
 
 /// The written tiles of one array that are not in memory, or were not once.
 #[derive(Debug)]
 pub(crate) struct Written {
-    store: Box<dyn ScratchStore>,
+    scratch: Arc<Scratch>,
     tiles: Mutex<HashMap<TileId, Kept>>,
 }
 
 impl Written {
     pub(crate) fn new(store: Box<dyn ScratchStore>) -> Self {
-        Self { store, tiles: Mutex::default() }
+        let scratch = Scratch { store, last_number: AtomicU64::new(0) };
+        Self { scratch: Arc::new(scratch), tiles: Mutex::default() }
+    }
+
+    /// No tiles yet, in the same store.
+    pub(super) fn beside(&self) -> Self {
+        Self { scratch: Arc::clone(&self.scratch), tiles: Mutex::default() }
+    }
+
+    /// Has all the tiles that another has. **Cost**: a table's entry for each.
+    pub(super) fn adopt(&self, of: &Self) {
+        let tiles = of.tiles().clone();
+        *self.tiles() = tiles;
     }
 
     fn tiles(&self) -> MutexGuard<'_, HashMap<TileId, Kept>> {
@@ -46,51 +81,46 @@ impl Written {
 
     /// Where the tile's contents are, if it was written to; else its source has them.
     pub(crate) fn of(&self, tile: TileId) -> Option<Kept> {
-        self.tiles().get(&tile).copied()
+        self.tiles().get(&tile).cloned()
     }
 
     /// All tiles that it knows of.
-    pub(crate) fn all(&self) -> Vec<(TileId, Kept)> {
-        self.tiles().iter().map(|(&tile, &kept)| (tile, kept)).collect()
+    pub(crate) fn all(&self) -> Vec<TileId> {
+        self.tiles().keys().copied().collect()
     }
 
-    /// Keeps the tile's bytes.
-    fn keep(&self, tile: TileId, bytes: &[u8], voxel_bytes: usize) -> Result<(), StoreError> {
+    /// Keeps a tile's bytes, for whoever enters what it returns.
+    fn keep(&self, bytes: &[u8], voxel_bytes: usize) -> Result<Kept, StoreError> {
         if let Some(value) = one_value(bytes, voxel_bytes) {
-            self.fill(tile, value);
-            return Ok(());
+            return Ok(Kept::Uniform(value));
         }
-        self.store.keep(tile.0, bytes)?;
-        self.tiles().insert(tile, Kept::Stored);
-        Ok(())
+        let scratch = Arc::clone(&self.scratch);
+        let number = scratch.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        scratch.store.keep(number, bytes)?;
+        Ok(Kept::Stored(Arc::new(Stored { scratch, number })))
     }
 
-    /// From now on the tile holds one value, whatever was written to it before.
-    pub(crate) fn fill(&self, tile: TileId, value: VoxelWords) {
-        if self.tiles().insert(tile, Kept::Uniform(value)) == Some(Kept::Stored) {
-            self.store.forget(tile.0);
-        }
+    /// From now on this is where the tile's contents are. Returns what was kept before: dropping that may call the store.
+    #[must_use = "to be dropped where no lock is held"]
+    pub(super) fn enter(&self, tile: TileId, kept: Kept) -> Option<Kept> {
+        self.tiles().insert(tile, kept)
     }
 
-    /// The source's contents hold again.
-    pub(crate) fn forget(&self, tile: TileId) {
-        if self.tiles().remove(&tile) == Some(Kept::Stored) {
-            self.store.forget(tile.0);
-        }
+    /// The source's contents hold again. Returns what was kept before: dropping that may call the store.
+    #[must_use = "to be dropped where no lock is held"]
+    pub(super) fn forget(&self, tile: TileId) -> Option<Kept> {
+        self.tiles().remove(&tile)
     }
 
     /// Fills `out` with a tile's contents, which are `kept`.
-    pub(super) fn read(
-        &self,
-        tile: TileId,
-        kept: Kept,
-        voxel_bytes: usize,
-        out: &mut [u8],
-    ) -> Result<(), SourceError> {
+    pub(super) fn read(kept: &Kept, voxel_bytes: usize, out: &mut [u8]) -> Result<(), SourceError> {
         match kept {
-            Kept::Stored => self.store.read(tile.0, out).map_err(|error| SourceError::Other(Box::new(error))),
+            Kept::Stored(stored) => {
+                let read = stored.scratch.store.read(stored.number, out);
+                read.map_err(|error| SourceError::Other(Box::new(error)))
+            }
             Kept::Uniform(value) => {
-                let value: &[u8] = bytemuck::cast_slice(&value);
+                let value: &[u8] = bytemuck::cast_slice(value);
                 out.chunks_exact_mut(voxel_bytes)
                     .for_each(|voxel| voxel.copy_from_slice(&value[..voxel_bytes]));
                 Ok(())
@@ -124,65 +154,97 @@ struct Batch<B: Backend> {
 #[derive(Debug)]
 struct Done {
     left: usize,
+    kept: Vec<Option<Kept>>,
     /// Why the first tile that failed did.
     failed: Option<(usize, Error)>,
 }
 
 impl<B: Backend> Engine<B> {
-    /// Sends what was written to the victims to their arrays' scratch stores, in parallel. Nobody reads or writes them any more; their memory is still there. `false`: one of their arrays has
-    /// no such store, so that its tiles have to stay.
+    /// Sends what was written to the victims to their arrays' scratch stores, in parallel. Nobody reads or writes them any more; their memory is still there. What several of them have in one
+    /// memory is sent once. `false`: one of their arrays has no such store, so that its tiles have to stay.
     ///
     /// # Errors
     /// [`Error::WriteBack`], the first that failed: all of them stay.
     pub(super) fn write_back(self: &Arc<Self>, victims: &[Victim]) -> Result<bool, Error> {
         let mut tiles = Vec::new();
+        // All who have a tile, and where it is among those that are sent.
+        let mut having = Vec::new();
         {
             let state = self.lock();
+            let mut sent = HashMap::new();
             for victim in victims {
                 let Some((array, table)) = state.arrays.get(&victim.key.array) else { continue };
                 let dirty = table.dirty(victim.key.page);
                 if !dirty.is_empty() && array.written.is_none() {
                     return Ok(false);
                 }
-                tiles.extend(dirty.into_iter().map(|tile| (Arc::downgrade(array), tile)));
+                let memory = state.residency.shared_memory(victim.key);
+                for tile in dirty {
+                    let mut send = || {
+                        tiles.push((Arc::clone(array), tile));
+                        tiles.len() - 1
+                    };
+                    let at = match memory {
+                        Some(memory) => *sent.entry((memory, tile)).or_insert_with(send),
+                        None => send(),
+                    };
+                    having.push((Arc::clone(array), tile, at));
+                }
             }
         }
+        let kept = self.keep(&tiles)?;
+        let state = self.lock();
+        let before: Vec<_> =
+            having.iter().map(|(array, tile, at)| state.enter_kept(array, *tile, &kept[*at])).collect();
+        drop(state);
+        drop(before);
+        Ok(true)
+    }
+
+    /// Keeps what resident tiles hold, in parallel: in the same order, where their contents are now. Nobody writes to them meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::WriteBack`], the first that failed: nothing is kept then.
+    pub(super) fn keep(
+        self: &Arc<Self>,
+        tiles: &[(Arc<ArrayShared<B>>, TileId)],
+    ) -> Result<Vec<Kept>, Error> {
         if tiles.is_empty() {
-            return Ok(true);
+            return Ok(Vec::new());
         }
         let (left, engine) = (tiles.len(), Arc::downgrade(self));
-        let done = Mutex::new(Done { left, failed: None });
+        let tiles = tiles.iter().map(|(array, tile)| (Arc::downgrade(array), *tile)).collect();
+        let done = Mutex::new(Done { left, kept: (0..left).map(|_| None).collect(), failed: None });
         let batch =
             Arc::new(Batch { engine, tiles, next: AtomicUsize::new(0), done, all_done: Condvar::new() });
         self.workers.begin(&batch, left, false);
         Workers::finish(&*batch);
-        let failed = batch.lock().failed.take();
+        let (kept, failed) = {
+            let mut done = batch.lock();
+            (std::mem::take(&mut done.kept), done.failed.take())
+        };
         if let Some((_, error)) = failed {
             tracing::warn!(%error, "tiles that were written to stay in memory");
             return Err(error);
         }
         count(&self.counters.written_back, left);
-        Ok(true)
+        Ok(kept.into_iter().flatten().collect())
     }
 
-    fn write_back_tile(
-        &self,
-        array: &ArrayShared<B>,
-        tile: TileId,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        let Some(written) = &array.written else { return Ok(()) };
+    fn keep_tile(&self, array: &ArrayShared<B>, tile: TileId, buffer: &mut Vec<u8>) -> Result<Kept, Error> {
+        let Some(written) = &array.written else { return Err(crate::ResidencyError::ReadOnly.into()) };
         buffer.resize(usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX), 0);
         self.backend.read(&array.reservation, array.layout.tile_offset_bytes(tile), buffer)?;
         written
-            .keep(tile, buffer, array.planes.voxel_bytes())
+            .keep(buffer, array.planes.voxel_bytes())
             .map_err(|error| Error::WriteBack { tile: array.coord(tile), error: Arc::new(error) })
     }
 
-    /// Every tile that was written to and not given up, wherever its contents are.
+    /// Every tile that was written to and not given up, wherever its contents are. Waits for kernels of frames that have ended.
     pub(crate) fn written_tiles(&self, array: &ArrayShared<B>) -> Vec<TileId> {
         let Some(written) = &array.written else { return Vec::new() };
-        let mut tiles: HashSet<_> = written.all().into_iter().map(|(tile, _)| tile).collect();
+        self.settle();
+        let mut tiles: HashSet<_> = written.all().into_iter().collect();
         tiles.extend(self.lock().table(array.id).into_iter().flat_map(PageTable::all_dirty));
         let mut tiles: Vec<_> = tiles.into_iter().collect();
         tiles.sort_unstable();
@@ -197,10 +259,33 @@ impl<B: Backend> Engine<B> {
     }
 }
 
+impl<B: Backend> State<B> {
+    /// What a resident tile holds is kept, unless it was given up meanwhile.
+    /// Returns what was kept before.
+    #[must_use = "to be dropped where no lock is held"]
+    pub(super) fn enter_kept(&self, array: &ArrayShared<B>, tile: TileId, kept: &Kept) -> Option<Kept> {
+        let dirty = self.table(array.id).is_some_and(|table| table.is_dirty_tile(tile));
+        array.written.as_ref().filter(|_| dirty)?.enter(tile, kept.clone())
+    }
+}
+
 impl<B: Backend> ArrayShared<B> {
     /// Where a tile's contents are, if it was written to and lost its memory since.
     pub(super) fn kept(&self, tile: TileId) -> Option<Kept> {
         self.written.as_ref().and_then(|written| written.of(tile))
+    }
+
+    /// The one value that a tile without memory is known to hold, if it is: what was written to it, or else as its source says of its `region`.
+    pub(super) fn known_value(
+        &self,
+        tile: TileId,
+        region: Region,
+    ) -> Result<Option<VoxelWords>, SourceError> {
+        match self.kept(tile) {
+            Some(Kept::Uniform(value)) => Ok(Some(value)),
+            Some(Kept::Stored(_)) => Ok(None),
+            None => self.source.uniform(region),
+        }
     }
 }
 
@@ -218,18 +303,20 @@ impl<B: Backend> Shared for Batch<B> {
             let Some((array, tile)) = self.tiles.get(at) else { return };
             // A piece that was begun is waited for, so both are there.
             let (Some(engine), Some(array)) = (self.engine.upgrade(), array.upgrade()) else { return };
-            let wrote = super::load::caught(|| Ok(engine.write_back_tile(&array, *tile, &mut buffer)));
-            let wrote = wrote.unwrap_or_else(|error| {
+            let kept = super::load::caught(|| Ok(engine.keep_tile(&array, *tile, &mut buffer)));
+            let kept = kept.unwrap_or_else(|error| {
                 let location = "the scratch store".to_owned();
                 let error = StoreError::ReadBack { location, source: error.into() };
                 Err(Error::WriteBack { tile: array.coord(*tile), error: Arc::new(error) })
             });
             drop((engine, array));
             let mut done = self.lock();
-            if let Err(error) = wrote
-                && done.failed.as_ref().is_none_or(|(first, _)| at < *first)
-            {
-                done.failed = Some((at, error));
+            match kept {
+                Ok(kept) => done.kept[at] = Some(kept),
+                Err(error) if done.failed.as_ref().is_none_or(|(first, _)| at < *first) => {
+                    done.failed = Some((at, error));
+                }
+                Err(_) => {}
             }
             done.left -= 1;
             if done.left == 0 {

@@ -135,6 +135,14 @@ pub enum BackendError {
         /// What is wrong with the object.
         what: &'static str,
     },
+    /// This memory cannot be mapped a second time.
+    #[error("{call}: the memory at offset {offset_bytes} cannot be shared")]
+    CannotShare {
+        /// The call.
+        call: &'static str,
+        /// Offset in the reservation.
+        offset_bytes: u64,
+    },
     /// The process would have more mappings than the system allows.
     #[error(
         "{call}: {mappings} memory mappings are in use and the system allows {limit}; raise the sysctl vm.max_map_count, or use larger pages or a smaller budget"

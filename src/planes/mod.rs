@@ -74,6 +74,31 @@ impl Planes {
         })
     }
 
+    /// Planes for another array of the same layout and voxels, with no bit set.
+    ///
+    /// # Errors
+    /// The system's refusal to reserve their address space.
+    pub(crate) fn beside(&self, layout: &Layout) -> Result<Self, BackendError> {
+        let slots = layout.tile_slots();
+        let ranges =
+            self.ranges.as_ref().map(|ranges| Ranges::new(layout, ranges.known().cloned())).transpose()?;
+        Ok(Self {
+            bits: ZeroedWords::new(slots.div_ceil(64) * GROUP_WORDS)?,
+            values: ZeroedWords::new(slots * self.value_words as u64)?,
+            stamps: ZeroedWords::new(layout.page_count())?,
+            ranges,
+            changes: Changes::default(),
+            ..*self
+        })
+    }
+
+    /// Takes over what another array's planes have noted of ranges, if they keep any. **Cost**: a word for each cell of every tile that something was noted of.
+    pub(crate) fn adopt_ranges(&self, of: &Self) {
+        if let (Some(ranges), Some(theirs)) = (&self.ranges, &of.ranges) {
+            ranges.adopt(theirs);
+        }
+    }
+
     /// Makes resident tiles visible: those of one word, from `tile`'s on.
     pub(crate) fn publish_resident(&self, tile: TileId, mask: u64) {
         publish(self.resident_word(tile), mask);
@@ -122,7 +147,7 @@ impl Planes {
 
     /// The word that holds the bit of a uniform tile that does not hold the fill value.
     #[inline(always)]
-    fn special_word(&self, tile: TileId) -> &AtomicU64 {
+    pub(crate) fn special_word(&self, tile: TileId) -> &AtomicU64 {
         &self.bits[at(tile.0 >> 6) * at(GROUP_WORDS) + 2]
     }
 

@@ -58,6 +58,22 @@ impl Ranges {
         self.groups().insert(tile.0 >> 6);
     }
 
+    /// Takes over what another array of the same layout has noted.
+    pub(super) fn adopt(&self, of: &Self) {
+        for tile in of.noted() {
+            let first = at(tile.0 * self.cells_per_tile);
+            let cells = first..first + at(self.cells_per_tile);
+            // The last group may have more tiles than there are.
+            let (Some(to), Some(from)) = (self.words.get(cells.clone()), of.words.get(cells)) else {
+                continue;
+            };
+            for (to, from) in to.iter().zip(from) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        self.groups().extend(of.groups().iter());
+    }
+
     /// All tiles of which something may have been noted.
     pub(crate) fn noted(&self) -> Vec<TileId> {
         let groups = self.groups().clone();

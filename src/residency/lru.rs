@@ -69,7 +69,7 @@ impl Recency {
     /// Takes a page out of the order.
     pub(super) fn remove(&mut self, key: PageKey) -> Option<Victim> {
         self.settle();
-        self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp })
+        self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp, shared: false })
     }
 
     /// Takes a page out of turn, with the stamp that it really has, unless it was used too recently for that.
@@ -86,7 +86,7 @@ impl Recency {
         }
         self.list.pop(&key);
         self.out_of_turn.took(key, place, self.placed, pages);
-        Some(Victim { key, bytes: seen.bytes, stamp })
+        Some(Victim { key, bytes: seen.bytes, stamp, shared: false })
     }
 
     /// A page without memory is asked for: if it was taken out of turn, that may have been a mistake.
@@ -99,7 +99,7 @@ impl Recency {
         // Two rounds at most: in the second every page has been placed by its present stamp.
         for round in 0..2 {
             while let Some((key, seen)) = self.list.pop_lru() {
-                let page = Victim { key, bytes: seen.bytes, stamp: stamp_of(key) };
+                let page = Victim { key, bytes: seen.bytes, stamp: stamp_of(key), shared: false };
                 if round > 0 || page.stamp == seen.stamp {
                     return Some(page);
                 }

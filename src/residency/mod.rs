@@ -1,15 +1,17 @@
 //! Owns who stays and who goes: [`Residency`] decides within the byte budget and returns plain [`Plan`]s. Touches no memory, knows no backend and no source.
 //! README.md beside this file has the states and transitions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 mod lru;
 mod out_of_turn;
 mod plan;
+mod sharing;
 
 pub(crate) use plan::{Need, PageKey, Plan, Victim};
 
 use lru::Recency;
+use sharing::Sharing;
 
 /// Why no plan could be made. Nothing has been set aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +49,7 @@ pub(crate) struct Residency {
     idle: BTreeMap<u64, u64>,
     recency: Recency,
     held: HashMap<PageKey, Hold>,
+    sharing: Sharing,
 }
 
 impl Residency {
@@ -59,6 +62,7 @@ impl Residency {
             idle: BTreeMap::new(),
             recency: Recency::default(),
             held: HashMap::new(),
+            sharing: Sharing::default(),
         }
     }
 
@@ -75,9 +79,13 @@ impl Residency {
         self.mapped + self.reserved + self.idle.iter().map(|(bytes, count)| bytes * count).sum::<u64>()
     }
 
-    /// Bytes of pages with memory that pins hold.
+    /// Bytes of memory that pins hold.
     pub(crate) fn pinned(&self) -> u64 {
-        self.held.values().filter(|h| h.mapped && h.pins > 0).map(|h| h.bytes).sum()
+        let mut seen = HashSet::new();
+        let pinned = self.held.iter().filter(|(_, h)| h.mapped && h.pins > 0);
+        // Memory that several pages have counts once.
+        let once = pinned.filter(|&(&key, _)| self.sharing.group(key).is_none_or(|group| seen.insert(group)));
+        once.map(|(_, h)| h.bytes).sum()
     }
 
     /// Bytes that batches under way hold or are about to have: what may come free without anyone's pin being dropped. Each of the pages `own` is held once by who asks: what
@@ -97,15 +105,18 @@ impl Residency {
         stamp_of: impl Fn(PageKey) -> u64,
         may_evict: impl Fn(PageKey, u64) -> bool,
     ) -> Result<Plan, NoRoom> {
-        let mut plan = Plan { commits: needs.to_vec(), ..Plan::default() };
-        let mut spared = Vec::new();
+        let mut plan = Plan::default();
+        let mut spared = Spared::default();
         let mut recycled: HashMap<u64, u64> = HashMap::new();
         let mut used = self.used();
         let mut failed = None;
-        for (i, need) in needs.iter().enumerate() {
-            self.recency.asked_for(need.key);
+        'needs: for (i, need) in needs.iter().enumerate() {
+            if !need.copies {
+                self.recency.asked_for(need.key);
+            }
             if take(&mut self.idle, need.bytes) {
                 plan.take_idle.push(need.bytes);
+                plan.enter(*need);
                 continue;
             }
             while used + need.bytes > self.budget {
@@ -114,18 +125,22 @@ impl Residency {
                     used -= bytes;
                     continue;
                 }
-                let shown = need.shown.and_then(|key| self.recency.take_if_old(key, &stamp_of));
-                let Some(victim) = shown.or_else(|| self.recency.pop_oldest(&stamp_of)) else {
+                if let Some(victims) = self.next_victims(need.shown, &stamp_of, &may_evict, &mut spared) {
+                    let bytes = victims.iter().filter(|v| !v.shared).map(|v| v.bytes).sum();
+                    used -= bytes;
+                    *recycled.entry(bytes).or_default() += 1;
+                    plan.victims.extend(victims);
+                } else if need.copies
+                    && let Some(sharers) = self.take_sharers(need.key, &stamp_of, &may_evict, &mut spared)
+                {
+                    // Nothing else can go: those who share the memory give it up, and it need not be copied.
+                    plan.victims.extend(sharers);
+                    plan.opened.push(need.key);
+                    continue 'needs;
+                } else {
                     failed = Some(i);
                     break;
-                };
-                if !may_evict(victim.key, victim.stamp) {
-                    spared.push(victim);
-                    continue;
                 }
-                used -= victim.bytes;
-                *recycled.entry(victim.bytes).or_default() += 1;
-                plan.victims.push(victim);
             }
             if failed.is_some() {
                 break;
@@ -135,12 +150,13 @@ impl Residency {
                 Some(count) if *count > 0 => *count -= 1,
                 _ => plan.create.push(need.bytes),
             }
+            plan.enter(*need);
         }
         // Victims that nobody takes over are destroyed before anything is made, so what is made takes their place.
         let surplus = recycled.iter().map(|(bytes, count)| bytes * count).sum();
         plan.reserved_bytes =
             plan.take_idle.iter().sum::<u64>() + plan.create.iter().sum::<u64>().saturating_sub(surplus);
-        self.recency.put_back(&spared);
+        spared.put_back(&mut self.recency);
         self.reserved += plan.reserved_bytes;
         self.evicting += plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         match failed {
@@ -160,7 +176,7 @@ impl Residency {
         may_evict: impl Fn(PageKey, u64) -> bool,
     ) -> Result<Plan, NoRoom> {
         let mut plan = Plan::default();
-        let mut spared = Vec::new();
+        let mut spared = Spared::default();
         let mut used = self.used();
         while used > target {
             if let Some(bytes) = self.any_idle() {
@@ -168,15 +184,11 @@ impl Residency {
                 used -= bytes;
                 continue;
             }
-            let Some(victim) = self.recency.pop_oldest(&stamp_of) else { break };
-            if may_evict(victim.key, victim.stamp) {
-                used -= victim.bytes;
-                plan.victims.push(victim);
-            } else {
-                spared.push(victim);
-            }
+            let Some(victims) = self.next_victims(None, &stamp_of, &may_evict, &mut spared) else { break };
+            used -= victims.iter().filter(|v| !v.shared).map(|v| v.bytes).sum::<u64>();
+            plan.victims.extend(victims);
         }
-        self.recency.put_back(&spared);
+        spared.put_back(&mut self.recency);
         self.evicting += plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         if used > target {
             self.abandon(&plan);
@@ -185,9 +197,79 @@ impl Residency {
         Ok(plan)
     }
 
+    /// The pages whose memory goes next, all that have it: the one that has what an address still shows, or the oldest. `None`: no memory may go.
+    ///
+    /// Memory that several pages have is as young as the youngest of them, and goes from all of them or none: taking it from some would free nothing.
+    fn next_victims(
+        &mut self,
+        shown: Option<PageKey>,
+        stamp_of: impl Fn(PageKey) -> u64,
+        may_evict: impl Fn(PageKey, u64) -> bool,
+        spared: &mut Spared,
+    ) -> Option<Vec<Victim>> {
+        let mut shown = shown.filter(|&key| self.sharing.group(key).is_none());
+        loop {
+            let shown = shown.take().and_then(|key| self.recency.take_if_old(key, &stamp_of));
+            let Self { recency, sharing, .. } = self;
+            let youngest = |key: PageKey| {
+                let others = sharing.members(key).iter().map(|&member| stamp_of(member));
+                others.fold(stamp_of(key), u64::max)
+            };
+            let victim = shown.or_else(|| recency.pop_oldest(youngest))?;
+            let members = self.sharing.members(victim.key);
+            if members.is_empty() {
+                if may_evict(victim.key, victim.stamp) {
+                    return Some(vec![victim]);
+                }
+                spared.for_now.push(victim);
+                continue;
+            }
+            let members = members.to_vec();
+            let others = members.iter().filter(|key| **key != victim.key);
+            let there: Vec<_> = others.filter_map(|&key| self.recency.remove(key)).chain([victim]).collect();
+            if there.len() < members.len() {
+                // One of them is held, or on its way out.
+                spared.in_vain.extend(there);
+            } else if members.iter().all(|&key| may_evict(key, stamp_of(key))) {
+                // The last one's memory is what is had.
+                let shared = |key| Some(&key) != there.last().map(|last| &last.key);
+                let now = |v: &Victim| Victim { stamp: stamp_of(v.key), shared: shared(v.key), ..*v };
+                return Some(there.iter().map(now).collect());
+            } else {
+                spared.for_now.extend(there);
+            }
+        }
+    }
+
+    /// All others that have the page's memory, if all of them may go.
+    fn take_sharers(
+        &mut self,
+        key: PageKey,
+        stamp_of: impl Fn(PageKey) -> u64,
+        may_evict: impl Fn(PageKey, u64) -> bool,
+        spared: &mut Spared,
+    ) -> Option<Vec<Victim>> {
+        let others: Vec<_> = self.sharing.members(key).iter().copied().filter(|&k| k != key).collect();
+        if !others.iter().all(|&other| may_evict(other, stamp_of(other))) {
+            return None;
+        }
+        // Those that came up before were spared, since this one is held.
+        let mut take = |other| self.recency.remove(other).or_else(|| spared.take_in_vain(other));
+        let taken: Vec<_> = others.iter().filter_map(|&other| take(other)).collect();
+        if taken.len() < others.len() {
+            spared.in_vain.extend(taken);
+            return None;
+        }
+        let now = |victim: &Victim| Victim { stamp: stamp_of(victim.key), shared: true, ..*victim };
+        Some(taken.iter().map(now).collect())
+    }
+
     /// Takes the given pages out of the order, as far as nothing holds them: the plan that decommits them.
     pub(crate) fn plan_evict(&mut self, pages: &[PageKey]) -> Plan {
-        let victims: Vec<_> = pages.iter().filter_map(|&key| self.recency.remove(key)).collect();
+        let mut victims: Vec<_> = pages.iter().filter_map(|&key| self.recency.remove(key)).collect();
+        for victim in &mut victims {
+            victim.shared = self.sharing.group(victim.key).is_some();
+        }
         self.evicting += victims.iter().map(|v| v.bytes).sum::<u64>();
         Plan { victims, ..Plan::default() }
     }
@@ -197,8 +279,17 @@ impl Residency {
         self.reserved -= plan.reserved_bytes;
         let out = plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         self.evicting -= out;
-        self.mapped += plan.commits.iter().map(|c| c.bytes).sum::<u64>();
-        self.mapped -= out;
+        self.mapped += plan.commits.iter().chain(&plan.copies).map(|need| need.bytes).sum::<u64>();
+        let left = plan.victims.iter().map(|v| (v.key, v.bytes));
+        // The memory that a page had before it got a copy of it.
+        for (key, bytes) in left.chain(plan.copies.iter().map(|need| (need.key, need.bytes))) {
+            if self.sharing.leave(key) {
+                self.mapped -= bytes;
+            }
+        }
+        for &key in &plan.opened {
+            self.sharing.unlock(key);
+        }
         for need in &plan.commits {
             if let Some(hold) = self.held.get_mut(&need.key) {
                 hold.mapped = true;
@@ -273,9 +364,11 @@ impl Residency {
     }
 
     /// A page that was taken out lost its memory: to the waiting pages, or to the system.
-    pub(crate) fn unmapped(&mut self, bytes: u64, now_idle: bool) {
+    pub(crate) fn unmapped(&mut self, key: PageKey, bytes: u64, now_idle: bool) {
         self.evicting -= bytes;
-        self.mapped -= bytes;
+        if self.sharing.leave(key) {
+            self.mapped -= bytes;
+        }
         if now_idle {
             self.add_idle(bytes);
         }
@@ -285,8 +378,47 @@ impl Residency {
     pub(crate) fn not_unmapped(&mut self, key: PageKey, bytes: u64) {
         self.evicting -= bytes;
         if self.is_free_again(key) {
-            self.recency.restore(&[Victim { key, bytes, stamp: 0 }]);
+            self.recency.restore(&[Victim { key, bytes, stamp: 0, shared: false }]);
         }
+    }
+
+    /// A page of a fork has the memory of the page that it was made of.
+    pub(crate) fn share(&mut self, of: PageKey, page: PageKey) {
+        self.sharing.join(of, page);
+    }
+
+    /// A page that was given the memory of another one takes its place in the order.
+    pub(crate) fn place(&mut self, key: PageKey, bytes: u64, stamp: u64) {
+        self.recency.insert(Victim { key, bytes, stamp, shared: false });
+    }
+
+    /// A page that shared memory, and that no plan knows of, has it no more.
+    pub(crate) fn unshare(&mut self, key: PageKey, bytes: u64) {
+        if self.sharing.leave(key) {
+            self.mapped -= bytes;
+        }
+    }
+
+    /// A page got its copy, although its plan failed; perhaps it may only be read yet.
+    pub(crate) fn copied(&mut self, need: &Need) {
+        self.mapped += need.bytes;
+        self.unshare(need.key, need.bytes);
+        self.lock(need.key);
+    }
+
+    /// What tells memory apart that several pages have; `None` for memory of one page.
+    pub(crate) fn shared_memory(&self, key: PageKey) -> Option<u64> {
+        self.sharing.group(key)
+    }
+
+    /// Whether the page may not be written to as it is: others have its memory as well, or had.
+    pub(crate) fn is_locked(&self, key: PageKey) -> bool {
+        self.sharing.is_locked(key)
+    }
+
+    /// The page is mapped for reading only.
+    pub(crate) fn lock(&mut self, key: PageKey) {
+        self.sharing.lock(key);
     }
 
     /// The plan that destroys all waiting pages.
@@ -339,7 +471,7 @@ impl Residency {
         if pins == 0 && loads == 0 {
             self.held.remove(&key);
             if mapped {
-                self.recency.insert(Victim { key, bytes, stamp });
+                self.recency.insert(Victim { key, bytes, stamp, shared: false });
             }
         }
     }
@@ -349,13 +481,34 @@ impl Residency {
         take(&mut self.idle, bytes).then_some(bytes)
     }
 
-    fn no_room(&self, needed_bytes: u64, spared: &[Victim]) -> NoRoom {
+    fn no_room(&self, needed_bytes: u64, spared: &Spared) -> NoRoom {
         NoRoom {
             needed_bytes,
             pinned_bytes: self.pinned(),
             busy_bytes: self.busy(|_| false),
-            spared_bytes: spared.iter().map(|v| v.bytes).sum(),
+            spared_bytes: spared.for_now.iter().map(|v| v.bytes).sum(),
         }
+    }
+}
+
+/// Pages that a plan took out of the order, and did not take.
+#[derive(Debug, Default)]
+struct Spared {
+    /// They may go when a frame has ended, or but for the request itself.
+    for_now: Vec<Victim>,
+    /// Their memory would stay, since somebody else has it who is held.
+    in_vain: Vec<Victim>,
+}
+
+impl Spared {
+    fn take_in_vain(&mut self, key: PageKey) -> Option<Victim> {
+        let at = self.in_vain.iter().position(|victim| victim.key == key)?;
+        Some(self.in_vain.swap_remove(at))
+    }
+
+    fn put_back(&mut self, recency: &mut Recency) {
+        recency.put_back(&self.for_now);
+        recency.put_back(&self.in_vain);
     }
 }
 

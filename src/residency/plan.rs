@@ -18,6 +18,8 @@ pub(crate) struct Need {
     pub(crate) bytes: u64,
     /// The page that has the memory which the address of this one still shows: taking that costs next to nothing.
     pub(crate) shown: Option<PageKey>,
+    /// The page has memory, which others have as well: it must get some of its own.
+    pub(crate) copies: bool,
 }
 
 /// A page that must give its memory up.
@@ -27,16 +29,22 @@ pub(crate) struct Victim {
     pub(crate) bytes: u64,
     /// When it was last used, as far as the policy knew: a later stamp found afterwards spares it.
     pub(crate) stamp: u64,
+    /// Others have its memory as well, so that taking it from this one frees nothing.
+    pub(crate) shared: bool,
 }
 
 /// What it takes to give pages memory within the budget. Nothing has been done yet, but the bytes are set aside.
 ///
-/// A committed page gets its physical page from a victim of the same size, from the waiting ones, or as a new one; victims that no commit of their size
+/// A committed page, or one that gets a copy, gets its physical page from a victim of the same size, from the waiting ones, or as a new one; victims that no commit of their size
 /// takes over are destroyed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Plan {
     /// Pages to commit.
     pub(crate) commits: Vec<Need>,
+    /// Pages that get a copy of the memory that they share.
+    pub(crate) copies: Vec<Need>,
+    /// Pages that have their memory for themselves now and may be written to again.
+    pub(crate) opened: Vec<PageKey>,
     /// Pages to decommit.
     pub(crate) victims: Vec<Victim>,
     /// Sizes of waiting physical pages to use.
@@ -47,4 +55,11 @@ pub(crate) struct Plan {
     pub(crate) destroy_idle: Vec<u64>,
     /// Bytes set aside while the plan is carried out: what it takes beyond mapped pages, waiting pages and the victims that make room for it.
     pub(crate) reserved_bytes: u64,
+}
+
+impl Plan {
+    /// There is memory for a need.
+    pub(super) fn enter(&mut self, need: Need) {
+        if need.copies { self.copies.push(need) } else { self.commits.push(need) }
+    }
 }

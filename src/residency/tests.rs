@@ -8,7 +8,7 @@ fn key(page: u64) -> PageKey {
 }
 
 fn need(page: u64, bytes: u64) -> Need {
-    Need { key: key(page), bytes, shown: None }
+    Need { key: key(page), bytes, shown: None, copies: false }
 }
 
 /// Plans, carries out and places the pages, each stamped with its own number.

@@ -10,24 +10,25 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::error::{SourceError, StoreError};
 use crate::source::scratch_file_in;
 
-/// Keeps tiles of one array that were written to and had to leave memory, until they are needed again. Nobody else ever sees them, and they need not outlive the array.
+/// Keeps tiles that were written to and had to leave memory, until they are needed again: of one array and of its forks ([`SparseArray3D::fork`](crate::SparseArray3D::fork)). Nobody else ever sees them, and they need not outlive those.
 ///
-/// Called from several threads at once, for one tile by one at a time. Tiles are numbered as the array likes; all have the same size.
+/// Called from several threads at once. What is kept has a number that was never used before, whatever tile it is of, and is never changed: a tile that is written anew is kept under another number, and the old one is forgotten when
+/// no array needs it any more. All tiles have the same size.
 pub trait ScratchStore: Send + Sync + fmt::Debug {
-    /// Keeps a tile's bytes, in place of what was kept of it before. The array lets go of its own copy once this returned without an error, and not before.
+    /// Keeps a tile's bytes. The array lets go of its own copy once this returned without an error, and not before.
     ///
     /// # Errors
-    /// There is no space, or no way to write: the tile stays in memory, and is given again the next time that its memory is wanted. What was kept of it before may be lost then.
-    fn keep(&self, tile: u64, bytes: &[u8]) -> Result<(), StoreError>;
+    /// There is no space, or no way to write: the tile stays in memory, and is given again, under another number, the next time that its memory is wanted. This number is not used any more.
+    fn keep(&self, number: u64, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Reads a tile back that is kept, bit for bit.
+    /// Reads back what is kept under a number, bit for bit. Several may read at once.
     ///
     /// # Errors
     /// It cannot be read, or is not kept.
-    fn read(&self, tile: u64, out: &mut [u8]) -> Result<(), StoreError>;
+    fn read(&self, number: u64, out: &mut [u8]) -> Result<(), StoreError>;
 
-    /// Nobody needs what is kept of the tile any more.
-    fn forget(&self, tile: u64);
+    /// Nobody needs what is kept under the number any more.
+    fn forget(&self, number: u64);
 }
 
 /// A file without a name, which is gone when the array is, however the process ends: the scratch store of arrays that are not given another one.
@@ -39,7 +40,7 @@ pub struct ScratchFile {
     slots: Mutex<Slots>,
 }
 
-/// Where tiles lie, in tiles from the beginning of the file.
+/// Where tiles lie by their numbers, in tiles from the beginning of the file.
 #[derive(Debug, Default)]
 struct Slots {
     of: HashMap<u64, u64>,
@@ -80,11 +81,11 @@ impl ScratchFile {
 }
 
 impl ScratchStore for ScratchFile {
-    fn keep(&self, tile: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    fn keep(&self, number: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let file = self.file()?;
         let (slot, is_new) = {
             let mut slots = self.slots();
-            match slots.of.get(&tile) {
+            match slots.of.get(&number) {
                 Some(&slot) => (slot, false),
                 None => (slots.take(), true),
             }
@@ -95,7 +96,7 @@ impl ScratchStore for ScratchFile {
         let mut slots = self.slots();
         match written {
             Ok(()) => {
-                slots.of.insert(tile, slot);
+                slots.of.insert(number, slot);
                 Ok(())
             }
             Err(source) => {
@@ -108,21 +109,21 @@ impl ScratchStore for ScratchFile {
         }
     }
 
-    fn read(&self, tile: u64, out: &mut [u8]) -> Result<(), StoreError> {
-        let slot = self.slots().of.get(&tile).copied();
+    fn read(&self, number: u64, out: &mut [u8]) -> Result<(), StoreError> {
+        let slot = self.slots().of.get(&number).copied();
         let read = match (slot, self.file.get()) {
             (Some(slot), Some(file)) => file.read_exact_at(out, slot * out.len() as u64),
             _ => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "it is not kept")),
         };
         read.map_err(|source| StoreError::ReadBack {
-            location: format!("tile {tile} in a temporary file in {}", self.directory.display()),
+            location: format!("tile {number} in a temporary file in {}", self.directory.display()),
             source: source.into(),
         })
     }
 
-    fn forget(&self, tile: u64) {
+    fn forget(&self, number: u64) {
         let mut slots = self.slots();
-        if let Some(slot) = slots.of.remove(&tile) {
+        if let Some(slot) = slots.of.remove(&number) {
             slots.free.push(slot);
         }
     }

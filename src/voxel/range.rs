@@ -45,7 +45,9 @@ fn lanes<'v, W: Copy + 'v, L: Copy + PartialOrd>(
     let (mut least, mut greatest) = ([nothing.0; LANES], [nothing.1; LANES]);
     for row in rows {
         let (whole, rest) = row.as_chunks::<LANES>();
-        whole.iter().for_each(|voxels| take_in(voxels, turn, &mut least, &mut greatest));
+        for voxels in whole {
+            take_in(voxels, turn, &mut least, &mut greatest);
+        }
         for (lane, &voxel) in rest.iter().enumerate() {
             least[lane] = lesser(turn(voxel), least[lane]);
             greatest[lane] = greater(turn(voxel), greatest[lane]);

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <vector>
 
+#include "band.cuh"
+#include "one_value.cuh"
 #include "vastgrid.cuh"
 
 // The function of check.cu, cut out of it.
@@ -218,6 +220,82 @@ template <class T, class S> void check_writes(Model<T>& m) {
         CHECK((((vg_u64*)vg_group(vg_block_of(g, t), t))[VG_WORD_DIRTY] >> (t & 63) & 1) == dirty[t], "tile %llu", t);
 }
 
+// Whole tiles: who may be written, and that one mark is one bit.
+template <class T> void check_tile_writes(Model<T>& m) {
+    vg_grid g = m.g;
+    for (vg_u64 t = 0; t < m.states.size(); t++) {
+        vg_u64* word = (vg_u64*)vg_group(vg_block_of(g, t), t) + VG_WORD_DIRTY;
+        const vg_u64 before = *word;
+        g.flags = 0;
+        CHECK(!vg_tile_to_write<T>(g, t), "tile %llu of a grid that may not be written", t);
+        g.flags = VG_WRITABLE;
+        T* tile = vg_tile_to_write<T>(g, t);
+        CHECK((tile != nullptr) == (m.states[t] == VG_RESIDENT) && !vg_tile_to_write<vg_told>(g, t), "tile %llu", t);
+        if (tile) CHECK((vg_u64)tile == vg_tile_address(g, t), "tile %llu", t);
+        vg_mark_dirty(g, t);
+        CHECK(*word == (before | 1ull << (t & 63)), "tile %llu", t);
+        *word = before;
+    }
+}
+
+// A piece of memory that repeats itself but for one bit, or altogether, as a block of threads sees it.
+void check_one_value() {
+    for (vg_u32 n = 0; n < 400; n++) {
+        const vg_u32 period = 1u << random_below(3), vectors = period << random_below(n % 8 ? 6 : 13);
+        std::vector<vg_vector> piece(vectors);
+        for (vg_u32 k = 0; k < vectors; k++) piece[k] = vg_vector{(k % period) * 77ull + n, ~(vg_u64)(k % period)};
+        const bool odd = n % 2 && vectors > period;
+        if (odd) (n % 4 == 1 ? piece[period + random_below(vectors - period)].a : piece[period + random_below(vectors - period)].b) ^= 1ull << random_below(64);
+        bool differs = false;
+        for (vg_u64 from = 0; from < vectors && !differs; from += VG_TOLD_STEP)
+            for (vg_u32 thread = 0; thread < 256; thread++) differs |= vg_part_differs(piece.data(), from, vectors, period, thread, 256);
+        vg_told told;
+        vg_tell(piece.data(), vectors, !differs, &told);
+        CHECK(told.repeats == (odd ? 0 : 1), "%u vectors, period %u", vectors, period);
+        for (vg_u32 i = 0; i < 4 && i < vectors; i++) CHECK(!vg_differ(told.first[i], piece[i]), "vector %u", i);
+    }
+}
+
+// A step of the cloud, tile by tile, against the same voxel by voxel; from the grid and from a dense array.
+void check_band(const Model<float>& m) {
+    const vg_grid& g = m.g;
+    const vg_u32* e = g.extent;
+    const auto at = [&](vg_i64 x, vg_i64 y, vg_i64 z) {
+        return x < 0 || y < 0 || z < 0 || x >= e[0] || y >= e[1] || z >= e[2] ? 0.0f : m.voxels[m.at((vg_u32)x, (vg_u32)y, (vg_u32)z)];
+    };
+    const band_ball ball = {{20.5f, 9.0f, 30.0f}, 11.25f};
+    for (vg_u32 tz = 0; tz < e[2] / 16; tz++)
+        for (vg_u32 ty = 0; ty < e[1] / 16; ty++)
+            for (vg_u32 tx = 0; tx < e[0] / 16; tx++) {
+                band_near near;
+                for (vg_u32 i = 0; i < 27; i++) near.find(g, tx, ty, tz, i);
+                const band_dense dense = {m.voxels.data(), {e[0], e[1], e[2]}, tx * 16, ty * 16, tz * 16};
+                std::vector<float> box(18 * 18 * 18, NAN), other(18 * 18 * 18, NAN), out(4096, NAN);
+                for (vg_u32 thread = 0; thread < 256; thread++) {
+                    band_gather(near, thread, box.data());
+                    band_gather(dense, thread, other.data());
+                }
+                for (vg_u32 thread = 0; thread < 256; thread++) band_column(box.data(), thread, 40.0f, out.data(), 16, 256);
+                for (int i = 0; i < 18 * 18 * 18; i++) {
+                    const float expected = at((vg_i64)tx * 16 + i % 18 - 1, (vg_i64)ty * 16 + i / 18 % 18 - 1, (vg_i64)tz * 16 + i / 324 - 1);
+                    // Beyond the dense array is nothing; beyond the grid its fill value, and so where a tile is missing.
+                    const bool inside = (vg_u32)(tx * 16 + i % 18 - 1) < e[0] && (vg_u32)(ty * 16 + i / 18 % 18 - 1) < e[1] && (vg_u32)(tz * 16 + i / 324 - 1) < e[2];
+                    CHECK(other[i] == expected && box[i] == (inside ? expected : m.fill), "tile (%u, %u, %u), %d", tx, ty, tz, i);
+                }
+                for (vg_u32 i = 0; i < 4096; i++) {
+                    float around[27];
+                    for (int k = 0; k < 27; k++) around[k] = box[(i % 16 + k % 3) + 18 * (i / 16 % 16 + k / 3 % 3) + 324 * (i / 256 + k / 9)];
+                    float sum = 0.0f;
+                    for (int k = 0; k < 27; k++) sum += around[k];
+                    const float value = 0.5f * around[13] + 0.3f * around[12] + 0.2f * (sum / 27.0f), expected = value < 40.0f ? 0.0f : value;
+                    CHECK(out[i] == expected, "tile (%u, %u, %u), voxel %u: %g, not %g", tx, ty, tz, i, out[i], expected);
+                    const float x = (float)(tx * 16 + i % 16) - 20.5f, y = (float)(ty * 16 + i / 16 % 16) - 9.0f, z = (float)(tz * 16 + i / 256) - 30.0f;
+                    const float deep = 11.25f - std::sqrt(x * x + y * y + z * z);
+                    CHECK(band_begun(ball, tx * 16 + i % 16, ty * 16 + i / 16 % 16, tz * 16 + i / 256) == (deep < 0 ? 0 : deep > 1 ? 1 : deep), "voxel %u", i);
+                }
+            }
+}
+
 template <class T, class S> void check_array(const vg_grid& grid, vg_u64 bytes) {
     Model<T> m(grid, bytes, (T)7);
     check_stencils<T, S>(m);
@@ -225,6 +303,7 @@ template <class T, class S> void check_array(const vg_grid& grid, vg_u64 bytes) 
     check_spans<T, S>(m);
     check_writes<T, S>(m);
     check_stencils<T, S>(m);
+    check_tile_writes<T>(m);
     // A shape that is not the grid's: everything is missing, and nothing is touched.
     vg_accessor<T, vg_shape<9, 9, 9>> wrong(m.g);
     T v;
@@ -255,7 +334,7 @@ int main(int, char** arguments) {
     FILE* file = std::fopen(arguments[1], "rb");
     if (!file) return 2;
     struct { vg_u32 voxel_bytes, positions; vg_u64 bytes; vg_grid g; } c;
-    int cases = 0, small = 0;
+    int cases = 0, small = 0, bands = 0;
     while (std::fread(&c, sizeof c, 1, file) == 1) {
         cases++;
         for (vg_u32 i = 0; i < c.positions; i++) {
@@ -275,8 +354,15 @@ int main(int, char** arguments) {
             small++;
             if (c.voxel_bytes == 2) check_small<unsigned short>(c.g, c.bytes);
             else check_small<float>(c.g, c.bytes);
+            const vg_u32* e = c.g.extent;
+            if (c.voxel_bytes == 4 && c.g.tile_voxels_log2 == 12 && (e[0] | e[1] | e[2]) % 16 == 0) {
+                check_band(Model<float>(c.g, c.bytes, 7.0f));
+                bands++;
+            }
         }
     }
+    check_one_value();
+    CHECK(bands == 1, "%d grids of 16^3", bands);
     for (vg_u32 i = 0; i < 100; i++) std::printf("%llu\n", vg_hash(i, i * 77777, i * i * 1000003, i + 3));
     std::printf("%d cases, %d of them in memory, %d wrong\n", cases, small, failures);
     return failures != 0;

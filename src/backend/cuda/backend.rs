@@ -10,10 +10,13 @@ use super::device::Device;
 use super::flight::{Ready, Source};
 use super::kept::{Kept, Memory};
 use super::memory::{Granularity, Physical, Reserved};
-use super::reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket, Inner};
+use super::one_value::OneValue;
+use super::pattern::Pattern;
+use super::reservation::{CudaPage, CudaReservation, CudaStaging, CudaTicket, Inner, Reading};
 use super::staging::Ring;
 use super::stream::Stream;
 use crate::backend::books::{check_create, check_reserve};
+use crate::backend::pieces::{self, check_values, fill_staged};
 use crate::backend::{Access, Backend, BackendCaps, Refused, ReserveSpec};
 use crate::error::BackendError;
 use crate::layout::MAX_RESERVED_BYTES;
@@ -88,6 +91,7 @@ pub(super) struct Shared {
     turn: Mutex<()>,
     /// Streams for reading that nobody uses.
     readers: Mutex<Vec<Stream>>,
+    one_value: OneValue,
     device: Device,
 }
 
@@ -123,6 +127,7 @@ impl CudaBackend {
             kept: Kept::new(config.kept_mappings),
             turn: Mutex::default(),
             readers: Mutex::default(),
+            one_value: OneValue::default(),
             device,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -266,6 +271,7 @@ impl Backend for CudaBackend {
             max_reserved_bytes: MAX_RESERVED_BYTES,
             asynchronous: true,
             batch_bytes: config.batch_bytes,
+            shares: false,
         }
     }
 
@@ -391,6 +397,44 @@ impl Backend for CudaBackend {
         };
         let flight = self.shared.copies.add(writing, source)?;
         Ok(CudaTicket { flight, owner: self.shared.number })
+    }
+
+    fn fill(
+        &self,
+        reservation: &CudaReservation,
+        range: Range<u64>,
+        value: &[u8],
+    ) -> Result<CudaTicket, BackendError> {
+        self.check_owner("fill", reservation)?;
+        check_values("fill", &range, value.len() as u64)?;
+        let Some(pattern) = Pattern::of(value) else { return fill_staged(self, reservation, range, value) };
+        let writing =
+            self.shared.unless_busy(&reservation.inner, || reservation.inner.begin_write(range.clone()))?;
+        let flight = self.shared.copies.add(writing, Source::Value(pattern))?;
+        Ok(CudaTicket { flight, owner: self.shared.number })
+    }
+
+    fn one_values(
+        &self,
+        reservation: &CudaReservation,
+        offsets_bytes: &[u64],
+        bytes: u64,
+        value_bytes: u64,
+    ) -> Result<Vec<Option<Box<[u8]>>>, BackendError> {
+        self.check_owner("one_values", reservation)?;
+        if !OneValue::takes(bytes, value_bytes) {
+            return pieces::one_values(self, reservation, offsets_bytes, bytes, value_bytes);
+        }
+        let inner = &reservation.inner;
+        let pieces: Vec<_> = offsets_bytes.iter().map(|&at| at..at.saturating_add(bytes)).collect();
+        let mut held = Reading { inner, ranges: Vec::with_capacity(pieces.len()) };
+        for piece in pieces {
+            check_values("one_values", &piece, value_bytes)?;
+            self.shared.unless_busy(inner, || inner.books().begin_read(&piece))?;
+            held.ranges.push(piece);
+        }
+        let addresses: Vec<_> = offsets_bytes.iter().map(|at| inner.reserved.base() + at).collect();
+        self.shared.one_value.look(&self.shared.device, &addresses, bytes, value_bytes)
     }
 
     fn flush(&self) -> Result<(), BackendError> {

@@ -317,6 +317,18 @@ impl Driver {
         self.check("cuMemsetD8Async", code, about)
     }
 
+    /// `cuMemsetD16Async`.
+    pub(super) fn fill_u16(&self, to: CUdeviceptr, value: u16, stream: CUstream, about: About) -> Result<()> {
+        let code = call!(self.memset_d16_async(to, value, about.bytes / 2, stream));
+        self.check("cuMemsetD16Async", code, about)
+    }
+
+    /// `cuMemsetD32Async`.
+    pub(super) fn fill_u32(&self, to: CUdeviceptr, value: u32, stream: CUstream, about: About) -> Result<()> {
+        let code = call!(self.memset_d32_async(to, value, about.bytes / 4, stream));
+        self.check("cuMemsetD32Async", code, about)
+    }
+
     /// `cuStreamCreate`, without ties to the default stream.
     pub(super) fn stream(&self) -> Result<CUstream> {
         let mut stream = CUstream::NULL;

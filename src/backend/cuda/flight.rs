@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::device::Device;
+use super::pattern::{Fill, Pattern, merged};
 use super::reservation::Writing;
 use super::staging::Piece;
 use super::stream::{Copy, Event, Stream};
@@ -24,6 +25,8 @@ pub(super) enum Source {
     Heap(Box<[u8]>),
     /// Bytes that somebody had ready.
     Ready(Ready),
+    /// Nowhere: all of it gets one value.
+    Value(Pattern),
 }
 
 /// Bytes that somebody had ready, asked for once: whoever owns them is not called again, least of all under a lock.
@@ -53,15 +56,16 @@ impl Source {
             Self::Ring(piece) => piece.bytes(),
             Self::Heap(bytes) => bytes,
             Self::Ready(ready) => ready.bytes(),
+            Self::Value(_) => &[],
         }
     }
 
-    /// Fills a buffer that was made for it; prepared bytes are ready as they are.
+    /// Fills a buffer that was made for it; what is ready stays as it is.
     pub(super) fn copy_from(&mut self, from: &[u8]) {
         match self {
             Self::Ring(piece) => piece.bytes_mut().copy_from_slice(from),
             Self::Heap(bytes) => bytes.copy_from_slice(from),
-            Self::Ready(_) => {}
+            Self::Ready(_) | Self::Value(_) => {}
         }
     }
 }
@@ -154,7 +158,7 @@ impl Flight {
         (held.bytes, held.copies.len())
     }
 
-    /// Tells the driver of all copies and of the event behind them. The device's context is the thread's.
+    /// Tells the driver of all copies, of what gets one value, and of the event behind them. The device's context is the thread's.
     pub(super) fn begin_on(&self, stream: &Stream) -> Result<(), BackendError> {
         let held = lock(&self.held);
         let copy = |(writing, source): &(Writing, Source)| {
@@ -166,10 +170,18 @@ impl Flight {
                 offset_bytes: writing.range().start,
             }
         };
-        let copies: Vec<_> = held.copies.iter().map(copy).collect();
+        let (fills, copies): (Vec<_>, Vec<_>) =
+            held.copies.iter().partition(|(_, source)| matches!(source, Source::Value(_)));
+        let copies: Vec<_> = copies.into_iter().map(copy).collect();
         // SAFETY: the bytes belong to the sources, which are held here until the event is done (or, where this fails, until the stream is); nobody has them to write
         // meanwhile.
         unsafe { stream.begin_copies_in(&copies) }?;
+        let fill = |(writing, source): &(Writing, Source)| {
+            let Source::Value(pattern) = *source else { return None };
+            let (offset_bytes, bytes, page) = (writing.range().start, writing.bytes(), writing.page());
+            Some(Fill { to: writing.address(), bytes, page, pattern, offset_bytes })
+        };
+        stream.begin_fills(&merged(fills.into_iter().filter_map(fill).collect()))?;
         if let Some(event) = &self.event {
             stream.record_in(event)?;
         }

@@ -13,6 +13,7 @@
 //! | `ptx`, `nvrtc` | the kernels that ship with the crate; the run-time compiler, where there is one |
 //! | `backend` | [`CudaBackend`] |
 //! | `reservation` | what that hands out, and who writes or reads what |
+//! | `pattern`, `one_value` | memory that gets one value, and memory that is found to hold one |
 //! | `staging`, `flight`, `copies` | page-locked memory for tiles on their way; copies that go together; all of them, and when they are done |
 //!
 //! Everything builds and starts without a driver; then [`Device::open`] says so.
@@ -55,6 +56,9 @@ pub(in crate::backend) mod memory;
 #[expect(unsafe_code, reason = "launches kernels")]
 mod module;
 mod nvrtc;
+#[expect(unsafe_code, reason = "launches a kernel on memory that it holds")]
+mod one_value;
+mod pattern;
 mod ptx;
 mod reservation;
 #[expect(unsafe_code, reason = "hands out page-locked memory piece by piece")]
@@ -78,5 +82,5 @@ pub(crate) use launcher::{Flight, Launch, Launcher, Step};
 
 /// The kernels that ship with the crate, as PTX that drivers for CUDA 12.4 and later load on any device of compute capability 7.5 or later, and the header that users' kernels include.
 pub mod kernels {
-    pub use super::ptx::{CAST_F32, CAST_I16, CAST_U8, CAST_U16, MIRROR, REDUCE, VASTGRID_CUH};
+    pub use super::ptx::{CAST_F32, CAST_I16, CAST_U8, CAST_U16, MIRROR, ONE_VALUE, REDUCE, VASTGRID_CUH};
 }

@@ -5,6 +5,9 @@
 /// Keeps the device's copy of what is known of tiles in step: `vg_patch`, `vg_collect_dirty`.
 pub const MIRROR: &str = include_str!("../../../assets/kernels/mirror.ptx");
 
+/// Whether pieces of memory hold one value: `vg_one_value`.
+pub const ONE_VALUE: &str = include_str!("../../../assets/kernels/one_value.ptx");
+
 /// Sums and extremes of tiles: `vg_reduce_u8`, `_u16`, `_f32`, then `vg_fold_u64` or `vg_fold_f64`.
 pub const REDUCE: &str = include_str!("../../../assets/kernels/reduce.ptx");
 

@@ -221,6 +221,11 @@ impl Writing {
         self.inner.reserved.base() + self.range.start
     }
 
+    /// Which page of the reservation it lies in.
+    pub(super) fn page(&self) -> u64 {
+        self.range.start / self.inner.page_bytes
+    }
+
     pub(super) fn reservation(&self) -> u64 {
         self.inner.number
     }
@@ -233,6 +238,22 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         self.inner.books().end_use(&self.range, true);
+    }
+}
+
+/// Ranges that are being read, until dropped: their pages stay mapped, and nobody writes them.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) ranges: Vec<Range<u64>>,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let mut books = self.inner.books();
+        for range in &self.ranges {
+            books.end_use(range, false);
+        }
     }
 }
 
@@ -256,8 +277,8 @@ impl Staging for CudaStaging {
         match &mut self.source {
             Source::Ring(piece) => piece.bytes_mut(),
             Source::Heap(bytes) => bytes,
-            // Never staged: prepared bytes are ready as they are.
-            Source::Ready(_) => &mut [],
+            // Never staged: prepared bytes are ready as they are, and a value needs none.
+            Source::Ready(_) | Source::Value(_) => &mut [],
         }
     }
 }

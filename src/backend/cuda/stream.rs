@@ -5,6 +5,7 @@ use std::ptr;
 
 use super::device::Device;
 use super::driver::About;
+use super::pattern::{Fill, Pattern};
 use super::sys::{CUdeviceptr, CUevent, CUstream, EVENT_BLOCKING_SYNC, EVENT_TIMED, EVENT_UNTIMED};
 use crate::error::BackendError;
 
@@ -124,6 +125,21 @@ impl Stream {
             let about = About { offset_bytes: copy.offset_bytes, bytes: copy.bytes as u64 };
             // SAFETY: as the caller promises.
             unsafe { self.device.driver().copy_in(copy.to, copy.from, self.raw, about) }?;
+        }
+        Ok(())
+    }
+
+    /// Begins to set memory of the device.
+    pub(super) fn begin_fills(&self, fills: &[Fill]) -> Result<(), BackendError> {
+        let _current = self.device.enter()?;
+        let driver = self.device.driver();
+        for &Fill { to, bytes, pattern, offset_bytes, .. } in fills {
+            let about = About { offset_bytes, bytes };
+            match pattern {
+                Pattern::U8(value) => driver.fill(to, value, self.raw, about),
+                Pattern::U16(value) => driver.fill_u16(to, value, self.raw, about),
+                Pattern::U32(value) => driver.fill_u32(to, value, self.raw, about),
+            }?;
         }
         Ok(())
     }

@@ -246,6 +246,8 @@ symbols! {
         memcpy_htod_async = "cuMemcpyHtoDAsync_v2"(CUdeviceptr, *const c_void, CUsize, CUstream);
         memcpy_dtoh_async = "cuMemcpyDtoHAsync_v2"(*mut c_void, CUdeviceptr, CUsize, CUstream);
         memset_d8_async = "cuMemsetD8Async"(CUdeviceptr, u8, CUsize, CUstream);
+        memset_d16_async = "cuMemsetD16Async"(CUdeviceptr, u16, CUsize, CUstream);
+        memset_d32_async = "cuMemsetD32Async"(CUdeviceptr, c_uint, CUsize, CUstream);
         stream_create = "cuStreamCreate"(*mut CUstream, c_uint);
         stream_destroy = "cuStreamDestroy_v2"(CUstream);
         stream_synchronize = "cuStreamSynchronize"(CUstream);

@@ -10,6 +10,9 @@
 //!                              └── another page is mapped there ──> Heap
 //! ```
 //!
+//! Memory that can be shared is mapped at its slot as well, always: moving a mapping leaves another one there, of the same memory. So a second handle to it is another page whose home is the same slot, and
+//! moving it from there, where nothing is left to move, gives it a mapping of its own. The memory is given back by its slot, with the last handle.
+//!
 //! Unmapping moves nothing: the memory *lingers* where it was. Mapped there again it is there at once; mapped elsewhere it goes straight from the old
 //! place to the new one; and if the place is wanted for another page it is moved out of the way first. In a demand-zero reservation nothing can be moved
 //! without splitting mappings, so memory follows its page late: only when someone stages into the new place (then what was there before goes) or reads it
@@ -18,6 +21,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mappings::{Mappings, Taken};
@@ -60,16 +64,23 @@ enum Place {
 struct Record {
     bytes: usize,
     place: Place,
-    /// Its slot in the pool: every page at `Home` or `Moved` has one. Boxed, for those that have none are small, and many.
-    home: Option<Box<Slot>>,
+    /// Its slot in the pool: every page at `Home` or `Moved` has one. Handles to one memory have the same.
+    home: Option<Arc<Slot>>,
+    /// Of a page that has a slot. Boxed, for pages that have none are small, and many.
+    mappings: Option<Box<Taken>>,
     /// Where it is mapped in a demand-zero reservation while its memory still lies elsewhere.
     awaited_at: Option<NonZeroUsize>,
+}
+
+impl Record {
+    fn without_memory(bytes: usize) -> Self {
+        Self { bytes, place: Place::Nowhere, home: None, mappings: None, awaited_at: None }
+    }
 }
 
 #[derive(Debug)]
 struct Slot {
     address: usize,
-    _mappings: Taken,
 }
 
 /// Slots of one page size.
@@ -84,11 +95,16 @@ struct Pool {
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) mappings: Arc<Mappings>,
+    /// Whether its slots can be mapped several times.
+    pub(super) shareable: bool,
+    /// The most mappings that the pages of one reservation were said to take: second handles leave so many.
+    expected_mappings: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    shareable: bool,
     last_id: Id,
     pages: HashMap<Id, Record>,
     /// Whose memory lies at an address in a reservation.
@@ -99,13 +115,24 @@ struct State {
 }
 
 impl Memory {
-    pub(super) fn new(mappings: Arc<Mappings>) -> Self {
-        Self { mappings, state: Mutex::new(State::default()) }
+    pub(super) fn new(mappings: Arc<Mappings>, shareable: bool) -> Self {
+        let expected_mappings = AtomicU64::new(0);
+        Self {
+            mappings,
+            shareable,
+            expected_mappings,
+            state: Mutex::new(State { shareable, ..State::default() }),
+        }
     }
 
     /// Nothing panics while the lock is held, and every step leaves the tables true, so a poisoned lock is as good as any.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So many mappings may be needed for pages with memory of their own.
+    pub(super) fn expect(&self, mappings: u64) {
+        self.expected_mappings.fetch_max(mappings, Ordering::Relaxed);
     }
 
     /// A pooled reservation of this page size begins (`true`) or ends.
@@ -119,22 +146,44 @@ impl Memory {
     pub(super) fn create(&self, bytes: usize) -> Result<Id, BackendError> {
         let mut state = self.state();
         let eager = state.pooled.get(&bytes).is_some_and(|count| *count > 0);
-        let home = if eager { Some(Box::new(state.take_slot(&self.mappings, bytes)?)) } else { None };
+        let home = if eager { Some(state.take_slot(&self.mappings, bytes)?) } else { None };
         drop(state);
         // The slot is this page's alone, so that taking its memory, the long part, needs no lock.
-        let filled = home.as_ref().map_or(Ok(()), |slot| fill_slot(slot.address, bytes));
+        let filled = home.as_ref().map_or(Ok(()), |(slot, _)| fill_slot(slot.address, bytes, self.shareable));
         let mut state = self.state();
         if let Err(error) = filled {
-            if let Some(slot) = home {
-                state.free_slot(*slot, bytes);
+            if let Some((slot, _)) = home {
+                state.free_slot(slot, bytes);
             }
             return Err(error);
         }
-        state.last_id += 1;
-        let id = state.last_id;
-        let place = home.as_ref().map_or(Place::Nowhere, |slot| Place::Home(slot.address));
-        state.pages.insert(id, Record { bytes, place, home, awaited_at: None });
-        Ok(id)
+        let mut record = Record::without_memory(bytes);
+        if let Some((slot, mappings)) = home {
+            record.place = Place::Home(slot.address);
+            (record.home, record.mappings) = (Some(slot), Some(Box::new(mappings)));
+        }
+        Ok(state.enter(record))
+    }
+
+    /// Another page with the same memory, which is mapped nowhere yet. `None`: that memory cannot be shared, or mappings for it would be lacking for new pages.
+    pub(super) fn share(&self, id: Id) -> Result<Option<Id>, BackendError> {
+        let mut state = self.state();
+        let record = state.record(id)?;
+        let (Some(slot), true) = (&record.home, self.shareable) else { return Ok(None) };
+        let left = self.expected_mappings.load(Ordering::Relaxed).saturating_add(MAPPINGS_PER_PAGE);
+        if self.mappings.room() < left {
+            return Ok(None);
+        }
+        let mappings = Some(Box::new(self.mappings.take("share", MAPPINGS_PER_PAGE)?));
+        let (bytes, home) = (record.bytes, Some(Arc::clone(slot)));
+        let place = Place::Home(slot.address);
+        Ok(Some(state.enter(Record { bytes, place, home, mappings, awaited_at: None })))
+    }
+
+    /// Copies what the page at `address` of a pooled reservation holds to `new`, which is mapped nowhere, and puts that there. `false`, and nothing was done: it has memory that cannot be shared.
+    pub(super) fn replace(&self, old: Id, new: Id, address: usize) -> Result<bool, BackendError> {
+        let mut state = self.state();
+        state.replace(&self.mappings, old, new, address)
     }
 
     /// Frees a page. Memory that lies in `dying` goes with that range, which is about to be unmapped as a whole.
@@ -149,6 +198,10 @@ impl Memory {
         let mut state = self.state();
         if state.at.get(&address) == Some(&id) {
             return Ok(true);
+        }
+        let shared = |slot: &Arc<Slot>| Arc::strong_count(slot) > 1;
+        if mode == Mode::DemandZero && state.record(id)?.home.as_ref().is_some_and(shared) {
+            return Err(BackendError::CannotShare { call: "map", offset_bytes: 0 });
         }
         match mode {
             Mode::Pooled => state.move_to(&self.mappings, id, address).map(|()| true),
@@ -183,10 +236,14 @@ impl Memory {
         while let Some((&address, &id)) = state.at.range(range.clone()).next() {
             state.at.remove(&address);
             if let Some(record) = state.pages.get_mut(&id) {
-                record.place = Place::Nowhere;
-                if let Some(slot) = record.home.take() {
-                    let bytes = record.bytes;
-                    state.free_slot(*slot, bytes);
+                let bytes = record.bytes;
+                if let (Some(slot), true) = (&record.home, self.shareable) {
+                    record.place = Place::Home(slot.address);
+                    continue;
+                }
+                let record = std::mem::replace(record, Record::without_memory(bytes));
+                if let Some(slot) = record.home {
+                    state.free_slot(slot, bytes);
                 }
             }
         }
@@ -194,14 +251,26 @@ impl Memory {
 }
 
 impl State {
-    fn take_slot(&mut self, mappings: &Arc<Mappings>, bytes: usize) -> Result<Slot, BackendError> {
+    fn enter(&mut self, record: Record) -> Id {
+        self.last_id += 1;
+        self.pages.insert(self.last_id, record);
+        self.last_id
+    }
+
+    fn take_slot(
+        &mut self,
+        mappings: &Arc<Mappings>,
+        bytes: usize,
+    ) -> Result<(Arc<Slot>, Taken), BackendError> {
         let taken = mappings.take("create", MAPPINGS_PER_PAGE)?;
         let pool = self.pools.entry(bytes).or_default();
         if pool.free.is_empty() && pool.unused.is_empty() {
             let chunk_taken = mappings.take("create", 1)?;
             let huge = bytes >= sys::HUGE_BYTES;
             let align = if huge { sys::HUGE_BYTES } else { bytes.max(sys::os_page_bytes()) };
-            let chunk = sys::Range::new(CHUNK_BYTES.max(bytes), align, sys::Purpose::Touch { huge })?;
+            let purpose =
+                if self.shareable { sys::Purpose::Share { huge } } else { sys::Purpose::Touch { huge } };
+            let chunk = sys::Range::new(CHUNK_BYTES.max(bytes), align, purpose)?;
             pool.unused = chunk.start()..chunk.start() + chunk.bytes();
             pool.chunks.push((chunk, chunk_taken));
         }
@@ -210,21 +279,25 @@ impl State {
             pool.unused.start += bytes;
             address
         });
-        Ok(Slot { address, _mappings: taken })
+        Ok((Arc::new(Slot { address }), taken))
     }
 
-    /// Takes back a slot that has no memory.
-    #[expect(clippy::needless_pass_by_value, reason = "who frees a slot gives it up")]
-    fn free_slot(&mut self, slot: Slot, bytes: usize) {
-        self.pools.entry(bytes).or_default().free.push(slot.address);
+    /// Takes back a slot that has no memory, unless another page still has it.
+    fn free_slot(&mut self, slot: Arc<Slot>, bytes: usize) {
+        if let Some(slot) = Arc::into_inner(slot) {
+            self.pools.entry(bytes).or_default().free.push(slot.address);
+        }
     }
 
     /// Frees the memory of a page, and the slot with it.
     fn drop_memory(&mut self, record: &mut Record, dying: &Range<usize>) -> Result<(), BackendError> {
         let bytes = record.bytes;
         let slot = record.home.take();
-        let result = match std::mem::replace(&mut record.place, Place::Nowhere) {
+        record.mappings = None;
+        let is_last = slot.as_ref().is_none_or(|slot| Arc::strong_count(slot) == 1);
+        let mut result = match std::mem::replace(&mut record.place, Place::Nowhere) {
             Place::Nowhere | Place::Heap(_) => Ok(()),
+            Place::Home(_) if self.shareable => Ok(()),
             // SAFETY: the slot is ours until it is freed below, and nobody but this page's owner knew what it holds.
             Place::Home(address) => unsafe { sys::give_back(address, bytes) },
             Place::Moved(address) => {
@@ -246,9 +319,14 @@ impl State {
                 }
             }
         };
+        if let (Some(slot), true, true) = (&slot, self.shareable, is_last) {
+            // SAFETY: this was the last page with that memory, and is mapped nowhere any more, or in a range that nobody uses.
+            let given = unsafe { sys::give_back_shared(slot.address, bytes) };
+            result = result.and(given);
+        }
         // A slot whose memory could not be freed is not used again.
         if let (Some(slot), true) = (slot, result.is_ok()) {
-            self.free_slot(*slot, bytes);
+            self.free_slot(slot, bytes);
         }
         result
     }
@@ -290,6 +368,52 @@ impl State {
         Ok(())
     }
 
+    fn replace(
+        &mut self,
+        mappings: &Arc<Mappings>,
+        old: Id,
+        new: Id,
+        address: usize,
+    ) -> Result<bool, BackendError> {
+        let shareable = self.shareable;
+        let record = self.record(old)?;
+        let (Some(slot), Place::Moved(there), true) = (&record.home, &record.place, shareable) else {
+            return Ok(false);
+        };
+        let (at_home, is_there) = (slot.address, *there == address);
+        if !is_there {
+            return Ok(false);
+        }
+        self.make_movable(mappings, new)?;
+        let record = self.record(new)?;
+        let bytes = record.bytes;
+        let (Place::Moved(from) | Place::Home(from)) = record.place else { return Ok(false) };
+        // SAFETY: `new` is mapped nowhere, so that nobody uses its memory; nobody writes to the page at `address`, says the caller. They are different memory, or else `new` would be mapped.
+        unsafe { sys::copy(address, from, bytes) };
+        // SAFETY: both ranges are whole pages of ours. Who reads at `address` finds the same bytes there: the call replaces the mapping within one lock of the address space.
+        if let Err(error) = unsafe { sys::move_memory(from, address, bytes) } {
+            // SAFETY: the old memory is still mapped at its slot: what the failure may have taken from `address` is put back there.
+            if unsafe { sys::move_memory(at_home, address, bytes) }.is_err() {
+                // SAFETY: a hole in a range of ours is closed, if there is one.
+                unsafe { sys::mend(address, bytes) };
+            }
+            return Err(error);
+        }
+        let lingered = matches!(record.place, Place::Moved(_));
+        record.place = Place::Moved(address);
+        record.awaited_at = None;
+        self.at.insert(address, new);
+        self.record(old)?.place = Place::Home(at_home);
+        if lingered {
+            self.at.remove(&from);
+            // SAFETY: the range is ours, in a live reservation, and its memory has just left.
+            if let Err(error) = unsafe { sys::reserve_again(from, bytes) } {
+                tracing::warn!(%error, "an emptied page could not be reserved again");
+            }
+        }
+        Ok(true)
+    }
+
     /// Gives a page a slot and memory that can be moved, with its contents.
     fn make_movable(&mut self, mappings: &Arc<Mappings>, id: Id) -> Result<(), BackendError> {
         let record = self.record(id)?;
@@ -297,8 +421,8 @@ impl State {
             return Ok(());
         }
         let bytes = record.bytes;
-        let slot = self.take_slot(mappings, bytes)?;
-        if let Err(error) = fill_slot(slot.address, bytes) {
+        let (slot, taken) = self.take_slot(mappings, bytes)?;
+        if let Err(error) = fill_slot(slot.address, bytes, self.shareable) {
             self.free_slot(slot, bytes);
             return Err(error);
         }
@@ -306,8 +430,8 @@ impl State {
         // SAFETY: the slot is this page's alone, has just been given memory, and overlaps no other place.
         unsafe { copy_from(&record.place, slot.address, bytes) };
         let place = std::mem::replace(&mut record.place, Place::Home(slot.address));
-        let mut old = Record { bytes, place, home: None, awaited_at: None };
-        record.home = Some(Box::new(slot));
+        let mut old = Record { place, ..Record::without_memory(bytes) };
+        (record.home, record.mappings) = (Some(slot), Some(Box::new(taken)));
         self.drop_memory(&mut old, &(0..0))
     }
 
@@ -340,7 +464,9 @@ impl State {
         let record = self.record(id)?;
         let place = std::mem::replace(&mut record.place, Place::Touched(address));
         record.awaited_at = None;
-        let mut old = Record { bytes, place, home: record.home.take(), awaited_at: None };
+        let home = record.home.take();
+        record.mappings = None;
+        let mut old = Record { place, home, ..Record::without_memory(bytes) };
         self.at.insert(address, id);
         self.drop_memory(&mut old, &(0..0))
     }
@@ -376,7 +502,7 @@ impl State {
 }
 
 /// Takes memory for a slot of the pool, or fails and leaves it without any.
-fn fill_slot(address: usize, bytes: usize) -> Result<(), BackendError> {
+fn fill_slot(address: usize, bytes: usize, shareable: bool) -> Result<(), BackendError> {
     // SAFETY: the slot is whole OS pages of a pool's chunk, taken by the caller.
     match unsafe { sys::populate(address, bytes) } {
         Ok(true) => Ok(()),
@@ -386,8 +512,13 @@ fn fill_slot(address: usize, bytes: usize) -> Result<(), BackendError> {
             Ok(())
         }
         Err(error) => {
-            // SAFETY: as above.
-            let _ = unsafe { sys::give_back(address, bytes) };
+            let _ = if shareable {
+                // SAFETY: as above.
+                unsafe { sys::give_back_shared(address, bytes) }
+            } else {
+                // SAFETY: as above.
+                unsafe { sys::give_back(address, bytes) }
+            };
             Err(error)
         }
     }

@@ -13,6 +13,8 @@
 //! that replaces it, without a fault. **Demand-zero**, for smaller pages, or more pages than there may be memory mappings: the whole reservation is writable,
 //! memory comes with the first touch and goes by `MADV_DONTNEED`, and no mapping is ever split. Which one a reservation gets is decided when it is made.
 //!
+//! A backend that can share memory ([`HostConfig::shareable`]) pools pages of every size, in memory that can be mapped at several places at once.
+//!
 //! Access is a matter of the books: `stage` and `read` obey it, while the protection of the memory itself is not changed page by page (that would cost
 //! a call and, in a demand-zero reservation, memory mappings).
 
@@ -48,11 +50,15 @@ pub struct HostConfig {
     /// Memory mappings, of the `vm.max_map_count` that the system allows the process, that all host backends together leave to the rest of the process.
     /// Default: half.
     pub headroom_mappings: Option<u64>,
+    /// Whether pages can be mapped at several places at once, so that forks of arrays ([`SparseArray3D::fork`](crate::SparseArray3D::fork)) share what is resident. Pages of every size are pooled then, as far
+    /// as there may be memory mappings for them (of arrays with more pages nothing is shared), and lie in shared memory: in ordinary pages unless the system has huge ones for that
+    /// (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`), and counted once for each mapping in the process' resident set (`RSS`), once in all in its proportional one (`Pss`). Default `false`.
+    pub shareable: bool,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { pooled_from_bytes: 64 << 10, max_mappings: None, headroom_mappings: None }
+        Self { pooled_from_bytes: 64 << 10, max_mappings: None, headroom_mappings: None, shareable: false }
     }
 }
 
@@ -83,7 +89,13 @@ impl HostBackend {
     #[must_use]
     pub fn with_config(config: HostConfig) -> Self {
         let mappings = Mappings::new(config.max_mappings, config.headroom_mappings);
-        Self { config, memory: Arc::new(Memory::new(mappings)) }
+        Self { config, memory: Arc::new(Memory::new(mappings, config.shareable)) }
+    }
+
+    /// With pages that forks can share: see [`HostConfig::shareable`].
+    #[must_use]
+    pub fn shareable() -> Self {
+        Self::with_config(HostConfig { shareable: true, ..HostConfig::default() })
     }
 
     /// Memory mappings that this backend holds, counted as the most that it may come to.
@@ -100,10 +112,15 @@ impl HostBackend {
 
     fn mode_for(&self, spec: ReserveSpec) -> Mode {
         let needed = spec.expected_pages.saturating_mul(MAPPINGS_PER_PAGE).saturating_add(2);
-        let pooled = spec.page_bytes >= self.config.pooled_from_bytes.max(sys::os_page_bytes() as u64)
+        let from_bytes = if self.config.shareable { 0 } else { self.config.pooled_from_bytes };
+        let pooled = spec.page_bytes >= from_bytes.max(sys::os_page_bytes() as u64)
             && needed <= self.memory.mappings.room()
-            && sys::can_move();
-        if pooled { Mode::Pooled } else { Mode::DemandZero }
+            && sys::can_move(self.config.shareable);
+        if !pooled {
+            return Mode::DemandZero;
+        }
+        self.memory.expect(needed);
+        Mode::Pooled
     }
 
     fn check_owner(&self, call: &'static str, reservation: &HostReservation) -> Result<(), BackendError> {
@@ -143,6 +160,7 @@ impl Backend for HostBackend {
             max_reserved_bytes: MAX_RESERVED_BYTES,
             asynchronous: false,
             batch_bytes: u64::MAX,
+            shares: self.config.shareable,
         }
     }
 
@@ -221,6 +239,37 @@ impl Backend for HostBackend {
         Ok(held.page)
     }
 
+    fn share(&self, reservation: &HostReservation, offset_bytes: u64) -> Result<HostPage, BackendError> {
+        let call = "share";
+        self.check_owner(call, reservation)?;
+        let _mapping = reservation.inner.mapping();
+        let mut books = reservation.inner.books();
+        books.check_still(call, offset_bytes)?;
+        let there = books.page_at(offset_bytes).map(|held| (held.page.id(), held.page.bytes()));
+        drop(books);
+        let (id, bytes) = there.ok_or(BackendError::NotMapped { call, offset_bytes })?;
+        let second = self.memory.share(id)?.ok_or(BackendError::CannotShare { call, offset_bytes })?;
+        Ok(HostPage::new(second, bytes, Arc::clone(&self.memory)))
+    }
+
+    fn replace(
+        &self,
+        reservation: &HostReservation,
+        offset_bytes: u64,
+        page: HostPage,
+    ) -> Result<HostPage, Refused<HostPage>> {
+        let call = "replace";
+        let _mapping = reservation.inner.mapping();
+        let mut owned = self.check_owner(call, reservation);
+        if !page.is_of(&self.memory) {
+            owned = Err(BackendError::WrongOwner { call, what: "the page is another backend's" });
+        }
+        match owned {
+            Ok(()) => reservation.inner.replace(offset_bytes, page),
+            Err(error) => Err(Refused { error, page }),
+        }
+    }
+
     fn stage(&self, reservation: &HostReservation, range: Range<u64>) -> Result<HostStaging, BackendError> {
         self.check_owner("stage", reservation)?;
         reservation.inner.stage(range)
@@ -257,7 +306,7 @@ impl Backend for HostBackend {
 
 // SAFETY: a page that is mapped lies at its offset, in memory that is readable (demand-zero ranges are as a whole, pooled pages are moved there before `map`
 // returns), is moved away only by calls that follow `unmap`, and is written only through the one `HostStaging` that the books grant for a range.
-// `Inner::new` aligns the base to the page size, and the range never moves. The exception is memory that follows late to a page mapped elsewhere: it is written
+// A page that is replaced is so by one call of the system, and both have the same bytes by then. `Inner::new` aligns the base to the page size, and the range never moves. The exception is memory that follows late to a page mapped elsewhere: it is written
 // before the first `stage` or `read` of that page returns, when by the trait's terms there is nothing in it to be read yet.
 #[expect(unsafe_code, reason = "the marker is an unsafe trait")]
 unsafe impl HostAddressable for HostBackend {}

@@ -7,7 +7,7 @@ use super::mappings::Taken;
 use super::memory::{Id, Memory, Mode};
 use super::sys;
 use crate::backend::books::Books;
-use crate::backend::{ReserveSpec, Staging};
+use crate::backend::{Refused, ReserveSpec, Staging};
 use crate::error::BackendError;
 
 /// From this size on staged memory that was never touched is populated by one call instead of fault by fault.
@@ -149,6 +149,24 @@ impl Inner {
             unsafe { sys::populate(start, end - start) }?;
         }
         Ok(staging)
+    }
+
+    /// Puts a page, with a copy of what is at an offset, in its place. To be called by who holds the right to map.
+    pub(super) fn replace(&self, offset_bytes: u64, page: HostPage) -> Result<HostPage, Refused<HostPage>> {
+        let call = "replace";
+        // Held throughout: nobody may begin to write meanwhile.
+        let mut books = self.books();
+        if let Err(error) = books.check_replace(offset_bytes, page.bytes()) {
+            return Err(Refused { error, page });
+        }
+        let Some(held) = books.page_at(offset_bytes) else {
+            return Err(Refused { error: BackendError::NotMapped { call, offset_bytes }, page });
+        };
+        match self.memory.replace(held.page.id(), page.id(), self.address(offset_bytes)) {
+            Ok(true) => Ok(std::mem::replace(held, Held { page, settled: true }).page),
+            Ok(false) => Err(Refused { error: BackendError::CannotShare { call, offset_bytes }, page }),
+            Err(error) => Err(Refused { error, page }),
+        }
     }
 
     /// Copies mapped memory out.

@@ -5,6 +5,7 @@
 //! | `mmap(NORESERVE)` | address ranges: without access, or writable with memory on first touch |
 //! | `mremap(MAYMOVE, FIXED, DONTUNMAP)` | memory from one address to another, leaving the old range mapped, so that no hole ever opens |
 //! | `mmap(FIXED)` over our own range | freeing what lies there and reserving it again, in one step |
+//! | `mmap(SHARED)` | the same, of memory that can be mapped several times: moving its mapping leaves another one behind |
 //! | `madvise` | populate, give back, huge pages, core dumps |
 
 use std::ffi::c_void;
@@ -42,6 +43,11 @@ pub(in crate::backend) enum Purpose {
     Reserve,
     /// Memory comes with the first touch, in OS pages, or in huge pages where the system has them.
     Touch {
+        /// Whether huge pages are wanted.
+        huge: bool,
+    },
+    /// The same, of memory that can be mapped several times.
+    Share {
         /// Whether huge pages are wanted.
         huge: bool,
     },
@@ -89,9 +95,11 @@ impl Range {
     fn map(bytes: usize, purpose: Purpose) -> Result<Self, BackendError> {
         let protection = match purpose {
             Purpose::Reserve => ProtFlags::empty(),
-            Purpose::Touch { .. } => ProtFlags::READ | ProtFlags::WRITE,
+            Purpose::Touch { .. } | Purpose::Share { .. } => ProtFlags::READ | ProtFlags::WRITE,
         };
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let sharing =
+            if matches!(purpose, Purpose::Share { .. }) { MapFlags::SHARED } else { MapFlags::PRIVATE };
+        let flags = sharing | MapFlags::NORESERVE;
         // SAFETY: no address is asked for, so nothing that exists is replaced.
         let start = unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) }
             .map_err(|errno| failure("mmap", 0, bytes, errno))?;
@@ -103,7 +111,7 @@ impl Range {
     /// A range without access needs none: what was never written is not dumped, and memory moved in brings its own. That keeps the mappings alike, so
     /// that the kernel merges what [`reserve_again`] leaves with its neighbours.
     fn advised(self, purpose: Purpose) -> Self {
-        if let Purpose::Touch { huge } = purpose {
+        if let Purpose::Touch { huge } | Purpose::Share { huge } = purpose {
             let size = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
             for advice in [size, Advice::LinuxDontDump] {
                 // SAFETY: the range is ours, and neither piece of advice changes its contents.
@@ -131,7 +139,8 @@ impl Drop for Range {
     }
 }
 
-/// Moves the memory of a range to another, which loses what it had. The old range stays mapped and becomes empty.
+/// Moves the memory of a range to another, which loses what it had. The old range stays mapped and becomes empty; one made to be shared still maps the same memory, without having been
+/// touched: the memory is at both places then.
 ///
 /// **Cost**: one call, 5 to 15 us for up to 2 MiB, and no page fault afterwards.
 ///
@@ -173,6 +182,16 @@ pub(in crate::backend) unsafe fn mend(start: usize, bytes: usize) -> bool {
 pub(super) unsafe fn give_back(start: usize, bytes: usize) -> Result<(), BackendError> {
     // SAFETY: as the caller promises.
     let given = unsafe { madvise(pointer(start), bytes, Advice::LinuxDontNeed) };
+    given.map_err(|errno| failure("madvise", 0, bytes, errno))
+}
+
+/// The same for a range of memory that can be mapped several times: it is given back wherever it is mapped.
+///
+/// # Safety
+/// The range is whole OS pages inside a [`Range`] that is ours, made to be shared, and nobody holds a reference to its memory at any place.
+pub(super) unsafe fn give_back_shared(start: usize, bytes: usize) -> Result<(), BackendError> {
+    // SAFETY: as the caller promises.
+    let given = unsafe { madvise(pointer(start), bytes, Advice::LinuxRemove) };
     given.map_err(|errno| failure("madvise", 0, bytes, errno))
 }
 
@@ -229,15 +248,14 @@ pub(super) unsafe fn bytes_mut<'a>(start: usize, bytes: usize) -> &'a mut [u8] {
     unsafe { std::slice::from_raw_parts_mut(pointer(start).cast::<u8>(), bytes) }
 }
 
-/// Whether memory can be moved without leaving a hole (Linux 5.7 and later). Tried once.
-pub(super) fn can_move() -> bool {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| {
+/// Whether memory can be moved without leaving a hole (Linux 5.7 and later; memory to be shared, 5.13). Each is tried once.
+pub(super) fn can_move(shared: bool) -> bool {
+    static CAN: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
+    *CAN[usize::from(shared)].get_or_init(|| {
         let page = os_page_bytes();
-        let (Ok(from), Ok(to)) = (
-            Range::new(page, page, Purpose::Touch { huge: false }),
-            Range::new(page, page, Purpose::Reserve),
-        ) else {
+        let purpose = if shared { Purpose::Share { huge: false } } else { Purpose::Touch { huge: false } };
+        let (Ok(from), Ok(to)) = (Range::new(page, page, purpose), Range::new(page, page, Purpose::Reserve))
+        else {
             return false;
         };
         // SAFETY: both ranges are ours, one OS page each, and nobody else knows them.
