@@ -73,6 +73,14 @@ impl Workload {
                 .against_any("its tree", vdb, vdb_row("active tree"))
                 .run(|| timed(|| read(&view, &active)));
         }
+        // As many tiles in pages that the system can map as one: half of their memory is of tiles that are not there.
+        let pool = Pool::new(HostBackend::new(), 512 << 20).unwrap();
+        let huge = workload.array_in(&pool, 2 << 20).unwrap();
+        let view_of_huge = huge.frame();
+        Contest::new("random active, get_each, pages of 2 MiB", reads, 1.0 / 6.0)
+            .against_any("OpenVDB's accessor", vdb, vdb_row("active accessor"))
+            .against_any("its tree", vdb, vdb_row("active tree"))
+            .run(|| timed(|| reads::by_get_each(&view_of_huge, &active)));
         Contest::new("random active, get", reads, 1.1)
             .against("plain", || timed(|| reads::by_plain(&plain, &active)))
             .run(|| timed(|| reads::by_get(&view, &active)));
