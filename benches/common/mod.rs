@@ -13,6 +13,7 @@ pub(crate) mod field;
 pub(crate) mod nanovdb;
 pub(crate) mod plain;
 pub(crate) mod race;
+pub(crate) mod reads;
 
 /// Times `ours` and `theirs` in turn, `rounds` times each after a warm-up, and prints both medians per item and the median of the ratios of neighbouring runs:
 /// what a machine that drifts does to one it does to the other.
@@ -93,6 +94,8 @@ pub(crate) struct G1024 {
     pub(crate) active: Vec<Coord>,
     /// 2^22 voxels of the whole domain, at random: 95 % of them background.
     pub(crate) anywhere: Vec<Coord>,
+    /// 2^18 voxels of active tiles that have all 26 neighbours, at random.
+    pub(crate) centres: Vec<Coord>,
 }
 
 impl G1024 {
@@ -103,14 +106,16 @@ impl G1024 {
         let inside = |t: u32| (1..15).contains(&t);
         inner.retain(|t| inside(t & 15) && inside(t >> 4 & 15) && inside(t >> 8));
         inner.truncate(16);
+        let pick = |g: &mut SplitMix| {
+            let first = Self::origin(tiles[(g.next() % 205) as usize]);
+            let q = g.next();
+            Coord::new(first.x + (q & 63), first.y + (q >> 6 & 63), first.z + (q >> 12 & 63))
+        };
         let mut g = SplitMix(2);
-        let active = (0..1 << 22)
-            .map(|_| {
-                let first = Self::origin(tiles[(g.next() % 205) as usize]);
-                let q = g.next();
-                Coord::new(first.x + (q & 63), first.y + (q >> 6 & 63), first.z + (q >> 12 & 63))
-            })
-            .collect();
+        let active = (0..1 << 22).map(|_| pick(&mut g)).collect();
+        let mut g = SplitMix(4);
+        let inside = |c: Coord| Coord::from(c.to_array().map(|v| v.clamp(1, 1022)));
+        let centres = (0..1 << 18).map(|_| inside(pick(&mut g))).collect();
         let mut g = SplitMix(3);
         let anywhere = (0..1 << 22)
             .map(|_| {
@@ -118,7 +123,7 @@ impl G1024 {
                 Coord::new(q & 1023, q >> 10 & 1023, q >> 20)
             })
             .collect();
-        Self { tiles, inner, active, anywhere }
+        Self { tiles, inner, active, anywhere, centres }
     }
 
     /// First voxel of a tile.

@@ -20,6 +20,9 @@ use super::region::{copy_into, first_failure};
 /// The most that one step of a large write holds.
 const STEP_BYTES: u64 = 64 << 20;
 
+/// The most pages that one step holds: what is kept of each meanwhile is a good part of a page of 4 KiB.
+const STEP_PAGES: u64 = 4096;
+
 /// Writes to an array. There is one at a time, and nobody reads the array through a frame meanwhile: the borrow says so.
 ///
 /// Tiles get memory when they are first written to, with their source's contents, and stay in memory while the writer holds them: it holds those that it was at last, up to half of the budget
@@ -321,7 +324,7 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
         let page_bytes = self.array.layout().page_bytes();
         let unpinned = self.array.engine().unpinned_budget();
         let bytes = (unpinned / 2).min(STEP_BYTES);
-        usize::try_from((bytes / page_bytes).max(1)).unwrap_or(usize::MAX)
+        usize::try_from((bytes / page_bytes).clamp(1, STEP_PAGES)).unwrap_or(usize::MAX)
     }
 
     /// Makes tiles resident, holds them, and lets them be written to.

@@ -52,7 +52,6 @@ pub(super) struct Mapped<P> {
     /// The page itself.
     pub(super) page: P,
     access: Access,
-    uses: Vec<Use>,
 }
 
 /// The books of one reservation; `P` is what stands for a mapped page.
@@ -61,11 +60,18 @@ pub(super) struct Books<P> {
     reserved_bytes: u64,
     page_bytes: u64,
     mapped: HashMap<u64, Mapped<P>>,
+    /// Of the pages that are in use right now, which are few: what is kept of every mapped page counts where pages are small.
+    uses: HashMap<u64, Vec<Use>>,
 }
 
 impl<P> Books<P> {
     pub(super) fn new(spec: ReserveSpec) -> Self {
-        Self { reserved_bytes: spec.bytes, page_bytes: spec.page_bytes, mapped: HashMap::new() }
+        Self {
+            reserved_bytes: spec.bytes,
+            page_bytes: spec.page_bytes,
+            mapped: HashMap::new(),
+            uses: HashMap::new(),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,7 +112,7 @@ impl<P> Books<P> {
 
     /// Enters a page that [`Books::check_map`] found no fault with.
     pub(super) fn map(&mut self, offset_bytes: u64, page: P) {
-        let mapped = Mapped { page, access: Access::None, uses: Vec::new() };
+        let mapped = Mapped { page, access: Access::None };
         self.mapped.insert(offset_bytes / self.page_bytes, mapped);
     }
 
@@ -148,13 +154,14 @@ impl<P> Books<P> {
             offset_bytes,
             bytes.min(self.reserved_bytes.saturating_sub(offset_bytes)).max(1),
         )?;
-        let Some(mapped) = self.mapped.get(&(offset_bytes / self.page_bytes)) else {
+        let index = offset_bytes / self.page_bytes;
+        if !self.mapped.contains_key(&index) {
             return Err(BackendError::NotMapped { call, offset_bytes });
-        };
+        }
         if !offset_bytes.is_multiple_of(self.page_bytes) {
             return Err(BackendError::CutsMapping { call, offset_bytes, bytes });
         }
-        if !mapped.uses.is_empty() {
+        if self.uses.contains_key(&index) {
             return Err(BackendError::Busy { call, offset_bytes, bytes });
         }
         Ok(())
@@ -174,10 +181,11 @@ impl<P> Books<P> {
         if !offset_bytes.is_multiple_of(bytes) {
             return Err(BackendError::CutsMapping { call, offset_bytes, bytes });
         }
-        let Some(mapped) = self.mapped.get(&(offset_bytes / bytes)) else {
+        let index = offset_bytes / bytes;
+        if !self.mapped.contains_key(&index) {
             return Err(BackendError::NotMapped { call, offset_bytes });
-        };
-        if mapped.uses.iter().any(|u| u.writes) {
+        }
+        if self.uses.get(&index).is_some_and(|uses| uses.iter().any(|u| u.writes)) {
             return Err(BackendError::Busy { call, offset_bytes, bytes });
         }
         Ok(())
@@ -207,7 +215,7 @@ impl<P> Books<P> {
 
     /// Enters again what [`Books::take`] took out.
     pub(super) fn put_back(&mut self, offset_bytes: u64, page: P, access: Access) {
-        let mapped = Mapped { page, access, uses: Vec::new() };
+        let mapped = Mapped { page, access };
         self.mapped.insert(offset_bytes / self.page_bytes, mapped);
     }
 
@@ -220,8 +228,8 @@ impl<P> Books<P> {
     /// Whether any part of a range is being written, or read.
     pub(super) fn in_use(&self, range: &Range<u64>, writes_only: bool) -> bool {
         let overlaps = |u: &Use| u.range.start < range.end && range.start < u.range.end;
-        let mut pages = self.pages_of(range).filter_map(|index| self.mapped.get(&index));
-        pages.any(|mapped| mapped.uses.iter().any(|u| (u.writes || !writes_only) && overlaps(u)))
+        let mut uses = self.pages_of(range).filter_map(|index| self.uses.get(&index)).flatten();
+        uses.any(|u| (u.writes || !writes_only) && overlaps(u))
     }
 
     /// Enters that a part of one page is being written from now on, by one writer and no reader.
@@ -246,23 +254,26 @@ impl<P> Books<P> {
     /// The end of a use that was entered with the same range.
     pub(super) fn end_use(&mut self, range: &Range<u64>, writes: bool) {
         for index in self.pages_of(range) {
-            if let Some(mapped) = self.mapped.get_mut(&index)
-                && let Some(at) = mapped.uses.iter().position(|u| u.range == *range && u.writes == writes)
-            {
-                mapped.uses.swap_remove(at);
+            let Some(uses) = self.uses.get_mut(&index) else { continue };
+            if let Some(at) = uses.iter().position(|u| u.range == *range && u.writes == writes) {
+                uses.swap_remove(at);
+            }
+            if uses.is_empty() {
+                self.uses.remove(&index);
             }
         }
     }
 
     /// Every mapped page, taken out, whatever its state.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = P> + '_ {
+        self.uses.clear();
         self.mapped.drain().map(|(_, mapped)| mapped.page)
     }
 
     fn enter(&mut self, range: &Range<u64>, writes: bool) {
         for index in self.pages_of(range) {
-            if let Some(mapped) = self.mapped.get_mut(&index) {
-                mapped.uses.push(Use { range: range.clone(), writes });
+            if self.mapped.contains_key(&index) {
+                self.uses.entry(index).or_default().push(Use { range: range.clone(), writes });
             }
         }
     }
@@ -292,7 +303,11 @@ impl<P> Books<P> {
                 return Err(BackendError::NoAccess { call, offset_bytes });
             }
             let overlaps = |u: &Use| u.range.start < range.end && range.start < u.range.end;
-            if mapped.uses.iter().any(|u| (writes || u.writes) && overlaps(u)) {
+            if self
+                .uses
+                .get(&index)
+                .is_some_and(|uses| uses.iter().any(|u| (writes || u.writes) && overlaps(u)))
+            {
                 return Err(BackendError::Busy { call, offset_bytes: range.start, bytes });
             }
         }

@@ -7,7 +7,7 @@ use crate::backend::HostAddressable;
 use crate::error::{Error, ResidencyError};
 use crate::geometry::{Coord, Extent, Region};
 use crate::layout::{Layout, TileCoord};
-use crate::view::{Tile, View};
+use crate::view::{Tile, View, sum_of};
 use crate::voxel::{Scalar, Voxel, range_of};
 
 use super::TileSet;
@@ -320,17 +320,6 @@ pub(super) fn rows(layout: &Layout, region: Region) -> impl Iterator<Item = (Coo
             (Coord::new(start.x, start.y + y, start.z + z), first..first + index(extent.x))
         })
     })
-}
-
-/// In 8 lanes, so that there are vectors of them.
-fn sum_of<T: Scalar>(voxels: &[T]) -> f64 {
-    let mut lanes = [0.0; 8];
-    let (chunks, rest) = voxels.as_chunks::<8>();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += v.to_f64());
-    }
-    let rest: f64 = rest.iter().map(|v| v.to_f64()).sum();
-    lanes.iter().sum::<f64>() + rest
 }
 
 fn wider<T: Scalar>(a: Option<(T, T)>, b: Option<(T, T)>) -> Option<(T, T)> {

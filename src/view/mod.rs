@@ -14,13 +14,16 @@ use crate::planes::{GROUP_WORDS, Planes, cell_shape};
 use crate::voxel::{Scalar, Voxel};
 
 mod accessor;
+mod each;
 mod frame;
 #[cfg(feature = "render")]
 pub(crate) mod kernels;
+mod sum;
 mod write;
 
 pub use accessor::Accessor;
 pub use frame::ArrayFrame;
+pub(crate) use sum::sum_of;
 pub(crate) use write::Cells;
 
 /// What an open frame shows of one array: flat memory behind one bit test per tile.

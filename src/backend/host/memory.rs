@@ -19,6 +19,7 @@
 //! through the backend (then it is copied).
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,10 +66,10 @@ struct Record {
     place: Place,
     /// Its slot in the pool: every page at `Home` or `Moved` has one. Handles to one memory have the same.
     home: Option<Arc<Slot>>,
-    /// Of a page that has a slot.
-    mappings: Option<Taken>,
+    /// Of a page that has a slot. Boxed, for pages that have none are small, and many.
+    mappings: Option<Box<Taken>>,
     /// Where it is mapped in a demand-zero reservation while its memory still lies elsewhere.
-    awaited_at: Option<usize>,
+    awaited_at: Option<NonZeroUsize>,
 }
 
 impl Record {
@@ -159,7 +160,7 @@ impl Memory {
         let mut record = Record::without_memory(bytes);
         if let Some((slot, mappings)) = home {
             record.place = Place::Home(slot.address);
-            (record.home, record.mappings) = (Some(slot), Some(mappings));
+            (record.home, record.mappings) = (Some(slot), Some(Box::new(mappings)));
         }
         Ok(state.enter(record))
     }
@@ -173,7 +174,7 @@ impl Memory {
         if self.mappings.room() < left {
             return Ok(None);
         }
-        let mappings = Some(self.mappings.take("share", MAPPINGS_PER_PAGE)?);
+        let mappings = Some(Box::new(self.mappings.take("share", MAPPINGS_PER_PAGE)?));
         let (bytes, home) = (record.bytes, Some(Arc::clone(slot)));
         let place = Place::Home(slot.address);
         Ok(Some(state.enter(Record { bytes, place, home, mappings, awaited_at: None })))
@@ -430,7 +431,7 @@ impl State {
         unsafe { copy_from(&record.place, slot.address, bytes) };
         let place = std::mem::replace(&mut record.place, Place::Home(slot.address));
         let mut old = Record { place, ..Record::without_memory(bytes) };
-        (record.home, record.mappings) = (Some(slot), Some(taken));
+        (record.home, record.mappings) = (Some(slot), Some(Box::new(taken)));
         self.drop_memory(&mut old, &(0..0))
     }
 
@@ -443,7 +444,7 @@ impl State {
             self.at.insert(address, id);
             return Ok(true);
         }
-        record.awaited_at = Some(address);
+        record.awaited_at = NonZeroUsize::new(address);
         Ok(false)
     }
 
@@ -476,7 +477,7 @@ impl State {
         let record = self.record(id)?;
         let bytes = record.bytes;
         match (&record.place, &record.home, record.awaited_at) {
-            (Place::Touched(_), _, Some(there)) => self.follow(id, there, true),
+            (Place::Touched(_), _, Some(there)) => self.follow(id, there.get(), true),
             (Place::Touched(_), ..) => {
                 let mut copy = Vec::new();
                 copy.try_reserve_exact(bytes)
