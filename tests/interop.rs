@@ -1,6 +1,10 @@
 //! Tiles and reservations as other libraries see them: views of `ndarray`, and tensors of `DLPack`.
 #![expect(unsafe_code, reason = "reads through a tensor's address, as its consumers do")]
 
+#[path = "common/cuda.rs"]
+#[expect(dead_code, reason = "one device is all that is used")]
+mod cuda;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -236,6 +240,26 @@ fn a_reservations_tensor_has_every_voxel_at_its_place() {
         drop(tensor);
         drop(pins);
     }
+}
+
+#[test]
+fn tensors_of_a_device_say_so_and_keep_their_tile() {
+    let Some(backend) = cuda::backend_or_skip() else { return };
+    let pool = Pool::new(backend, 64 << 20).unwrap();
+    let source = Procedural::new(EXTENT, value);
+    let array = SparseArray3D::builder(&pool, source).tile([32, 16, 32]).build().unwrap();
+    let tile = TileCoord::new(1, 2, 1);
+    let layout = array.layout();
+    let tensor = array.dlpack_tile(tile).unwrap();
+    assert_eq!(tensor.device(), DLDevice { device_type: DLDevice::CUDA, device_id: 0 });
+    assert_eq!(
+        tensor.address(),
+        array.base_address() + layout.tile_offset_bytes(layout.tile_id(tile).unwrap())
+    );
+    assert_eq!((tensor.shape(), tensor.strides()), (&[18, 13, 32][..], &[512, 32, 1][..]));
+    assert_eq!(pool.stats().pinned_bytes, layout.page_bytes());
+    drop(tensor);
+    assert_eq!(pool.stats().pinned_bytes, 0);
 }
 
 #[test]
