@@ -15,6 +15,8 @@ use crate::view::ArrayFrame;
 use crate::voxel::Voxel;
 
 mod builder;
+#[cfg(feature = "dlpack")]
+mod dlpack;
 #[cfg(all(test, not(vastgrid_loom)))]
 mod drained;
 mod fork;
@@ -23,6 +25,8 @@ mod prepare;
 mod prune;
 mod ranges;
 mod region;
+#[cfg(feature = "ndarray")]
+mod tile_ndarray;
 mod writer;
 mod written;
 

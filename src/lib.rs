@@ -121,6 +121,8 @@
 //! | `zarr` | no | Zarr and OME-Zarr, read and written |
 //! | `cloud` | no | Zarr at addresses: S3, HTTP, Google, Azure |
 //! | `f16` | no | `half::f16` as a voxel type |
+//! | `ndarray` | no | tiles as views of `ndarray` |
+//! | `dlpack` | no | tiles, and whole reservations, as `DLPack` tensors |
 //!
 //! # Limits
 //!
@@ -196,5 +198,7 @@ pub use stream::{
     Enrolled, Priority, StreamFailure, StreamFailures, StreamLimit, StreamOptions, StreamStatus, Streamer,
     Urgency, Want,
 };
+#[cfg(feature = "dlpack")]
+pub use view::dlpack;
 pub use view::{Accessor, ArrayFrame, Tile, View};
 pub use voxel::{Scalar, ScalarType, Voxel};

@@ -156,6 +156,18 @@ pub enum LayoutError {
         /// Shape of its tiles in voxels.
         other_tile: Extent,
     },
+    /// Tiles do not lie evenly along an axis, so that the array is no strided tensor.
+    #[error(
+        "{pages} pages of {page} tiles of {tile} voxels have no strides: along an axis neighbours in a page are not as far apart as neighbours in two pages"
+    )]
+    NoStrides {
+        /// Shape of a tile in voxels.
+        tile: Extent,
+        /// Shape of a page in tiles.
+        page: Extent,
+        /// Pages along each axis.
+        pages: Extent,
+    },
     /// The fill value cannot be shown to kernels.
     #[error(
         "a fill value of {fill_bytes} bytes for voxels of {voxel_bytes}: kernels need one of the voxel's size that is at most 8 bytes, or repeats its first 8"
@@ -250,6 +262,12 @@ pub enum ResidencyError {
     /// A tile that is read is not there: it was not asked for, was evicted, or failed to load.
     #[error("{tile} is not there: it was not asked for, was evicted, or failed to load")]
     NotThere {
+        /// The tile.
+        tile: TileCoord,
+    },
+    /// A tile holds one value throughout, and so has no memory that could be shown.
+    #[error("{tile} holds one value throughout, and so has no memory")]
+    OneValue {
         /// The tile.
         tile: TileCoord,
     },

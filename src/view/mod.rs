@@ -14,16 +14,22 @@ use crate::planes::{GROUP_WORDS, Planes, cell_shape};
 use crate::voxel::{Scalar, Voxel};
 
 mod accessor;
+#[cfg(feature = "dlpack")]
+pub mod dlpack;
 mod each;
 mod frame;
 #[cfg(feature = "render")]
 pub(crate) mod kernels;
 mod sum;
+#[cfg(feature = "ndarray")]
+mod tile_ndarray;
 mod write;
 
 pub use accessor::Accessor;
 pub use frame::ArrayFrame;
 pub(crate) use sum::sum_of;
+#[cfg(feature = "ndarray")]
+pub(crate) use tile_ndarray::tile_shape;
 pub(crate) use write::Cells;
 
 /// What an open frame shows of one array: flat memory behind one bit test per tile.
