@@ -92,33 +92,3 @@ fn prefetch<T>(at: *const T) {
     }
     let _ = at;
 }
-
-#[cfg(all(test, not(vastgrid_loom)))]
-mod tests {
-    use crate::source::Procedural;
-    use crate::{Coord, Extent, HostBackend, Pool, SparseArray3D, TileCoord};
-
-    #[test]
-    fn each_is_what_get_gives_whatever_the_number() {
-        let pool = Pool::new(HostBackend::new(), 1 << 20).unwrap();
-        let source = Procedural::new(Extent::cube(64), |c: Coord| c.x + 64 * c.y + 4096 * c.z)
-            .with_uniform(|region| (region.start.z == 32).then_some(7));
-        let array = SparseArray3D::builder(&pool, source).tile([16; 3]).build().unwrap();
-        let tiles = (0..32).map(|i| TileCoord::new(i % 4, i / 4 % 2, i / 8));
-        let _ = array.request(&tiles.collect::<Vec<_>>()).unwrap().complete().unwrap();
-        let view = array.frame();
-        // Resident, uniform, missing and outside.
-        for count in [0, 1, 63, 64, 65, 128, 1000] {
-            let positions: Vec<_> =
-                (0..count).map(|i| Coord::new(i * 37 % 64, i * 101 % 65, i * 59 % 64)).collect();
-            let mut found = Vec::new();
-            view.get_each(positions.iter().copied(), |voxel| found.push(voxel));
-            let wanted: Vec<_> = positions.iter().map(|&c| view.get(c)).collect();
-            assert_eq!(found, wanted);
-            if count == 1000 {
-                let different = |value: Option<u64>| found.contains(&value);
-                assert!(different(None) && different(Some(7)) && found.iter().flatten().any(|&v| v > 7));
-            }
-        }
-    }
-}
