@@ -5,7 +5,7 @@ mod convert_support;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use convert_support::{Random, names};
@@ -21,6 +21,20 @@ fn options(round: u64, resume: bool) -> ZarrOptions {
     // Shards of several chunks, or none.
     let shard = (!round.is_multiple_of(3)).then_some(Extent::new(8, 12, 4));
     ZarrOptions { chunk: Extent::cube(CHUNK), shard, resume, ..ZarrOptions::default() }
+}
+
+/// Starts a test of this program by itself, to be killed, in a folder and with numbers for it.
+fn begin(test: &str, folder: &Path, numbers: &[(&str, u64)]) -> (Child, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(FOLDER, folder)
+        .envs(numbers.iter().map(|(name, number)| (name, number.to_string())))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    (child, output)
 }
 
 /// The chunk that step `step` writes, and whether everything is flushed after it.
@@ -55,16 +69,11 @@ fn nothing_that_was_flushed_is_missing_after_a_kill() {
     for round in 0..24 {
         let folder = tempfile::tempdir().unwrap();
         let seed = seeds.next();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "writes_until_it_is_killed", "--nocapture"])
-            .env(FOLDER, folder.path())
-            .env("VASTGRID_TEST_ROUND", round.to_string())
-            .env("VASTGRID_TEST_SEED", seed.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let (mut child, output) = begin(
+            "writes_until_it_is_killed",
+            folder.path(),
+            &[("VASTGRID_TEST_ROUND", round), ("VASTGRID_TEST_SEED", seed)],
+        );
         let kill_after = 1 + seeds.below(12);
         let mut durable = 0;
         let mut said = 0;
@@ -121,14 +130,7 @@ fn a_raw_file_is_whole_or_not_there() {
     let mut random = Random::new();
     for _ in 0..10 {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_raw_file_is_whole_or_not_there", "--nocapture"])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let (mut child, output) = begin("a_raw_file_is_whole_or_not_there", folder.path(), &[]);
         let kill_after = random.below(4);
         let mut saved = None;
         for line in output.lines().map_while(Result::ok) {
@@ -189,15 +191,11 @@ fn a_grid_that_was_saved_is_there_whole_after_a_kill() {
     for _ in 0..8 {
         let folder = tempfile::tempdir().unwrap();
         let seed = seeds.next();
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_grid_that_was_saved_is_there_whole_after_a_kill", "--nocapture"])
-            .env(FOLDER, folder.path())
-            .env("VASTGRID_TEST_SEED", seed.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
+        let (mut child, output) = begin(
+            "a_grid_that_was_saved_is_there_whole_after_a_kill",
+            folder.path(),
+            &[("VASTGRID_TEST_SEED", seed)],
+        );
         let kill_after = 1 + seeds.below(6);
         let (mut saved, mut written_back) = (0, 0u64);
         for line in output.lines().map_while(Result::ok) {
