@@ -8,7 +8,7 @@ use super::{View, index};
 /// How many voxels are asked for before the first of them is read.
 ///
 /// **Source**: measured; from 32 on the misses of as many loads are under way as a core has room for.
-const AHEAD: usize = 64;
+const AHEAD: usize = 32;
 
 /// What is noted of a voxel before it is read: where it lies, if its tile's bit was seen set; else the complement of that, or this where it lies outside the array.
 const OUTSIDE: u64 = u64::MAX;
@@ -44,27 +44,32 @@ impl<T: Voxel> View<'_, T> {
         positions: impl IntoIterator<Item = C>,
         mut each: impl FnMut(Option<T>),
     ) {
-        let mut positions = positions.into_iter();
+        // A ring: a voxel is read when the place of the one that is asked for next is needed.
         let mut ahead = [OUTSIDE; AHEAD];
-        loop {
-            let mut count = 0;
-            for (found, at) in ahead.iter_mut().zip(&mut positions) {
-                *found = self.find(at.into());
-                count += 1;
+        let mut asked = 0;
+        for at in positions {
+            let place = &mut ahead[asked % AHEAD];
+            let found = std::mem::replace(place, self.find(at.into()));
+            if asked >= AHEAD {
+                each(self.found(found));
             }
-            for &found in &ahead[..count] {
-                each(if found < PLACES {
-                    // SAFETY: the tile's bit was seen set.
-                    Some(unsafe { self.read(found) })
-                } else if found == OUTSIDE {
-                    None
-                } else {
-                    self.uniform(!found >> self.tile_voxels_log2)
-                });
-            }
-            if count < AHEAD {
-                return;
-            }
+            asked += 1;
+        }
+        for read in asked.saturating_sub(AHEAD)..asked {
+            each(self.found(ahead[read % AHEAD]));
+        }
+    }
+
+    /// What [`View::find`] found.
+    #[inline(always)]
+    fn found(&self, found: u64) -> Option<T> {
+        if found < PLACES {
+            // SAFETY: the tile's bit was seen set.
+            Some(unsafe { self.read(found) })
+        } else if found == OUTSIDE {
+            None
+        } else {
+            self.uniform(!found >> self.tile_voxels_log2)
         }
     }
 

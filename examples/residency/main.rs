@@ -1,0 +1,6 @@
+//! What residency costs.
+
+mod report;
+mod suite;
+
+fn main() {}
