@@ -53,7 +53,7 @@ fn programs<B: Backend, H: Hand<B>>(name: &str, make: impl Fn() -> B, hand: impl
         let config = PoolConfig {
             budget_bytes: 12 * page,
             threads: 3,
-            patience: Duration::from_millis(100),
+            patience: Duration::from_secs(2),
             ..PoolConfig::default()
         };
         let pool = Pool::with_config(make(), config).unwrap();

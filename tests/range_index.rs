@@ -219,14 +219,16 @@ fn explorer(source: PyramidSource<u8>) -> Explorer<u8, HostBackend> {
 fn settle(explorer: &mut Explorer<u8, HostBackend>, options: &Options) -> Image {
     // Near enough that the finest level is wanted.
     let camera = camera().dolly(3.0);
+    let mut said = Vec::new();
     for _ in 0..300 {
         let explored = explorer.picture(&camera, &transfer(), options).unwrap();
         if explored.fidelity.is_converged() {
             return explored.image;
         }
+        said.push((explored.fidelity, explorer.streamer().status()));
         assert!(explorer.wait_idle(Duration::from_secs(20)));
     }
-    panic!("never settles");
+    panic!("never settles: {:#?}", &said[said.len() - 3..]);
 }
 
 #[test]
@@ -251,6 +253,17 @@ fn explorers_never_read_what_is_known_to_be_empty() {
         println!("{mode:?}: {few} tiles of the finer levels read, {many} without an index");
         assert!(few > 0 && many > 3 * few as u64, "{mode:?}");
     }
+}
+
+/// In this volume a ray meets the surface just before a sample, in a tile whose neighbour only the gradient there reaches into.
+#[test]
+fn what_only_a_gradient_before_a_sample_reaches_into_is_read_too() {
+    let hollow = Hollow::of_seed(FULL, 28.0, 2_043_131_006_509_929_146);
+    let options = options(modes(100.0)[3]);
+    let (source, _) = files(hollow, false);
+    let plain = settle(&mut explorer(source), &options);
+    let (source, _) = files(hollow, true);
+    assert!(settle(&mut explorer(source), &options).pixels() == plain.pixels());
 }
 
 #[test]

@@ -343,16 +343,24 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
         }
         closed.sort_unstable();
         closed.dedup();
-        let held = match engine.hold_for(shared, &closed, purpose) {
-            // What this holds itself may be what is in the way.
-            Err(Error::Residency(_)) if !self.held.is_empty() => {
-                self.let_go();
-                closed = tiles.to_vec();
-                closed.sort_unstable();
-                closed.dedup();
-                engine.hold_for(shared, &closed, purpose)?
+        let at_once = if self.held.is_empty() {
+            None
+        } else {
+            match engine.hold_at_once(shared, &closed, purpose) {
+                // What this holds itself may be what is in the way: only without it is anything waited for.
+                Err(Error::Residency(_)) => {
+                    self.let_go();
+                    closed = tiles.to_vec();
+                    closed.sort_unstable();
+                    closed.dedup();
+                    None
+                }
+                held => Some(held?),
             }
-            held => held?,
+        };
+        let held = match at_once {
+            Some(held) => held,
+            None => engine.hold_for(shared, &closed, purpose)?,
         };
         first_failure(&held.report)?;
         for page in held.keep() {

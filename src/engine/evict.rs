@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError};
@@ -10,7 +11,7 @@ use crate::residency::{NoRoom, PageKey};
 
 use super::apply::destroy;
 use super::frame::Epoch;
-use super::request::{Purpose, Report};
+use super::request::{Asked, Purpose, Report};
 use super::{ArrayShared, Engine};
 
 /// Pages that stay until it is dropped, and what became of the request for them.
@@ -161,7 +162,28 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         purpose: Purpose,
     ) -> Result<Held<'e, B>, Error> {
-        let held = self.hold_resident(array, tiles, purpose)?;
+        self.hold_until(array, tiles, purpose, None)
+    }
+
+    /// The same, but it fails where it would have to wait for room or for frames: for a caller who may itself be in the way.
+    pub(crate) fn hold_at_once<'e>(
+        self: &'e Arc<Self>,
+        array: &'e Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        purpose: Purpose,
+    ) -> Result<Held<'e, B>, Error> {
+        static NOW: AtomicBool = AtomicBool::new(true);
+        self.hold_until(array, tiles, purpose, Some(&NOW))
+    }
+
+    fn hold_until<'e>(
+        self: &'e Arc<Self>,
+        array: &'e Arc<ArrayShared<B>>,
+        tiles: &[TileId],
+        purpose: Purpose,
+        stop: Option<&AtomicBool>,
+    ) -> Result<Held<'e, B>, Error> {
+        let held = self.hold_resident(array, tiles, purpose, stop)?;
         if purpose != Purpose::Read {
             // They cannot go before this is noted: their pages are held.
             self.note_written(array.id, tiles);
@@ -174,12 +196,13 @@ impl<B: Backend> Engine<B> {
         Ok(held)
     }
 
-    /// The same, but nothing counts as written to for that.
+    /// The same, but nothing counts as written to for that. Once `stop` is set it waits for nothing more.
     fn hold_resident<'e>(
         self: &'e Arc<Self>,
         array: &'e Arc<ArrayShared<B>>,
         tiles: &[TileId],
         purpose: Purpose,
+        stop: Option<&AtomicBool>,
     ) -> Result<Held<'e, B>, Error> {
         array.check()?;
         let writing = purpose != Purpose::Read;
@@ -193,7 +216,7 @@ impl<B: Backend> Engine<B> {
         let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
-        self.request_held(Held::pages(self, array, pages), tiles, purpose)
+        self.request_held(Held::pages(self, array, pages), tiles, purpose, stop)
     }
 
     /// Makes tiles resident whose pages are held, each once.
@@ -205,11 +228,12 @@ impl<B: Backend> Engine<B> {
         mut held: Held<'e, B>,
         tiles: &[TileId],
         purpose: Purpose,
+        stop: Option<&AtomicBool>,
     ) -> Result<Held<'e, B>, Error> {
         let array = held.array;
         let there: HashSet<_> =
             tiles.iter().copied().filter(|&tile| array.planes.is_resident(tile)).collect();
-        let report = self.request_holding(array, tiles, &held.pages, purpose);
+        let report = self.request_as(array, Asked { tiles, held: &held.pages, purpose, stop });
         if purpose == Purpose::Overwrite && !report.as_ref().is_ok_and(|report| report.failed.is_empty()) {
             // Nobody will write to them now.
             let mut fresh = tiles.to_vec();
@@ -243,7 +267,7 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         purpose: Purpose,
     ) -> Result<(Vec<PageId>, Report), Error> {
-        Ok(self.pin_held(self.hold_resident(array, tiles, purpose)?))
+        Ok(self.pin_held(self.hold_resident(array, tiles, purpose, None)?))
     }
 
     /// Pins what is held.

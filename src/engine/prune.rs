@@ -33,7 +33,7 @@ impl<B: Backend> Engine<B> {
         // Their pages keep their memory.
         let held = Held::pages(self, array, pages_of(array, tiles));
         self.clear(array, blank)?;
-        Ok(self.pin_held(self.request_held(held, tiles, Purpose::Write)?))
+        Ok(self.pin_held(self.request_held(held, tiles, Purpose::Write, None)?))
     }
 
     /// Finds those of the tiles, each named once, that hold one value, bit for bit: they need no memory any more. What their source says too counts as written no more. Returns them.

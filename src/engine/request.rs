@@ -98,7 +98,7 @@ pub(super) struct Asked<'a> {
     pub(super) held: &'a [PageId],
     pub(super) purpose: Purpose,
     /// Ends the waiting for others early.
-    stop: Option<&'a AtomicBool>,
+    pub(super) stop: Option<&'a AtomicBool>,
 }
 
 /// The batches of a request that have memory and are being loaded, oldest first.
@@ -131,7 +131,7 @@ impl<B: Backend> Engine<B> {
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<Report, Error> {
-        self.request_holding(array, tiles, &[], Purpose::Read)
+        self.request_as(array, Asked { tiles, held: &[], purpose: Purpose::Read, stop: None })
     }
 
     /// The same, but what it waits for of other threads' frames and of room it waits for no longer than until `stop` is set: then it fails as when time is up.
@@ -150,19 +150,12 @@ impl<B: Backend> Engine<B> {
         self.look_up(array, tiles, &mut Report::default())
     }
 
-    /// The same for a caller who holds `held`, pages of the tiles: they are let go while this waits for room, so that two who hold some and want more do not wait for
-    /// each other.
-    pub(super) fn request_holding(
+    /// The same for a purpose, and a caller who holds pages of the tiles: they are let go while this waits for room, so that two who hold some and want more do not wait for each other.
+    pub(super) fn request_as(
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
-        tiles: &[TileId],
-        held: &[PageId],
-        purpose: Purpose,
+        asked: Asked<'_>,
     ) -> Result<Report, Error> {
-        self.request_as(array, Asked { tiles, held, purpose, stop: None })
-    }
-
-    fn request_as(self: &Arc<Self>, array: &Arc<ArrayShared<B>>, asked: Asked<'_>) -> Result<Report, Error> {
         let mut report = self.load_missing(array, asked)?;
         if asked.purpose != Purpose::Read {
             self.make_writable(array, asked, &mut report)?;

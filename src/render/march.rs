@@ -164,7 +164,9 @@ impl<T: Scalar, V: Volume<T>> Probe<'_, '_, T, V> {
         let (held, scene) = (self.held, self.scene);
         let found = held.gradient(scene.volume, &scene.grid, p);
         if found.is_none() && scene.clamps {
-            self.tally.clamp(needed(&scene.grid, Reach { voxels: 1, samples: 0 }, self.path, k));
+            // A place before the sample may reach into tiles that the sample itself does not.
+            let between = u32::from(p != self.path.at(k));
+            self.tally.clamp(needed(&scene.grid, Reach { voxels: 1, samples: between }, self.path, k));
             return Ok(held.gradient(scene.volume, &scene.grid, held.inside(p, 1)).unwrap_or_default());
         }
         found.map_or_else(|| self.lack(p, 1, k).map(|()| [0.0; 3]), Ok)

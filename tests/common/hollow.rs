@@ -26,6 +26,11 @@ impl Hollow {
     pub(crate) fn new(full: Extent, radius: f64) -> Self {
         let seed = RandomState::new().hash_one(0);
         println!("hollow volume of seed {seed}");
+        Self::of_seed(full, radius, seed)
+    }
+
+    /// The one of a seed.
+    pub(crate) fn of_seed(full: Extent, radius: f64, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut within = |side: u64| {
             radius + 2.0 + random.below(1000) as f64 / 1000.0 * (side as f64 - 2.0 * radius - 4.0)
