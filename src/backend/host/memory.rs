@@ -25,13 +25,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mappings::{Mappings, Taken};
+use super::slots::Slots;
 use super::sys;
 use crate::error::BackendError;
 
 /// Mappings that a pooled page takes at most, wherever it lies: its own, and the rest of the range that it splits.
 pub(super) const MAPPINGS_PER_PAGE: u64 = 2;
-/// Addresses that a pool takes at a time: addresses only, no memory.
-const CHUNK_BYTES: usize = 1 << 30;
 
 /// A page, by number. Never used twice.
 pub(super) type Id = u64;
@@ -83,14 +82,6 @@ struct Slot {
     address: usize,
 }
 
-/// Slots of one page size.
-#[derive(Debug, Default)]
-struct Pool {
-    chunks: Vec<(sys::Range, Taken)>,
-    free: Vec<usize>,
-    unused: Range<usize>,
-}
-
 /// The memory of one backend.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -109,7 +100,8 @@ struct State {
     pages: HashMap<Id, Record>,
     /// Whose memory lies at an address in a reservation.
     at: BTreeMap<usize, Id>,
-    pools: HashMap<usize, Pool>,
+    /// By page size.
+    slots: HashMap<usize, Slots>,
     /// Live pooled reservations by page size: where there is one, new pages take their memory at once.
     pooled: HashMap<usize, usize>,
 }
@@ -263,29 +255,16 @@ impl State {
         bytes: usize,
     ) -> Result<(Arc<Slot>, Taken), BackendError> {
         let taken = mappings.take("create", MAPPINGS_PER_PAGE)?;
-        let pool = self.pools.entry(bytes).or_default();
-        if pool.free.is_empty() && pool.unused.is_empty() {
-            let chunk_taken = mappings.take("create", 1)?;
-            let huge = bytes >= sys::HUGE_BYTES;
-            let align = if huge { sys::HUGE_BYTES } else { bytes.max(sys::os_page_bytes()) };
-            let purpose =
-                if self.shareable { sys::Purpose::Share { huge } } else { sys::Purpose::Touch { huge } };
-            let chunk = sys::Range::new(CHUNK_BYTES.max(bytes), align, purpose)?;
-            pool.unused = chunk.start()..chunk.start() + chunk.bytes();
-            pool.chunks.push((chunk, chunk_taken));
-        }
-        let address = pool.free.pop().unwrap_or_else(|| {
-            let address = pool.unused.start;
-            pool.unused.start += bytes;
-            address
-        });
+        let shareable = self.shareable;
+        let slots = self.slots.entry(bytes).or_insert_with(|| Slots::new(bytes, shareable));
+        let address = slots.take(mappings)?;
         Ok((Arc::new(Slot { address }), taken))
     }
 
     /// Takes back a slot that has no memory, unless another page still has it.
     fn free_slot(&mut self, slot: Arc<Slot>, bytes: usize) {
-        if let Some(slot) = Arc::into_inner(slot) {
-            self.pools.entry(bytes).or_default().free.push(slot.address);
+        if let (Some(slot), Some(slots)) = (Arc::into_inner(slot), self.slots.get_mut(&bytes)) {
+            slots.give_back(slot.address);
         }
     }
 

@@ -34,6 +34,8 @@ pub(super) mod mappings;
 mod memory;
 #[expect(unsafe_code, reason = "hands out mapped memory as slices")]
 mod reservation;
+#[expect(unsafe_code, reason = "maps memory anew that nobody uses")]
+mod slots;
 #[expect(unsafe_code, reason = "the boundary to the system")]
 pub(super) mod sys;
 

@@ -112,11 +112,7 @@ impl Range {
     /// that the kernel merges what [`reserve_again`] leaves with its neighbours.
     fn advised(self, purpose: Purpose) -> Self {
         if let Purpose::Touch { huge } | Purpose::Share { huge } = purpose {
-            let size = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
-            for advice in [size, Advice::LinuxDontDump] {
-                // SAFETY: the range is ours, and neither piece of advice changes its contents.
-                let _ = unsafe { madvise(pointer(self.start), self.bytes, advice) };
-            }
+            advise(self.start, self.bytes, huge);
         }
         self
     }
@@ -136,6 +132,15 @@ impl Drop for Range {
     fn drop(&mut self) {
         // SAFETY: the range is ours, and whoever holds an address in it holds what keeps this value alive.
         let _ = unsafe { munmap(pointer(self.start), self.bytes) };
+    }
+}
+
+/// Says of memory that is ours in which pages it is to come, and that it is of no use in a core dump.
+fn advise(start: usize, bytes: usize, huge: bool) {
+    let size = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
+    for advice in [size, Advice::LinuxDontDump] {
+        // SAFETY: neither piece of advice changes the contents of any memory.
+        let _ = unsafe { madvise(pointer(start), bytes, advice) };
     }
 }
 
@@ -193,6 +198,20 @@ pub(super) unsafe fn give_back_shared(start: usize, bytes: usize) -> Result<(), 
     // SAFETY: as the caller promises.
     let given = unsafe { madvise(pointer(start), bytes, Advice::LinuxRemove) };
     given.map_err(|errno| failure("madvise", 0, bytes, errno))
+}
+
+/// Frees whatever memory a range made to be touched in huge pages has, and the tables that mapped it: what is touched next there comes in huge pages again. It reads as zero from then on.
+///
+/// # Safety
+/// The range is whole huge pages inside a [`Range`] that is ours, made to be touched in huge pages, and nobody holds a reference to it.
+pub(super) unsafe fn touch_again(start: usize, bytes: usize) -> Result<(), BackendError> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+    // SAFETY: as the caller promises, only memory of ours is replaced.
+    let mapped = unsafe { mmap_anonymous(pointer(start), bytes, ProtFlags::READ | ProtFlags::WRITE, flags) };
+    mapped.map_err(|errno| failure("mmap", 0, bytes, errno))?;
+    // As its neighbours, with which it becomes one mapping again.
+    advise(start, bytes, true);
+    Ok(())
 }
 
 /// Takes memory for a range now, so that running out is an error and not a signal at the first touch. Contents are kept.
