@@ -1,0 +1,113 @@
+//! Owns the mapped file: the tile-ordered file as memory, where the system loads what is touched. The tiles of an LRU stay, and what leaves it is unmapped, so that this too keeps to the budget.
+//!
+//! Made good: the file has its tiles one after the other, so that a tile is one range of whole OS pages; there is no table between a position and its voxel; advice is given for all tiles of a frame by
+//! as many threads as there are tiles. Three ways: without advice (what is touched faults in, with whatever the system reads ahead); `MADV_RANDOM` and `MADV_WILLNEED` for each tile; and
+//! `MADV_POPULATE_READ` for each, which maps its pages at once instead of a fault for each few of them.
+
+use rayon::prelude::*;
+
+use super::lru::{Load, Lru};
+use super::memory::{FileAdvice, FileMap};
+use super::path::Work;
+use super::sampling::Bricks;
+use super::scheme::{Scheme, points_of, rays_of, touch_of};
+use super::volume::{EDGE, Shape, TILE_BYTES, TILE_VOXELS, Volume};
+use crate::suite::Failure;
+
+/// What the system is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hints {
+    None,
+    WillNeed,
+    Populate,
+}
+
+#[derive(Debug)]
+pub(crate) struct Mapped<'v> {
+    volume: &'v Volume,
+    map: FileMap,
+    lru: Lru,
+    loads: Vec<Load>,
+    hints: Hints,
+}
+
+impl<'v> Mapped<'v> {
+    pub(crate) fn new(volume: &'v Volume, budget_bytes: u64, hints: Hints) -> Result<Self, Failure> {
+        let bytes = usize::try_from(volume.shape.bytes())?;
+        // Opened again: advice on reading is the open file's, and this one has none.
+        let path = volume.tiles.path();
+        let file =
+            std::fs::File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        let map = FileMap::new(&file, bytes)?;
+        if hints != Hints::None {
+            map.advise(0..bytes, FileAdvice::Random)?;
+        }
+        let slots = u32::try_from(budget_bytes / TILE_BYTES as u64)?;
+        let lru = Lru::new(volume.shape.tile_count(), slots);
+        Ok(Self { volume, map, lru, loads: Vec::new(), hints })
+    }
+}
+
+impl Bricks for Mapped<'_> {
+    const ROW: u32 = EDGE;
+
+    #[inline(always)]
+    fn shape(&self) -> Shape {
+        self.volume.shape
+    }
+
+    #[inline(always)]
+    fn brick(&self, tile: u32) -> Option<&[u16]> {
+        let first = tile as usize * TILE_VOXELS;
+        self.map.get(first..first + TILE_VOXELS)
+    }
+}
+
+impl Scheme for Mapped<'_> {
+    fn name(&self) -> &'static str {
+        match self.hints {
+            Hints::None => "mmap",
+            Hints::WillNeed => "mmap, random and will-need",
+            Hints::Populate => "mmap, random and populate",
+        }
+    }
+
+    fn want(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
+        self.lru.want(tiles, &mut self.loads)?;
+        let (map, store, hints) = (&self.map, &self.volume.tiles, self.hints);
+        let range = |tile: u32| tile as usize * TILE_BYTES..(tile as usize + 1) * TILE_BYTES;
+        self.loads.par_iter().with_max_len(1).try_for_each(|load| -> Result<(), Failure> {
+            if let Some(evicted) = load.evicted {
+                map.advise(range(evicted), FileAdvice::LetGo)?;
+                if store.forgets() {
+                    store.forget(evicted)?;
+                }
+            }
+            match hints {
+                Hints::None => Ok(()),
+                Hints::WillNeed => map.advise(range(load.tile), FileAdvice::WillNeed),
+                // Systems before Linux 5.14 do not know it.
+                Hints::Populate => map
+                    .advise(range(load.tile), FileAdvice::Populate)
+                    .or_else(|_| map.advise(range(load.tile), FileAdvice::WillNeed)),
+            }
+        })?;
+        Ok(self.loads.len() as u64)
+    }
+
+    fn rays(&self, work: &Work) -> Option<f64> {
+        rays_of(self, work)
+    }
+
+    fn points(&self, work: &Work) -> Option<f64> {
+        points_of(self, work)
+    }
+
+    fn touch(&self, tile: u32) -> Option<u64> {
+        touch_of(self, tile)
+    }
+
+    fn bytes(&self, tiles: u64) -> u64 {
+        tiles * TILE_BYTES as u64 + self.lru.bytes()
+    }
+}
