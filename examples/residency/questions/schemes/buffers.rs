@@ -6,11 +6,10 @@
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
-use rayon::prelude::*;
 
 use super::path::Work;
 use super::sampling::Bricks;
-use super::scheme::{Scheme, points_of, rays_of, touch_of};
+use super::scheme::{Scheme, for_each_load, points_of, rays_of, touch_of};
 use super::volume::{EDGE, Shape, TILE_BYTES, TILE_VOXELS, Volume};
 use crate::suite::Failure;
 
@@ -55,9 +54,8 @@ impl Scheme for Buffers<'_> {
             let recycled = if full { self.tiles.pop_lru().map(|(_, buffer)| buffer) } else { None };
             loads.push((tile, recycled.unwrap_or_else(|| vec![0; TILE_VOXELS])));
         }
-        let store = &self.volume.tiles;
-        loads.par_iter_mut().with_max_len(1).try_for_each(|(tile, buffer)| store.read(*tile, buffer))?;
-        let count = loads.len() as u64;
+        let (store, count) = (&self.volume.tiles, loads.len() as u64);
+        for_each_load(loads.iter_mut().collect(), |(tile, buffer)| store.read(*tile, buffer))?;
         for (tile, buffer) in loads {
             self.tiles.put(tile, buffer);
         }

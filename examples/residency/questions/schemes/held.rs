@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::path::{SplitMix, Tiles, Work};
 use super::scheme::sampled;
 use super::volume::{TILE_BYTES, Volume};
-use super::{SEED, Sizes, all, status_bytes};
+use super::{MAKERS, SEED, Sizes, status_bytes};
 use crate::suite::{Context, Failure};
 
 /// Loads half a budget of tiles under each scheme in turn, samples them, and enters bytes of memory for each byte of tiles.
@@ -18,12 +18,12 @@ pub(crate) fn measure(context: &mut Context<'_>, volume: &Arc<Volume>, sizes: Si
     let net = (tiles.len() * TILE_BYTES) as f64;
     // The budget is what is wanted, or a little more where tiles have borders, or pages several tiles.
     let budget_bytes = sizes.budget_bytes();
-    for number in 0..all(volume, budget_bytes)?.len() {
+    for make in MAKERS {
         if context.stops() {
             return Ok(());
         }
         let before = resident_bytes()?;
-        let mut scheme = all(volume, budget_bytes)?.swap_remove(number);
+        let mut scheme = make(volume, budget_bytes)?;
         let _ = scheme.want(&tiles)?;
         let _ = sampled(&*scheme, &work)?;
         for &tile in &tiles {

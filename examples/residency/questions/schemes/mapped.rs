@@ -1,16 +1,14 @@
 //! Owns the mapped file: the tile-ordered file as memory, where the system loads what is touched. The tiles of an LRU stay, and what leaves it is unmapped, so that this too keeps to the budget.
 //!
-//! Made good: the file has its tiles one after the other, so that a tile is one range of whole OS pages; there is no table between a position and its voxel; advice is given for all tiles of a frame by
-//! as many threads as there are tiles. Three ways: without advice (what is touched faults in, with whatever the system reads ahead); `MADV_RANDOM` and `MADV_WILLNEED` for each tile; and
-//! `MADV_POPULATE_READ` for each, which maps its pages at once instead of a fault for each few of them.
-
-use rayon::prelude::*;
+//! Made good: the file has its tiles one after the other, so that a tile is one range of whole OS pages; there is no table between a position and its voxel; what must wait for the disk is asked for by
+//! as many threads as there are processors. Three ways: without advice (what is touched faults in, with whatever the system reads ahead); `MADV_RANDOM` for all and `MADV_WILLNEED` for each tile, which
+//! begins one read of it as a whole; and `MADV_POPULATE_READ` after that, which maps its pages at once instead of a fault for each few of them. (Without the second the third reads page by page.)
 
 use super::lru::{Load, Lru};
 use super::memory::{FileAdvice, FileMap};
 use super::path::Work;
 use super::sampling::Bricks;
-use super::scheme::{Scheme, points_of, rays_of, touch_of};
+use super::scheme::{Scheme, for_each_load, points_of, rays_of, touch_of};
 use super::volume::{EDGE, Shape, TILE_BYTES, TILE_VOXELS, Volume};
 use crate::suite::Failure;
 
@@ -67,31 +65,34 @@ impl Scheme for Mapped<'_> {
     fn name(&self) -> &'static str {
         match self.hints {
             Hints::None => "mmap",
-            Hints::WillNeed => "mmap, random and will-need",
-            Hints::Populate => "mmap, random and populate",
+            Hints::WillNeed => "mmap, will-need",
+            Hints::Populate => "mmap, will-need and populate",
         }
     }
 
     fn want(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
         self.lru.want(tiles, &mut self.loads)?;
-        let (map, store, hints) = (&self.map, &self.volume.tiles, self.hints);
+        let (map, store) = (&self.map, &self.volume.tiles);
         let range = |tile: u32| tile as usize * TILE_BYTES..(tile as usize + 1) * TILE_BYTES;
-        self.loads.par_iter().with_max_len(1).try_for_each(|load| -> Result<(), Failure> {
-            if let Some(evicted) = load.evicted {
-                map.advise(range(evicted), FileAdvice::LetGo)?;
-                if store.forgets() {
-                    store.forget(evicted)?;
-                }
+        for evicted in self.loads.iter().filter_map(|load| load.evicted) {
+            map.advise(range(evicted), FileAdvice::LetGo)?;
+            if store.forgets() {
+                store.forget(evicted)?;
             }
-            match hints {
-                Hints::None => Ok(()),
-                Hints::WillNeed => map.advise(range(load.tile), FileAdvice::WillNeed),
-                // Systems before Linux 5.14 do not know it.
-                Hints::Populate => map
-                    .advise(range(load.tile), FileAdvice::Populate)
-                    .or_else(|_| map.advise(range(load.tile), FileAdvice::WillNeed)),
+        }
+        if self.hints != Hints::None {
+            // Begins reads and waits for none of them.
+            for load in &self.loads {
+                map.advise(range(load.tile), FileAdvice::WillNeed)?;
             }
-        })?;
+        }
+        if self.hints == Hints::Populate {
+            // Systems before Linux 5.14 do not know it: there pages are mapped as they are touched.
+            for_each_load(self.loads.iter().collect(), |load| {
+                let _ = map.advise(range(load.tile), FileAdvice::Populate);
+                Ok(())
+            })?;
+        }
         Ok(self.loads.len() as u64)
     }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "the rivals are written as one would without a library")]
 
 use std::fs::File;
+use std::io;
 use std::ops::{Deref, DerefMut, Range};
 use std::ptr::NonNull;
 
@@ -103,9 +104,10 @@ impl FileMap {
     }
 
     /// Gives advice on a range of bytes, one that leaves what is read there as it is.
-    pub(crate) fn advise(&self, range: Range<usize>, advice: FileAdvice) -> Result<(), Failure> {
+    pub(crate) fn advise(&self, range: Range<usize>, advice: FileAdvice) -> io::Result<()> {
         if range.start > range.end || range.end > self.mapping.bytes {
-            return Err(format!("advice on bytes {range:?} of a mapping of {}", self.mapping.bytes).into());
+            let what = format!("advice on bytes {range:?} of a mapping of {}", self.mapping.bytes);
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         let advice = match advice {
             FileAdvice::Random => Advice::Random,

@@ -9,7 +9,7 @@ use super::page_table::PageTable;
 use super::path::{SplitMix, Tiles, Work};
 use super::scheme::Scheme;
 use super::volume::{TILE_BYTES, Volume};
-use super::{SEED, Sizes, all};
+use super::{MAKERS, SEED, Sizes};
 use crate::report::Axis;
 use crate::suite::{Context, Failure};
 
@@ -56,7 +56,9 @@ pub(crate) fn measure(
     for how in [How::Slices, How::Accessor, How::Get, How::Each] {
         schemes.push(Box::new(ours.by(how)));
     }
-    schemes.extend(all(volume, budget_bytes)?.into_iter().skip(1));
+    for make in &MAKERS[1..] {
+        schemes.push(make(volume, budget_bytes)?);
+    }
     schemes.push(Box::new(PageTable::new(volume, budget_bytes, false)?));
     if dense_fits {
         schemes.push(Box::new(InTiles::new(volume)?));

@@ -1,12 +1,14 @@
 //! Owns what every way of holding a volume can do: [`Scheme`], and the slots in one allocation that two of them keep their blocks in.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::lru::{Load, Lru};
 use super::memory::Buffer;
 use super::path::Work;
 use super::sampling::{Bricks, along_rays, at_points, touch};
-use super::volume::Store;
+use super::volume::{Store, Volume};
 use crate::suite::Failure;
 
 /// A way of holding a volume that is larger than memory.
@@ -27,6 +29,23 @@ pub(crate) trait Scheme {
 
     /// Bytes that it holds with so many tiles resident: blocks and tables, without what the system needs to map them.
     fn bytes(&self, tiles: u64) -> u64;
+}
+
+/// Makes a scheme with a budget of bytes.
+pub(crate) type Maker = for<'v> fn(&'v Arc<Volume>, u64) -> Result<Box<dyn Scheme + 'v>, Failure>;
+
+/// Does something for every load: here where it is one alone, otherwise by as many threads as there are processors.
+pub(crate) fn for_each_load<L: Send>(
+    mut loads: Vec<L>,
+    load: impl Fn(L) -> std::io::Result<()> + Send + Sync,
+) -> Result<(), Failure> {
+    // To wake another thread costs a good part of what a read from the page cache does.
+    if loads.len() == 1
+        && let Some(one) = loads.pop()
+    {
+        return Ok(load(one)?);
+    }
+    Ok(loads.into_par_iter().with_max_len(1).try_for_each(load)?)
 }
 
 /// Samples of a scheme, or why there are none.
@@ -77,7 +96,7 @@ impl<'v> Slots<'v> {
             (rest, passed) = (beyond, slot + 1);
         }
         let store = self.store;
-        blocks.into_par_iter().with_max_len(1).try_for_each(|(tile, block)| store.read(tile, block))?;
+        for_each_load(blocks, |(tile, block)| store.read(tile, block))?;
         Ok(self.loads.len() as u64)
     }
 

@@ -7,7 +7,7 @@ use super::path::SplitMix;
 use super::rates::median;
 use super::scheme::Scheme;
 use super::volume::{TILE_BYTES, Volume};
-use super::{SEED, Sizes, all};
+use super::{MAKERS, SEED, Sizes};
 use crate::report::Axis;
 use crate::suite::{Context, Failure};
 
@@ -16,9 +16,10 @@ const SLOTS: u32 = 16;
 
 /// Enters the time of a swap by how many are made at once.
 pub(crate) fn measure(context: &mut Context<'_>, volume: &Arc<Volume>, sizes: Sizes) -> Result<(), Failure> {
-    let mut schemes = all(volume, u64::from(SLOTS) * TILE_BYTES as u64)?;
-    // Pages of several tiles evict what nobody asked to have evicted: another cost, of frames.
-    schemes.truncate(schemes.len() - 1);
+    // Pages of several tiles evict what nobody asked to have evicted, which shows in frames: all but the last.
+    let makers = MAKERS[..MAKERS.len() - 1].iter();
+    let schemes = makers.map(|make| make(volume, u64::from(SLOTS) * TILE_BYTES as u64));
+    let mut schemes = schemes.collect::<Result<Vec<_>, _>>()?;
     let order = SplitMix(SEED).shuffled(sizes.shape.tile_count());
     let mut curves = vec![Vec::new(); schemes.len()];
     for at_once in [1, 2, 4, 8] {
