@@ -26,12 +26,14 @@ struct Timed {
 }
 
 impl Path {
-    pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), sums: Vec::new(), frames: Vec::new() }
+    /// Goes along it.
+    pub(crate) fn along(scheme: &mut dyn Scheme, frames: &[Frame]) -> Result<Self, Failure> {
+        let mut path = Self { name: scheme.name().to_owned(), sums: Vec::new(), frames: Vec::new() };
+        frames.iter().try_for_each(|frame| path.go(scheme, frame))?;
+        Ok(path)
     }
 
-    /// Goes on by one frame.
-    pub(crate) fn go(&mut self, scheme: &mut dyn Scheme, frame: &Frame) -> Result<(), Failure> {
+    fn go(&mut self, scheme: &mut dyn Scheme, frame: &Frame) -> Result<(), Failure> {
         let read_before = read_bytes();
         let start = Instant::now();
         let loads = scheme.want(&frame.tiles)?;

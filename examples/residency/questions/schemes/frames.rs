@@ -15,32 +15,64 @@ use crate::suite::{Context, Failure};
 /// Working sets, in halves of the budget.
 const SETS_IN_HALVES: [u32; 4] = [1, 2, 4, 8];
 
-/// Who runs, and in which order.
-enum Turns<'v> {
-    /// All side by side, a frame of each: the file is in the page cache, so that they cannot help each other.
-    Frames(Vec<Box<dyn Scheme + 'v>>),
-    /// One after the other, a whole path of ours before a whole path of each, and the page cache is empty whenever one begins: what one had read another must not find.
-    Paths(&'v Arc<Volume>),
+/// Who runs. Always one path at a time, ours before each of the others: frame by frame they would have each other's voxels in the caches, where those of mapped files, which have them in common, stay.
+enum Runners<'v> {
+    /// All side by side, with the file in the page cache.
+    Cached(Vec<Box<dyn Scheme + 'v>>),
+    /// Each made when its turn comes, with nothing in the page cache whenever a path begins: what one had read another must not find.
+    Disk(&'v Arc<Volume>),
 }
 
-impl Turns<'_> {
+impl Runners<'_> {
     fn file(&self) -> &'static str {
         match self {
-            Self::Frames(_) => "in the page cache",
-            Self::Paths(_) => "dropped from it",
+            Self::Cached(_) => "in the page cache",
+            Self::Disk(_) => "dropped from it",
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Cached(schemes) => schemes.len(),
+            Self::Disk(_) => MAKERS.len(),
+        }
+    }
+
+    /// One scheme along a path.
+    fn go(
+        &mut self,
+        number: usize,
+        (frames, warm): (&[Frame], &[u32]),
+        sizes: Sizes,
+    ) -> Result<Path, Failure> {
+        match self {
+            Self::Cached(schemes) => {
+                let scheme = &mut *schemes[number];
+                warm_up(scheme, warm)?;
+                Path::along(scheme, frames)
+            }
+            Self::Disk(volume) => {
+                let mut scheme = MAKERS[number](volume, sizes.budget_bytes())?;
+                volume.forget_all(true)?;
+                warm_up(&mut *scheme, warm)?;
+                // Again: what was read ahead of the tiles that were asked for.
+                volume.forget_all(true)?;
+                Path::along(&mut *scheme, frames)
+            }
         }
     }
 
     /// Every scheme along the same path, each beside the one of ours that it is compared with.
-    fn go(&mut self, frames: &[Frame], warm: &[u32], sizes: Sizes) -> Result<Vec<[Path; 2]>, Failure> {
-        let all = match self {
-            Self::Frames(schemes) => frame_by_frame(schemes, frames, warm)?,
-            Self::Paths(volume) => path_by_path(volume, frames, warm, sizes)?,
-        };
-        for [path, ours] in &all {
-            for (sum, expected) in path.sums.iter().zip(&ours.sums) {
-                agree(&path.name, *sum, *expected)?;
+    fn go_all(&mut self, path: (&[Frame], &[u32]), sizes: Sizes) -> Result<Vec<[Path; 2]>, Failure> {
+        let ours = self.go(0, path, sizes)?;
+        let mut all = vec![[ours.clone(), ours]];
+        for number in 1..self.count() {
+            let ours = self.go(0, path, sizes)?;
+            let theirs = self.go(number, path, sizes)?;
+            for (sum, expected) in theirs.sums.iter().zip(&ours.sums) {
+                agree(&theirs.name, *sum, *expected)?;
             }
+            all.push([theirs, ours]);
         }
         Ok(all)
     }
@@ -58,12 +90,12 @@ pub(crate) fn measure(
     if dense_fits {
         schemes.push(Box::new(InTiles::new(volume)?));
     }
-    let mut turns = Turns::Frames(schemes);
+    let mut cached = Runners::Cached(schemes);
     for kind in Kind::ALL {
-        one_kind(context, &mut turns, sizes, kind)?;
+        one_kind(context, &mut cached, sizes, kind)?;
     }
     // None of them holds pages of the file any more, which could not be dropped then.
-    drop(turns);
+    drop(cached);
     if context.stops() {
         return Ok(());
     }
@@ -74,16 +106,16 @@ pub(crate) fn measure(
         );
         return Ok(());
     }
-    one_kind(context, &mut Turns::Paths(volume), sizes, Kind::Flight)
+    one_kind(context, &mut Runners::Disk(volume), sizes, Kind::Flight)
 }
 
 fn one_kind(
     context: &mut Context<'_>,
-    turns: &mut Turns<'_>,
+    runners: &mut Runners<'_>,
     sizes: Sizes,
     kind: Kind,
 ) -> Result<(), Failure> {
-    let from_disk = matches!(turns, Turns::Paths(_));
+    let from_disk = matches!(runners, Runners::Disk(_));
     let mut medians: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     let mut slow = medians.clone();
     // Where nothing is loaded the disk does not matter.
@@ -105,7 +137,7 @@ fn one_kind(
             let mut random = SplitMix(SEED ^ u64::from(halves) << 8 ^ number);
             let frames = plan.frames(&mut random);
             let warm = warm_tiles(plan, sizes, &mut random);
-            let all = turns.go(&frames, &warm, sizes)?;
+            let all = runners.go_all((&frames, &warm), sizes)?;
             courses.resize_with(all.len(), Course::default);
             for (course, [path, ours]) in courses.iter_mut().zip(&all) {
                 course.add(path, ours);
@@ -115,7 +147,7 @@ fn one_kind(
         let settings = [
             ("path", kind.name().to_owned()),
             ("set/budget", budgets.to_string()),
-            ("file", turns.file().to_owned()),
+            ("file", runners.file().to_owned()),
         ];
         for (number, course) in courses.into_iter().enumerate() {
             if medians.len() <= number {
@@ -130,7 +162,7 @@ fn one_kind(
     for (what, file, curves) in [("median", "median", medians), ("99th percentile", "slow", slow)] {
         let x = Axis { label: "working set over budget".to_owned(), logarithmic: true };
         let y = Axis { label: format!("frame time, {what} (ms)"), logarithmic: true };
-        let title = format!("Frames along a path of {}, file {}", kind.name(), turns.file());
+        let title = format!("Frames along a path of {}, file {}", kind.name(), runners.file());
         let disk = if from_disk { "-disk" } else { "" };
         context.plot(&format!("schemes-frames-{}{disk}-{file}", kind.name()), &title, (x, y), curves);
     }
@@ -148,49 +180,4 @@ fn warm_tiles(plan: Plan, sizes: Sizes, random: &mut SplitMix) -> Vec<u32> {
 fn warm_up(scheme: &mut dyn Scheme, warm: &[u32]) -> Result<(), Failure> {
     // A few at a time: pages of several tiles need room for more than is wanted.
     warm.chunks(4).try_for_each(|tiles| scheme.want(tiles).map(|_| ()))
-}
-
-fn frame_by_frame(
-    schemes: &mut [Box<dyn Scheme + '_>],
-    frames: &[Frame],
-    warm: &[u32],
-) -> Result<Vec<[Path; 2]>, Failure> {
-    for scheme in &mut *schemes {
-        warm_up(&mut **scheme, warm)?;
-    }
-    let mut paths: Vec<_> = schemes.iter().map(|scheme| Path::new(scheme.name())).collect();
-    for (number, frame) in frames.iter().enumerate() {
-        // Another one begins each time, so that none is always the one after a certain other.
-        for turn in 0..schemes.len() {
-            let which = (number + turn) % schemes.len();
-            paths[which].go(&mut *schemes[which], frame)?;
-        }
-    }
-    let Some(ours) = paths.first().cloned() else { return Ok(Vec::new()) };
-    Ok(paths.into_iter().map(|path| [path, ours.clone()]).collect())
-}
-
-fn path_by_path(
-    volume: &Arc<Volume>,
-    frames: &[Frame],
-    warm: &[u32],
-    sizes: Sizes,
-) -> Result<Vec<[Path; 2]>, Failure> {
-    let run = |number: usize| -> Result<Path, Failure> {
-        let mut scheme = MAKERS[number](volume, sizes.budget_bytes())?;
-        let mut path = Path::new(scheme.name());
-        volume.forget_all(true)?;
-        warm_up(&mut *scheme, warm)?;
-        // Again: what was read ahead of the tiles that were asked for.
-        volume.forget_all(true)?;
-        frames.iter().try_for_each(|frame| path.go(&mut *scheme, frame))?;
-        Ok(path)
-    };
-    let ours = run(0)?;
-    let mut all = vec![[ours.clone(), ours]];
-    for number in 1..MAKERS.len() {
-        let ours = run(0)?;
-        all.push([run(number)?, ours]);
-    }
-    Ok(all)
 }

@@ -63,7 +63,7 @@ impl Sizes {
             budget_tiles: shape.tile_count() / 4,
             frames: context.pick(10, 40, 80),
             samples: context.pick((1 << 15, 1 << 13), (1 << 18, 1 << 16), (1 << 18, 1 << 16)),
-            paths: context.pick(1, 2, 4),
+            paths: context.pick(1, 2, 3),
             rounds: context.pick(3, 7, 15),
             rate_samples: context.pick(1 << 17, 1 << 20, 1 << 21),
         }
