@@ -1,5 +1,7 @@
 //! Owns the list of questions, each in its own module: its name, where it can be asked, and what answers it.
 
+mod calls_cuda;
+mod calls_host;
 mod field;
 mod memory;
 
@@ -15,6 +17,8 @@ pub(crate) struct Question {
 
 /// Every question, in the order in which they are answered.
 const ALL: &[Question] = &[
+    Question { name: "calls", on: On::Host, run: calls_host::run },
+    Question { name: "calls", on: On::Cuda, run: calls_cuda::run },
     Question { name: "memory", on: On::Host, run: memory::run },
     Question { name: "memory", on: On::Cuda, run: memory::run },
 ];
