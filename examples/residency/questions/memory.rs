@@ -41,7 +41,43 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
         return all(context, of, &budgets, &[21, 23, 25], &meter, || Ok(CudaBackend::open(0)?));
     }
     let of = "memory of the process (VmRSS)";
+    tables(context)?;
     all(context, of, &budgets, &[12, 16, 21, 23], &process::resident_bytes, || Ok(HostBackend::new()))
+}
+
+/// What is kept of each tile that was asked for, beside its memory: of tiles that lie together, and of such as lie anywhere.
+fn tables(context: &mut Context<'_>) -> Result<(), Failure> {
+    const PAGE_LOG2: u32 = 16;
+    const BUDGET: u64 = 16 * MIB;
+    for scattered in [false, true] {
+        let mut kept = Vec::new();
+        for round in 0..context.pick(1, 3, 5) {
+            if context.stops() {
+                return Ok(());
+            }
+            let pool = Pool::new(HostBackend::new(), BUDGET)?;
+            let array = field::array(&pool, EXTENT_LOG2, PAGE_LOG2, 1 << PAGE_LOG2)?;
+            let sides = field::tiles(EXTENT_LOG2, PAGE_LOG2);
+            let all = sides.iter().product::<u64>();
+            let mut random = SplitMix(context.seed + round);
+            let first = random.below(all / 2);
+            let asked = 1 << 14;
+            let before = process::resident_bytes()?;
+            for batch in (0..asked).step_by(64) {
+                let number =
+                    |n: u64, random: &mut SplitMix| if scattered { random.below(all) } else { first + n };
+                let numbers = (batch..batch + 64).map(|n| number(n, &mut random));
+                let tiles: Vec<_> = numbers.map(|n| field::nth(TileCoord::default(), sides, n)).collect();
+                array.request(&tiles)?.complete()?;
+            }
+            let grown = process::resident_bytes()?.saturating_sub(before);
+            kept.push(grown.saturating_sub(pool.stats().used_bytes) as f64 / asked as f64);
+        }
+        let place = if scattered { "anywhere" } else { "together" };
+        let settings = [("page_bytes", (1u64 << PAGE_LOG2).to_string()), ("tiles", place.to_owned())];
+        context.row("kept of a tile that was asked for", &settings, ("memory", "bytes a tile"), kept);
+    }
+    Ok(())
 }
 
 /// Every case on one backend.
