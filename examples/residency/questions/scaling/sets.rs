@@ -31,11 +31,11 @@ pub(super) fn run<B: Backend>(
     };
     // Half of what there is, at most; the rest is others'.
     let fitting = (available / 2).checked_ilog2().unwrap_or(0);
-    let most = context.pick(26, 31, 34).min(fitting);
+    let most = context.pick(26, 30, 33).min(fitting);
     let least = least_log2(context.on);
     let step = context.pick(2, 1, 1);
     let mut samples = Samples::new();
-    for round in 0..context.pick(3, 5, 7) {
+    for round in 0..context.pick(3, 5, 5) {
         for tile_log2 in tiles_log2 {
             for set_log2 in (least..=most.max(least + 2)).step_by(step) {
                 if context.stops() {

@@ -80,25 +80,26 @@ fn together(
     items: u64,
     one: &(dyn Fn() -> Result<(), Failure> + Sync),
 ) -> Result<f64, Failure> {
-    let barrier = Barrier::new(count + 1);
-    let (start, done) = thread::scope(|scope| {
-        let threads: Vec<_> = (0..count)
-            .map(|_| {
-                scope.spawn(|| {
-                    barrier.wait();
-                    one()
-                })
-            })
-            .collect();
-        barrier.wait();
-        let start = Instant::now();
-        let done = threads.into_iter().try_for_each(|thread| {
-            thread.join().unwrap_or_else(|_| Err("a thread that measured ended in a panic".into()))
-        });
-        (start, done)
-    });
-    done?;
-    Ok(items as f64 / start.elapsed().as_secs_f64() / 1e6)
+    let barrier = Barrier::new(count);
+    let spans = thread::scope(|scope| {
+        let timed = || -> Result<(Instant, Instant), Failure> {
+            barrier.wait();
+            let start = Instant::now();
+            one()?;
+            Ok((start, Instant::now()))
+        };
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(timed)).collect();
+        let panicked = |_| Err("a thread that measured ended in a panic".into());
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(panicked))
+            .collect::<Result<Vec<_>, _>>()
+    })?;
+    // From when the first began to when the last was done, as they saw it themselves.
+    let start = spans.iter().map(|(start, _)| *start).min();
+    let end = spans.iter().map(|(_, end)| *end).max();
+    let seconds = start.zip(end).map_or(f64::NAN, |(start, end)| (end - start).as_secs_f64());
+    Ok(items as f64 / seconds / 1e6)
 }
 
 fn enter(context: &mut Context<'_>, samples: &Samples) {
