@@ -6,6 +6,7 @@ mod calls_host;
 mod field;
 mod memory;
 mod scaling;
+mod schemes;
 
 use crate::suite::{Context, Failure, On};
 
@@ -21,6 +22,8 @@ pub(crate) struct Question {
 const ALL: &[Question] = &[
     Question { name: "calls", on: On::Host, run: calls_host::run },
     Question { name: "calls", on: On::Cuda, run: calls_cuda::run },
+    Question { name: "schemes", on: On::Host, run: schemes::run },
+    Question { name: "schemes", on: On::Cuda, run: schemes::run },
     Question { name: "ageing", on: On::Host, run: ageing::run },
     Question { name: "ageing", on: On::Cuda, run: ageing::run },
     Question { name: "scaling", on: On::Host, run: scaling::run },

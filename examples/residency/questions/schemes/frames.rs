@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::course::{Course, Path};
 use super::dense::InTiles;
-use super::path::{Frame, Kind, Plan, SplitMix};
-use super::rates::{agree, median, quantile};
+use super::path::{Frame, Kind, Plan};
+use super::rates::{agree, quantile};
 use super::scheme::Scheme;
 use super::volume::Volume;
-use super::{MAKERS, SEED, Sizes};
+use super::{MAKERS, Sizes};
+use crate::measure::{SplitMix, median};
 use crate::report::Axis;
 use crate::suite::{Context, Failure};
 
@@ -62,11 +63,19 @@ impl Runners<'_> {
         }
     }
 
-    /// Every scheme along the same path, each beside the one of ours that it is compared with.
-    fn go_all(&mut self, path: (&[Frame], &[u32]), sizes: Sizes) -> Result<Vec<[Path; 2]>, Failure> {
+    /// Every scheme along the same path, each beside the one of ours that it is compared with; none where the run is to end.
+    fn go_all(
+        &mut self,
+        context: &Context<'_>,
+        path: (&[Frame], &[u32]),
+        sizes: Sizes,
+    ) -> Result<Vec<[Path; 2]>, Failure> {
         let ours = self.go(0, path, sizes)?;
         let mut all = vec![[ours.clone(), ours]];
         for number in 1..self.count() {
+            if context.stops() {
+                return Ok(Vec::new());
+            }
             let ours = self.go(0, path, sizes)?;
             let theirs = self.go(number, path, sizes)?;
             for (sum, expected) in theirs.sums.iter().zip(&ours.sums) {
@@ -134,10 +143,13 @@ fn one_kind(
             if context.stops() {
                 return Ok(());
             }
-            let mut random = SplitMix(SEED ^ u64::from(halves) << 8 ^ number);
+            let mut random = SplitMix(sizes.seed ^ u64::from(halves) << 8 ^ number);
             let frames = plan.frames(&mut random);
             let warm = warm_tiles(plan, sizes, &mut random);
-            let all = runners.go_all((&frames, &warm), sizes)?;
+            let all = runners.go_all(context, (&frames, &warm), sizes)?;
+            if all.is_empty() {
+                return Ok(());
+            }
             courses.resize_with(all.len(), Course::default);
             for (course, [path, ours]) in courses.iter_mut().zip(&all) {
                 course.add(path, ours);
@@ -173,8 +185,9 @@ fn one_kind(
 fn warm_tiles(plan: Plan, sizes: Sizes, random: &mut SplitMix) -> Vec<u32> {
     let mut tiles = Vec::new();
     plan.set().list(plan.shape, &mut tiles);
-    let order = random.shuffled(plan.set().count());
-    order.into_iter().take(sizes.budget_tiles as usize).map(|at| tiles[at as usize]).collect()
+    random.shuffle(&mut tiles);
+    tiles.truncate(sizes.budget_tiles as usize);
+    tiles
 }
 
 fn warm_up(scheme: &mut dyn Scheme, warm: &[u32]) -> Result<(), Failure> {

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::path::{SplitMix, Tiles, Work};
+use super::path::{Tiles, Work};
 use super::scheme::sampled;
 use super::volume::{TILE_BYTES, Volume};
-use super::{MAKERS, SEED, Sizes, status_bytes};
+use super::{MAKERS, Sizes};
+use crate::measure::SplitMix;
+use crate::process::resident_bytes;
 use crate::suite::{Context, Failure};
 
 /// Loads half a budget of tiles under each scheme in turn, samples them, and enters bytes of memory for each byte of tiles.
@@ -14,7 +16,7 @@ pub(crate) fn measure(context: &mut Context<'_>, volume: &Arc<Volume>, sizes: Si
     let mut tiles = Vec::new();
     wanted.list(sizes.shape, &mut tiles);
     // Every tile is touched in full below; samples only make sure that they are there.
-    let work = Work::in_boxes(&[wanted], (1 << 12, 1 << 12), &mut SplitMix(SEED));
+    let work = Work::in_boxes(&[wanted], (1 << 12, 1 << 12), &mut SplitMix(sizes.seed));
     let net = (tiles.len() * TILE_BYTES) as f64;
     // The budget is what is wanted, or a little more where tiles have borders, or pages several tiles.
     let budget_bytes = sizes.budget_bytes();
@@ -41,8 +43,4 @@ pub(crate) fn measure(context: &mut Context<'_>, volume: &Arc<Volume>, sizes: Si
             .to_owned(),
     );
     Ok(())
-}
-
-fn resident_bytes() -> Result<u64, Failure> {
-    status_bytes("/proc/self/status", "VmRSS:").ok_or_else(|| "no VmRSS in /proc/self/status".into())
 }

@@ -32,11 +32,7 @@ pub(crate) struct Mapped<'v> {
 impl<'v> Mapped<'v> {
     pub(crate) fn new(volume: &'v Volume, budget_bytes: u64, hints: Hints) -> Result<Self, Failure> {
         let bytes = usize::try_from(volume.shape.bytes())?;
-        // Opened again: advice on reading is the open file's, and this one has none.
-        let path = volume.tiles.path();
-        let file =
-            std::fs::File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        let map = FileMap::new(&file, bytes)?;
+        let map = FileMap::new(&volume.tiles.plain, bytes)?;
         if hints != Hints::None {
             map.advise(0..bytes, FileAdvice::Random)?;
         }

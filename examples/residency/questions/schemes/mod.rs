@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use crate::process::available_bytes;
 use crate::suite::{Context, Failure, On};
 
 mod atlas;
@@ -43,6 +44,8 @@ use volume::{Shape, TILE_BYTES, Volume};
 struct Sizes {
     shape: Shape,
     budget_tiles: u32,
+    /// Where random numbers begin.
+    seed: u64,
     /// Frames of a path, and samples of a frame along rays and at points.
     frames: usize,
     samples: (u32, u32),
@@ -61,11 +64,12 @@ impl Sizes {
             shape,
             // A quarter of the volume, so that a path through all of it wants four times the budget.
             budget_tiles: shape.tile_count() / 4,
-            frames: context.pick(10, 40, 80),
+            seed: context.seed,
+            frames: context.pick(10, 30, 60),
             samples: context.pick((1 << 15, 1 << 13), (1 << 18, 1 << 16), (1 << 18, 1 << 16)),
             paths: context.pick(1, 2, 3),
-            rounds: context.pick(3, 7, 15),
-            rate_samples: context.pick(1 << 17, 1 << 20, 1 << 21),
+            rounds: context.pick(3, 5, 9),
+            rate_samples: context.pick(1 << 17, 1 << 19, 1 << 20),
         }
     }
 
@@ -73,9 +77,6 @@ impl Sizes {
         u64::from(self.budget_tiles) * TILE_BYTES as u64
     }
 }
-
-/// Seed of everything that is drawn: the same paths whenever it runs, so that two runs can be compared.
-const SEED: u64 = 0x5EED_B0A7;
 
 /// Enters what each scheme costs.
 pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
@@ -86,7 +87,7 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
     let sizes = Sizes::of(context);
     // All schemes side by side, and both files in the page cache, one of them a little larger than the volume.
     let needed = sizes.budget_bytes() * 10 + sizes.shape.bytes() * 9 / 4;
-    let available = available_bytes();
+    let available = available_bytes()?;
     if available < needed {
         context.note(format!(
             "not measured: all schemes side by side, and their files, take {needed} bytes of memory, and {available} are available"
@@ -116,18 +117,6 @@ const MAKERS: [Maker; 8] = [
     |volume, bytes| Ok(Box::new(Flat::new(volume, bytes, 4)?)),
 ];
 
-/// Bytes of memory that can be had without the system giving up what is in use; everything where it does not say.
-fn available_bytes() -> u64 {
-    status_bytes("/proc/meminfo", "MemAvailable:").unwrap_or(u64::MAX)
-}
-
-/// A figure in kB of a file of the system's, in bytes.
-fn status_bytes(path: &str, field: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let line = text.lines().find(|line| line.starts_with(field))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 fn say_what_it_is(context: &mut Context<'_>, volume: &Volume, sizes: Sizes, dense_fits: bool) {
     context.note(format!(
         "a volume of {} MiB, 16 bits a voxel, in {} tiles of 64^3 voxels (512 KiB); a budget of {} MiB; sums agree bit for bit",
@@ -141,6 +130,10 @@ fn say_what_it_is(context: &mut Context<'_>, volume: &Volume, sizes: Sizes, dens
     );
     context.note(
         "every scheme has the same budget for tiles, and mapped files unmap what leaves it; none of that bounds the page cache, which holds the file besides and of which mapped files use the very pages: only where the file is dropped from it as tiles are evicted or copied is the budget all that a scheme has"
+            .to_owned(),
+    );
+    context.note(
+        "which of the tiles goes that the same frame wanted last is each scheme's own choice, so that loads differ by a few; pages of four tiles go as a whole"
             .to_owned(),
     );
     if !dense_fits {

@@ -2,37 +2,17 @@
 
 use super::sampling::{FRACTION, Point, Ray};
 use super::volume::{EDGE_LOG2, Shape};
+use crate::measure::SplitMix;
 
-/// The generator of paths (splitmix64, Steele, Lea, Flood 2014).
-#[derive(Clone, Debug)]
-pub(crate) struct SplitMix(pub(crate) u64);
+/// From 0 up to 1.
+fn fraction(random: &mut SplitMix) -> f64 {
+    (random.next() >> 11) as f64 / (1u64 << 53) as f64
+}
 
-impl SplitMix {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "a remainder of 32 bits")]
-    pub(crate) fn below(&mut self, n: u32) -> u32 {
-        (self.next() % u64::from(n.max(1))) as u32
-    }
-
-    /// From 0 up to 1.
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// The numbers below `n`, shuffled.
-    pub(crate) fn shuffled(&mut self, n: u32) -> Vec<u32> {
-        let mut all: Vec<u32> = (0..n).collect();
-        for i in (1..n).rev() {
-            all.swap(i as usize, self.below(i + 1) as usize);
-        }
-        all
-    }
+/// A number below `n`; 0 where there is none.
+#[expect(clippy::cast_possible_truncation, reason = "less than 32 bits")]
+fn below(random: &mut SplitMix, n: u32) -> u32 {
+    random.below(n.into()) as u32
 }
 
 /// A box of tiles, half-open.
@@ -124,8 +104,9 @@ impl Work {
             work.add_rays(one, f64::from(along) / boxes.len() as f64, random);
         }
         for _ in 0..points {
-            let [first, end] = boxes[random.below(u32::try_from(boxes.len()).unwrap_or(1)) as usize].bounds();
-            work.points.push(std::array::from_fn(|k| first[k] + random.below(end[k] - first[k])));
+            let [first, end] =
+                boxes[below(random, u32::try_from(boxes.len()).unwrap_or(1)) as usize].bounds();
+            work.points.push(std::array::from_fn(|k| first[k] + below(random, end[k] - first[k])));
         }
         work
     }
@@ -144,7 +125,7 @@ impl Work {
             [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
         };
         // Oblique: at least a fifth of the way along every axis.
-        let along = unit(std::array::from_fn(|_| 0.25 + random.fraction()));
+        let along = unit(std::array::from_fn(|_| 0.25 + fraction(random)));
         let right = unit(cross(along, [0.0, 0.0, 1.0]));
         let up = cross(right, along);
         let step = along.map(|v| ((v * STEP * one_voxel) as u32).max(1));
@@ -231,7 +212,7 @@ impl Mover {
         let mut wanted = Tiles::halved(plan.shape, plan.frame_tiles.min(set.count() / 2));
         for k in 0..3 {
             wanted.size[k] = wanted.size[k].min(set.size[k]);
-            wanted.first[k] = random.below(set.size[k] - wanted.size[k] + 1);
+            wanted.first[k] = below(random, set.size[k] - wanted.size[k] + 1);
         }
         Self { kind: plan.kind, wanted, frame_tiles: plan.frame_tiles, axis: 0, forward: [true; 3] }
     }
@@ -249,15 +230,15 @@ impl Mover {
                 vec![Tiles { first: [x, 0, 0], size }]
             }
             Kind::Probes => (0..(self.frame_tiles / 2).min(set.count() / 2).max(1))
-                .map(|_| Tiles { first: set.size.map(|size| random.below(size)), size: [1; 3] })
+                .map(|_| Tiles { first: set.size.map(|size| below(random, size)), size: [1; 3] })
                 .collect(),
         }
     }
 
     fn fly(&mut self, set: Tiles, random: &mut SplitMix) {
         let room = |k: usize, wanted: &Tiles| set.size[k] - wanted.size[k];
-        if random.below(4) == 0 || room(self.axis, &self.wanted) == 0 {
-            let turned = random.below(3) as usize;
+        if below(random, 4) == 0 || room(self.axis, &self.wanted) == 0 {
+            let turned = below(random, 3) as usize;
             let axes = (0..3).map(|k| (turned + k) % 3);
             self.axis = axes.into_iter().find(|&k| room(k, &self.wanted) > 0).unwrap_or(0);
         }

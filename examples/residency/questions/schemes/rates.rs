@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Sizes;
 use super::atlas::Atlas;
 use super::buffers::Buffers;
 use super::dense::{InTiles, Rows};
 use super::flat::{Flat, How};
 use super::mapped::{Hints, Mapped};
 use super::page_table::PageTable;
-use super::path::{SplitMix, Tiles, Work};
+use super::path::{Tiles, Work};
 use super::scheme::Scheme;
 use super::volume::{TILE_BYTES, Volume};
-use super::{SEED, Sizes};
+use crate::measure::{SplitMix, median};
 use crate::report::Axis;
 use crate::suite::{Context, Failure};
 
@@ -83,12 +84,12 @@ pub(crate) fn measure(
             let _ = scheme.want(&tiles)?;
         }
         let samples = (sizes.rate_samples, sizes.rate_samples / 4);
-        let work = Work::in_boxes(&[wanted], samples, &mut SplitMix(SEED ^ u64::from(set)));
+        let work = Work::in_boxes(&[wanted], samples, &mut SplitMix(sizes.seed ^ u64::from(set)));
         for (kind, curves) in KINDS.into_iter().zip(&mut curves) {
             if context.stops() {
                 return Ok(());
             }
-            let rates = in_turns(&schemes, kind, &work, sizes.rounds)?;
+            let rates = in_turns(context, &schemes, (kind, &work), sizes.rounds)?;
             let mib = f64::from(set) * TILE_BYTES as f64 / f64::from(1 << 20);
             let settings = [("samples", kind.name.to_owned()), ("MiB", format!("{mib:.0}"))];
             for ((scheme, (rates, ratios)), curve) in schemes.iter().zip(rates).zip(curves) {
@@ -109,9 +110,9 @@ pub(crate) fn measure(
 
 /// Rates of every scheme, and over ours, which is run before every other.
 fn in_turns(
+    context: &Context<'_>,
     schemes: &[Box<dyn Scheme + '_>],
-    kind: Kind,
-    work: &Work,
+    (kind, work): (Kind, &Work),
     rounds: usize,
 ) -> Result<Vec<Rates>, Failure> {
     let mut all = vec![(Vec::new(), Vec::new()); schemes.len()];
@@ -130,6 +131,9 @@ fn in_turns(
     };
     for _ in 0..rounds {
         for (number, scheme) in schemes.iter().enumerate().skip(1) {
+            if context.stops() {
+                return Ok(all);
+            }
             let before = time(&**ours)?;
             let rate = time(&**scheme)?;
             all[0].0.push(before);
@@ -146,11 +150,6 @@ pub(crate) fn agree(name: &str, sum: f64, expected: f64) -> Result<(), Failure> 
         return Ok(());
     }
     Err(format!("{name}: its samples add up to {sum}, and those of the first scheme to {expected}").into())
-}
-
-/// The median.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
 }
 
 /// The value below which that part of the values lies.

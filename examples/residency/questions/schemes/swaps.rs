@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::path::SplitMix;
-use super::rates::median;
 use super::scheme::Scheme;
 use super::volume::{TILE_BYTES, Volume};
-use super::{MAKERS, SEED, Sizes};
+use super::{MAKERS, Sizes};
+use crate::measure::{SplitMix, median};
 use crate::report::Axis;
 use crate::suite::{Context, Failure};
 
@@ -20,7 +19,8 @@ pub(crate) fn measure(context: &mut Context<'_>, volume: &Arc<Volume>, sizes: Si
     let makers = MAKERS[..MAKERS.len() - 1].iter();
     let schemes = makers.map(|make| make(volume, u64::from(SLOTS) * TILE_BYTES as u64));
     let mut schemes = schemes.collect::<Result<Vec<_>, _>>()?;
-    let order = SplitMix(SEED).shuffled(sizes.shape.tile_count());
+    let mut order: Vec<_> = (0..sizes.shape.tile_count()).collect();
+    SplitMix(sizes.seed).shuffle(&mut order);
     let mut curves = vec![Vec::new(); schemes.len()];
     for at_once in [1, 2, 4, 8] {
         let mut times = vec![(Vec::new(), Vec::new()); schemes.len()];

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
@@ -85,8 +85,9 @@ fn value(x: u32, y: u32, z: u32) -> u16 {
 /// A file of pieces of one size, one for each tile, and how it is read.
 #[derive(Debug)]
 pub(crate) struct Store {
-    pub(crate) file: File,
-    path: PathBuf,
+    file: File,
+    /// The same, opened without advice on how it is read.
+    pub(crate) plain: File,
     /// Voxels from one piece to the next.
     stride: usize,
     tiles: u32,
@@ -119,21 +120,17 @@ impl Store {
             .map_err(failed)?;
         // Pages that are still to be written could neither be dropped from the cache nor would they leave the measurements alone.
         file.sync_data().map_err(failed)?;
-        drop(file);
-        let file = File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let open = || File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
+        let (file, plain) = (open()?, open()?);
         // Tiles are read as a whole: what the system would read beyond them nobody asked for.
         fadvise(&file, 0, None, Advice::Random)?;
-        let (path, tiles, forgets) = (path.to_owned(), shape.tile_count(), AtomicBool::new(false));
-        Ok(Self { file, path, stride, tiles, forgets })
+        let (tiles, forgets) = (shape.tile_count(), AtomicBool::new(false));
+        Ok(Self { file, plain, stride, tiles, forgets })
     }
 
     /// Voxels of a piece.
     pub(crate) fn stride(&self) -> usize {
         self.stride
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Reads a piece, in one call where the system agrees.
@@ -165,7 +162,7 @@ impl Store {
     }
 }
 
-/// The volume, as files in a folder that goes with it.
+/// The volume, as files without names: they are gone with the process, however that ends.
 #[derive(Debug)]
 pub(crate) struct Volume {
     pub(crate) shape: Shape,
@@ -175,7 +172,6 @@ pub(crate) struct Volume {
     pub(crate) bordered: Store,
     /// Whether the folder lies in memory, so that its files are never read from anywhere.
     pub(crate) in_memory: bool,
-    _folder: tempfile::TempDir,
 }
 
 impl Volume {
@@ -195,7 +191,9 @@ impl Volume {
         let tiles = Store::make(&folder.path().join("tiles.raw"), shape, (EDGE, TILE_VOXELS))?;
         let bordered =
             Store::make(&folder.path().join("bordered.raw"), shape, (BORDERED_EDGE, BORDERED_STRIDE))?;
-        Ok(Self { shape, tiles, bordered, in_memory, _folder: folder })
+        // Open files stay without it.
+        folder.close().map_err(|error| format!("cannot remove a temporary folder: {error}"))?;
+        Ok(Self { shape, tiles, bordered, in_memory })
     }
 
     /// See [`Store::forget_all`].
