@@ -93,17 +93,18 @@ fn tile_of<B: Bricks>(bricks: &B, cell: [u32; 3]) -> u32 {
     bricks.shape().index(cell.map(|v| v >> EDGE_LOG2))
 }
 
-/// The eight voxels around a position whose neighbours lie in other tiles: two look-ups and more, but none twice in a row.
+/// The eight voxels around a position whose neighbours lie in other tiles: one look-up for each tile that there is, two mostly.
 #[inline(never)]
 fn across<B: Bricks>(bricks: &B, cell: [u32; 3]) -> Option<[u16; 8]> {
-    let mut last = (tile_of(bricks, cell), bricks.brick(tile_of(bricks, cell))?);
-    let mut near = [0; 8];
-    for (voxel, corner) in near.iter_mut().zip(corners(cell)) {
-        let tile = tile_of(bricks, corner);
-        if tile != last.0 {
-            last = (tile, bricks.brick(tile)?);
+    // Of a corner's number, the axes along which the next tile begins: corners that agree in these lie in one tile.
+    let beyond = |k: usize| usize::from(cell[k] & WITHIN == WITHIN) << k;
+    let crossed = beyond(0) | beyond(1) | beyond(2);
+    let (mut tiles, mut near) = ([&[][..]; 8], [0; 8]);
+    for (k, corner) in corners(cell).into_iter().enumerate() {
+        if k & crossed == k {
+            tiles[k] = bricks.brick(tile_of(bricks, corner))?;
         }
-        *voxel = *last.1.get(within::<B>(corner))?;
+        near[k] = *tiles[k & crossed].get(within::<B>(corner))?;
     }
     Some(near)
 }
