@@ -12,7 +12,7 @@ use crate::suite::Failure;
 
 /// Prints how the figures of two runs differ, each given by its folder or its `results.json`.
 pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
-    let (a, b) = (read(a)?, read(b)?);
+    let (a, b) = (read(a, "A")?, read(b, "B")?);
     let key = |row: &Row| (row.suite.clone(), row.case.clone(), row.settings.clone(), row.metric.clone());
     let others: BTreeMap<_, _> = b.iter().map(|row| (key(row), row)).collect();
     let mut only_a = 0;
@@ -27,7 +27,9 @@ pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
         // Two figures of nothing are the same.
         let ratio = if first == second { 1.0 } else { second / first };
         let inside = |value: f64, (least, most): (f64, f64)| least <= value && value <= most;
-        let differs = !inside(second, row.spread()) && !inside(first, other.spread());
+        // Of one value or two nobody knows how far they spread.
+        let enough = row.samples.len().min(other.samples.len()) >= 3;
+        let differs = enough && !inside(second, row.spread()) && !inside(first, other.spread());
         pairs += 1;
         differing += u64::from(differs);
         let word = if differs { "  outside both spreads" } else { "" };
@@ -47,13 +49,24 @@ pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The rows of a run.
-fn read(path: &Path) -> Result<Vec<Row>, Failure> {
+/// The rows of a run. Says what it is of.
+fn read(path: &Path, name: &str) -> Result<Vec<Row>, Failure> {
     let file: PathBuf = if path.is_dir() { path.join("results.json") } else { path.to_owned() };
     let damaged = |what: String| format!("{}: {what}", file.display());
     let text = fs::read_to_string(&file).map_err(|error| damaged(error.to_string()))?;
     let all: Value =
         serde_json::from_str(&text).map_err(|error| damaged(format!("this is no JSON: {error}")))?;
+    let known = |field: &str| all.pointer(field).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+    let early = all.get("ended_early").and_then(Value::as_bool).unwrap_or(false);
+    say(format_args!(
+        "{name}: {}, on {}, effort {}, commit {}, {}{}",
+        known("/started"),
+        known("/settings/on"),
+        known("/settings/effort"),
+        known("/commit"),
+        known("/machine/cpu"),
+        if early { ", ended early" } else { "" }
+    ));
     let rows = all.get("rows").and_then(Value::as_array);
     let rows = rows.ok_or_else(|| damaged("field 'rows' is missing, or no list".to_owned()))?;
     let each = rows.iter().enumerate().map(|(i, row)| self::row(row, i).map_err(damaged));

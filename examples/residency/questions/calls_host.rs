@@ -47,13 +47,13 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
         .map(|log2| 1 << log2)
         .collect();
     let most_bytes = context.pick(64 << 20, 256 << 20, 512 << 20);
-    for round in 0..context.pick(4, 12, 40) {
+    for round in 0..context.pick(4, 12, 25) {
         for &bytes in &sizes {
             if context.stops() {
                 break;
             }
             let pieces = (most_bytes / bytes).clamp(1, 64);
-            let mut random = SplitMix(context.seed + round);
+            let mut random = SplitMix(context.seed.wrapping_add(round));
             let mut step = |caller, call, time| {
                 // The first round warms up.
                 if round > 0 {

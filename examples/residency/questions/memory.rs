@@ -59,7 +59,7 @@ fn tables(context: &mut Context<'_>) -> Result<(), Failure> {
             let array = field::array(&pool, EXTENT_LOG2, PAGE_LOG2, 1 << PAGE_LOG2)?;
             let sides = field::tiles(EXTENT_LOG2, PAGE_LOG2);
             let all = sides.iter().product::<u64>();
-            let mut random = SplitMix(context.seed + round);
+            let mut random = SplitMix(context.seed.wrapping_add(round));
             let first = random.below(all / 2);
             let asked = 1 << 14;
             let before = process::resident_bytes()?;
@@ -104,7 +104,7 @@ fn all<B: Backend>(
             let (mut peaks, mut over) = (Vec::new(), Vec::new());
             for round in 0..context.pick(1, 3, 5) {
                 let passes = context.pick(2, 4, 8);
-                let peak = peak(case, passes, context.seed + round, meter, backend()?)?;
+                let peak = peak(case, passes, context.seed.wrapping_add(round), meter, backend()?)?;
                 let batch_bytes = (batch << page_log2) as f64;
                 over.push((peak as f64 - budget as f64) / batch_bytes);
                 peaks.push(peak as f64 / MIB as f64);

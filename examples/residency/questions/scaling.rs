@@ -34,8 +34,10 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
             };
             each(context, &|| Ok(HostBackend::new()), 16, 20, Some(read))?
         }
-        // Kernels read there; what that costs is another question.
-        On::Cuda => each(context, &|| Ok(CudaBackend::open(0)?), 21, 23, None)?,
+        On::Cuda => {
+            context.note("kernels read there: what a voxel costs is not asked of the device".to_owned());
+            each(context, &|| Ok(CudaBackend::open(0)?), 21, 23, None)?
+        }
     };
     forecast::note(context, &constants);
     Ok(())

@@ -1,12 +1,13 @@
 //! Ever more tiles resident at once: what one costs that is there, and one that takes another's place.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
 
 use vastgrid::{Backend, Pool, PoolConfig, TileCoord};
 
 use super::super::field;
 use super::{ask, hits, misses};
-use crate::measure::{SplitMix, median, ratios};
+use crate::measure::{SplitMix, median, nanoseconds, ratios};
 use crate::process;
 use crate::report::{Axis, Verdict};
 use crate::suite::{Context, Failure, On};
@@ -14,8 +15,16 @@ use crate::suite::{Context, Failure, On};
 const EXTENT_LOG2: u32 = 44;
 
 /// What is measured of each.
-const FIGURES: [&str; 3] =
-    ["first load of a tile", "request of a tile that is there", "load and eviction of a tile"];
+const FIGURES: [&str; 5] = [
+    "first load of a tile",
+    "request of a tile that is there",
+    "load and eviction of a tile",
+    "the same bytes into a recycled buffer",
+    "load and eviction of a tile, beyond its bytes",
+];
+/// Those that must not grow on the host, and on a device, where bytes go by themselves. Writing bytes becomes dearer by itself once they fit into no cache.
+const KEPT_HOST: [usize; 2] = [1, 4];
+const KEPT_CUDA: [usize; 2] = [1, 2];
 
 /// By size of a tile, figure and size of the set.
 type Samples = BTreeMap<(u32, usize, u32), Vec<f64>>;
@@ -42,7 +51,7 @@ pub(super) fn run<B: Backend>(
                     break;
                 }
                 let found = one(context, backend()?, (tile_log2, set_log2), round)?;
-                for (figure, time) in found.into_iter().enumerate() {
+                for (figure, time) in found.into_iter().enumerate().filter(|(_, time)| time.is_finite()) {
                     samples.entry((tile_log2, figure, set_log2)).or_default().push(time);
                 }
             }
@@ -63,7 +72,7 @@ fn one<B: Backend>(
     backend: B,
     (tile_log2, set_log2): (u32, u32),
     round: u64,
-) -> Result<[f64; 3], Failure> {
+) -> Result<[f64; FIGURES.len()], Failure> {
     let config = PoolConfig { budget_bytes: 1 << set_log2, threads: 1, ..PoolConfig::default() };
     let pool = Pool::with_config(backend, config)?;
     let array = field::array(&pool, EXTENT_LOG2, tile_log2, 1 << tile_log2)?;
@@ -87,7 +96,32 @@ fn one<B: Backend>(
     // Once around a little, so that what is made once is made.
     ask(&array, &tiles(first + count, 64), batch)?;
     let others = tiles(first + count + 64, context.pick(256, 1024, 4096));
-    Ok([load, hit, misses(&array, &others, batch)?])
+    let miss = misses(&array, &others, batch)?;
+    drop((array, pool));
+    let plain = if context.on == On::Cuda {
+        f64::NAN
+    } else {
+        plain((tile_log2, set_log2), others.len(), &mut random)?
+    };
+    Ok([load, hit, miss, plain, miss - plain])
+}
+
+/// What writing a tile's bytes costs where nothing is managed: into one of as many buffers, in no order.
+fn plain((tile_log2, set_log2): (u32, u32), tiles: usize, random: &mut SplitMix) -> Result<f64, Failure> {
+    // What fits into no cache is all alike.
+    let (bytes, tile) = (1usize << set_log2.min(28), 1usize << tile_log2);
+    let mut memory = Vec::new();
+    memory.try_reserve_exact(bytes)?;
+    memory.resize(bytes, 1u8);
+    let mut buffers: Vec<&mut [u8]> = memory.chunks_exact_mut(tile).collect();
+    random.shuffle(&mut buffers);
+    let (time, ()) = nanoseconds(tiles as u64, || {
+        for n in 0..tiles {
+            let buffer = n % buffers.len();
+            black_box(&mut *buffers[buffer]).fill(n.to_le_bytes()[0]);
+        }
+    });
+    Ok(time)
 }
 
 /// What was measured, by the logarithm of a size.
@@ -100,7 +134,8 @@ fn enter(context: &mut Context<'_>, samples: &Samples) {
         context.row(FIGURES[*figure], &settings, ("time", "ns a tile"), times.clone());
         curves.entry((*tile_log2, *figure)).or_default().push((*set_log2, times));
     }
-    for ((tile_log2, figure), sets) in curves.iter().filter(|((_, figure), _)| *figure > 0) {
+    let kept = if context.on == On::Cuda { KEPT_CUDA } else { KEPT_HOST };
+    for ((tile_log2, figure), sets) in curves.iter().filter(|((_, figure), _)| kept.contains(figure)) {
         let (least, most) = (sets[0], sets[sets.len() - 1]);
         context.verdict(Verdict {
             what: format!(
