@@ -9,7 +9,7 @@ mod common;
 use std::time::Instant;
 
 use common::device::device_or_skip;
-use common::{SplitMix, median};
+use common::{SplitMix, median, rounds};
 use vastgrid::BackendError;
 use vastgrid::backend::Access;
 use vastgrid::cuda::Device;
@@ -26,7 +26,7 @@ fn micros(start: Instant, pieces: u64) -> f64 {
 fn row(space: &Space, devices: &[&Device], bytes: u64, run: u64) -> Result<(), BackendError> {
     let mut times = [const { Vec::new() }; 5];
     let mut random = SplitMix(bytes);
-    for round in 0..8 {
+    for round in 0..=rounds(7) {
         let start = Instant::now();
         let pieces: Vec<_> = (0..PIECES).map(|_| space.create(bytes)).collect::<Result<_, _>>()?;
         let create = micros(start, PIECES);
