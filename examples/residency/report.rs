@@ -1,9 +1,14 @@
 //! Owns what a run found: [`Report`], rows of figures with their spread, and curves.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::measure;
 
 /// One figure: what was measured, of what, and each value that was read.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Row {
     /// The question that it belongs to: `calls`, `schemes`, and so on.
     pub(crate) suite: String,
@@ -21,13 +26,7 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn median(&self) -> f64 {
-        let mut sorted = self.samples.clone();
-        sorted.sort_by(f64::total_cmp);
-        match sorted.len() {
-            0 => f64::NAN,
-            n if n % 2 == 1 => sorted[n / 2],
-            n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
-        }
+        measure::median(&self.samples)
     }
 
     /// The smallest and the largest value.
@@ -35,10 +34,33 @@ impl Row {
         let least = self.samples.iter().copied().fold(f64::INFINITY, f64::min);
         (least, self.samples.iter().copied().fold(f64::NEG_INFINITY, f64::max))
     }
+
+    /// The settings in words.
+    pub(crate) fn settings_text(&self) -> String {
+        let each: Vec<_> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        each.join(", ")
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (least, most) = self.spread();
+        write!(
+            f,
+            "{:<10} {:<38} {:<52} {:>12.3} {} of {} ({least:.3} to {most:.3}, {} x)",
+            self.suite,
+            self.case,
+            self.settings_text(),
+            self.median(),
+            self.unit,
+            self.metric,
+            self.samples.len()
+        )
+    }
 }
 
 /// Curves over one axis, drawn as one picture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Plot {
     /// The file's name without its ending.
     pub(crate) name: String,
@@ -50,14 +72,14 @@ pub(crate) struct Plot {
 }
 
 /// An axis of a picture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Axis {
     pub(crate) label: String,
     pub(crate) logarithmic: bool,
 }
 
 /// Whether a target was met.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Verdict {
     /// What was asked for, in words.
     pub(crate) what: String,
@@ -70,6 +92,14 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) fn is_met(&self) -> bool {
         if self.at_least { self.value >= self.target } else { self.value <= self.target }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = if self.is_met() { "met" } else { "NOT MET" };
+        let bound = if self.at_least { "at least" } else { "at most" };
+        write!(f, "target {word}: {}: {:.3}, {bound} {:.3}", self.what, self.value, self.target)
     }
 }
 

@@ -1,8 +1,10 @@
 //! Owns what a question gets to be answered with: [`Context`].
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::report::{Axis, Plot, Report, Row, Verdict};
+use crate::say;
 
 /// Anything that ends a run.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -13,6 +15,17 @@ pub(crate) enum On {
     Host,
     Cuda,
     Model,
+}
+
+impl On {
+    /// As it is typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Cuda => "cuda",
+            Self::Model => "model",
+        }
+    }
 }
 
 /// How long a run may take.
@@ -26,6 +39,16 @@ pub(crate) enum Effort {
     Full,
 }
 
+impl Effort {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Normal => "normal",
+            Self::Full => "full",
+        }
+    }
+}
+
 /// What a question gets.
 pub(crate) struct Context<'a> {
     pub(crate) on: On,
@@ -35,6 +58,10 @@ pub(crate) struct Context<'a> {
     pub(crate) report: &'a mut Report,
     /// Set when somebody wants the run to end: what was measured so far is kept.
     pub(crate) stop: &'a AtomicBool,
+    /// Where random numbers begin.
+    pub(crate) seed: u64,
+    /// The folder for what is found: a question may keep there what it goes on from the next time.
+    pub(crate) out: &'a Path,
 }
 
 impl Context<'_> {
@@ -66,18 +93,7 @@ impl Context<'_> {
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let (suite, case) = (self.suite.to_owned(), case.to_owned());
         let row = Row { suite, case, settings, metric: metric.to_owned(), unit: unit.to_owned(), samples };
-        let of: Vec<_> = row.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        let (least, most) = row.spread();
-        println!(
-            "{:<10} {:<38} {:<52} {:>12.3} {} of {} ({least:.3} to {most:.3}, {} x)",
-            row.suite,
-            row.case,
-            of.join(", "),
-            row.median(),
-            row.unit,
-            row.metric,
-            row.samples.len()
-        );
+        say(format_args!("{row}"));
         self.report.rows.push(row);
     }
 
@@ -94,17 +110,13 @@ impl Context<'_> {
 
     /// Enters whether a value is as it was asked for.
     pub(crate) fn verdict(&mut self, verdict: Verdict) {
-        let (word, bound) = (
-            if verdict.is_met() { "met" } else { "NOT MET" },
-            if verdict.at_least { "at least" } else { "at most" },
-        );
-        println!("target {word}: {}: {:.3}, {bound} {:.3}", verdict.what, verdict.value, verdict.target);
+        say(format_args!("{verdict}"));
         self.report.verdicts.push(verdict);
     }
 
     /// Says what could not be measured, and why.
     pub(crate) fn note(&mut self, text: String) {
-        println!("{}: {text}", self.suite);
+        say(format_args!("{}: {text}", self.suite));
         self.report.notes.push(text);
     }
 }

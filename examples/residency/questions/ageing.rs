@@ -1,0 +1,229 @@
+//! Does residency age? Tiles come and go at random, under budgets that grow and shrink, for as long as may be: what a swap costs over time, and what piles up meanwhile.
+//!
+//! A long run goes in phases, each of one call of the program: what was measured is kept in the output folder, and the next run with the same folder goes on from there.
+
+mod state;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use vastgrid::cuda::Device;
+use vastgrid::{Backend, CudaBackend, Error, HostBackend, Pool, SparseArray3D, TileCoord};
+
+use self::state::{Moment, State};
+use super::field;
+use crate::measure::{SplitMix, median};
+use crate::process;
+use crate::report::{Axis, Verdict};
+use crate::suite::{Context, Failure, On};
+
+/// Tiles of the array: some hundred times what is resident, and few enough that what is kept of every tile that was ever asked for is soon all there.
+const TILES_LOG2: u32 = 22;
+/// Budgets of a window, in eighths of the largest, in another order each time.
+const BUDGETS: [u64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+
+/// What is asked of one backend.
+struct Case<B: Backend> {
+    pool: Pool<B>,
+    array: SparseArray3D<u8, B>,
+    /// Tiles along the axes.
+    sides: [u64; 3],
+    tile_log2: u32,
+    budget: u64,
+    /// Requests under each budget.
+    requests: u64,
+}
+
+/// What piles up beyond the process, where anything does: physical pages that the backend holds, and bytes of the device.
+type Beyond<'a, B> = &'a dyn Fn(&Pool<B>) -> Result<(u64, u64), Failure>;
+
+pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
+    match context.on {
+        On::Cuda => {
+            let device = Device::open(0)?;
+            let beyond = |pool: &Pool<CudaBackend>| {
+                let (free, all) = device.memory()?;
+                let kept = pool.backend().kept_mappings() as u64;
+                Ok((kept, all - free))
+            };
+            on(context, CudaBackend::open(0)?, 21, 1 << 30, &beyond)
+        }
+        _ => on(context, HostBackend::new(), 16, 128 << 20, &|_| Ok((process::descriptors()?, 0))),
+    }
+}
+
+fn on<B: Backend>(
+    context: &mut Context<'_>,
+    backend: B,
+    tile_log2: u32,
+    budget: u64,
+    beyond: Beyond<'_, B>,
+) -> Result<(), Failure> {
+    let pool = Pool::new(backend, budget)?;
+    let extent_log2 = TILES_LOG2 + tile_log2;
+    let array = field::array(&pool, extent_log2, tile_log2, 1 << tile_log2)?;
+    let sides = field::tiles(extent_log2, tile_log2);
+    let requests = context.pick(8, 32, 64);
+    let case = Case { pool, array, sides, tile_log2, budget, requests };
+    let (phase, all) = match context.on {
+        On::Cuda => context.pick((3, 3), (120, 120), (8 * 60, 8 * 60)),
+        _ => context.pick((3, 3), (120, 120), (8 * 60 + 30, 60 * 60)),
+    };
+    // What takes more than a phase goes on from what earlier ones left.
+    let path = (all > phase).then(|| context.out.join(format!("ageing-{}.json", context.on.name())));
+    let mut state = path.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
+    let left = f64::from(all) - state.seconds;
+    if left > 0.0 {
+        let phase = Duration::from_secs_f64(left.min(f64::from(phase)));
+        age(context, &case, phase, &mut state, path.as_deref(), beyond)?;
+    }
+    if let Some(path) = path {
+        context.note(format!(
+            "{:.0} of {all} s so far, in {} phases, each in a process of its own, kept in {}; run again with --full --only ageing --out {} to go on until they are over",
+            state.seconds,
+            state.phases,
+            path.display(),
+            context.out.display()
+        ));
+    }
+    enter(context, &state.moments);
+    Ok(())
+}
+
+/// One phase, window after window.
+fn age<B: Backend>(
+    context: &Context<'_>,
+    case: &Case<B>,
+    phase: Duration,
+    state: &mut State,
+    path: Option<&Path>,
+    beyond: Beyond<'_, B>,
+) -> Result<(), Failure> {
+    state.phases += 1;
+    let mut random = SplitMix(context.seed ^ u64::from(state.phases) << 32);
+    let (start, before) = (Instant::now(), state.seconds);
+    // What is made once is made in the first windows, which are of no phase's age.
+    for _ in 0..2 {
+        window(case, &mut random)?;
+    }
+    let mut saved = Instant::now();
+    while start.elapsed() < phase && !context.stops() {
+        let [swap_ns, change_us] = window(case, &mut random)?;
+        let (handles, device_bytes) = beyond(&case.pool)?;
+        state.seconds = before + start.elapsed().as_secs_f64();
+        state.moments.push(Moment {
+            phase: state.phases,
+            seconds: state.seconds,
+            swap_ns,
+            change_us,
+            mappings: process::memory_mappings()?,
+            resident_bytes: process::resident_bytes()?,
+            handles,
+            device_bytes,
+        });
+        // Now and then, since somebody may end the process.
+        if let Some(path) = path
+            && saved.elapsed() > Duration::from_secs(20)
+        {
+            state.write(path)?;
+            saved = Instant::now();
+        }
+    }
+    path.map_or(Ok(()), |path| state.write(path))
+}
+
+/// All budgets once, each full of tiles that came at random; ends with the largest. Returns what a swap took in nanoseconds, and a change of the budget in microseconds.
+fn window<B: Backend>(case: &Case<B>, random: &mut SplitMix) -> Result<[f64; 2], Failure> {
+    let mut budgets = BUDGETS;
+    random.shuffle(&mut budgets);
+    let (mut swaps, mut swapping, mut changing) = (0, Duration::ZERO, Duration::ZERO);
+    for budget in budgets {
+        let start = Instant::now();
+        case.pool.set_budget(case.budget / 8 * budget)?;
+        changing += start.elapsed();
+        // As many tiles as the budget holds are no swaps: they find room.
+        let capacity = (case.budget / 8 * budget) >> case.tile_log2;
+        fill(case, capacity, random)?;
+        let start = Instant::now();
+        for _ in 0..case.requests {
+            swaps += ask(case, 16, random)?;
+        }
+        swapping += start.elapsed();
+    }
+    case.pool.set_budget(case.budget)?;
+    fill(case, case.budget >> case.tile_log2, random)?;
+    let changes = BUDGETS.len() as f64;
+    Ok([swapping.as_secs_f64() * 1e9 / swaps.max(1) as f64, changing.as_secs_f64() * 1e6 / changes])
+}
+
+/// Asks for tiles until the budget is used.
+fn fill<B: Backend>(case: &Case<B>, capacity: u64, random: &mut SplitMix) -> Result<(), Failure> {
+    // Random tiles may be there already, so that the budget says when it is full; but not for ever.
+    for _ in 0..capacity {
+        let stats = case.pool.stats();
+        if stats.used_bytes + (16 << case.tile_log2) > stats.budget_bytes {
+            break;
+        }
+        ask(case, 16, random)?;
+    }
+    Ok(())
+}
+
+/// Asks for tiles at random, one in four near the others, and says how many had to be loaded.
+fn ask<B: Backend>(case: &Case<B>, count: u64, random: &mut SplitMix) -> Result<u64, Error> {
+    let [x, y, z] = case.sides;
+    let tiles: Vec<TileCoord> = (0..count)
+        .map(|_| {
+            let near = random.below(4) == 0;
+            let side =
+                |random: &mut SplitMix, side: u64| random.below(if near { side.min(16) } else { side });
+            TileCoord::new(side(random, x), side(random, y), side(random, z))
+        })
+        .collect();
+    Ok(case.array.request(&tiles)?.complete()?.loaded)
+}
+
+/// Figures, curves over time, and whether the last tenth is as the first.
+fn enter(context: &mut Context<'_>, moments: &[Moment]) {
+    /// A figure: its name, its unit, how it is read.
+    type Figure = (&'static str, &'static str, fn(&Moment) -> f64);
+    const FIGURES: [Figure; 6] = [
+        ("time of a swap", "us", |m| m.swap_ns / 1e3),
+        ("time of a change of the budget", "us", |m| m.change_us),
+        ("memory mappings", "mappings", |m| m.mappings as f64),
+        ("resident memory", "MiB", |m| m.resident_bytes as f64 / f64::from(1 << 20)),
+        ("handles", "handles", |m| m.handles as f64),
+        ("memory of the device", "MiB", |m| m.device_bytes as f64 / f64::from(1 << 20)),
+    ];
+    if moments.is_empty() {
+        return;
+    }
+    let seconds = moments.last().map_or(0.0, |moment| moment.seconds);
+    for (name, unit, of) in FIGURES {
+        let values: Vec<f64> = moments.iter().map(of).collect();
+        if values.iter().all(|value| *value == 0.0) {
+            continue;
+        }
+        context.row(name, &[("seconds", format!("{seconds:.0}"))], ("value", unit), values.clone());
+        let tenth = (moments.len() / 10).max(1);
+        let (first, last) = (median(&values[..tenth]), median(&values[values.len() - tenth..]));
+        let target = match name {
+            "time of a swap" => 1.1,
+            // Whatever is not a number of its own: mappings that touch are one.
+            "memory mappings" => 1.02,
+            _ => f64::NAN,
+        };
+        if target.is_finite() {
+            let what = format!("{name}: last tenth of {seconds:.0} s over the first");
+            context.verdict(Verdict { what, value: last / first, target, at_least: false });
+        }
+        // Pictures need no more points than they have pixels.
+        let every = (moments.len() / 600).max(1);
+        let points =
+            moments.iter().zip(&values).step_by(every).map(|(m, value)| (m.seconds, *value)).collect();
+        let axis = |label: &str| Axis { label: label.to_owned(), logarithmic: false };
+        let file = format!("ageing_{}", name.replace(' ', "_"));
+        let axes = (axis("time (s)"), axis(&format!("{name} ({unit})")));
+        context.plot(&file, &format!("Ageing: {name}"), axes, vec![(name.to_owned(), points)]);
+    }
+}

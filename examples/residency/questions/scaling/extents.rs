@@ -1,0 +1,197 @@
+//! The same tiles in ever larger extents: what one costs that is there, one that has to be loaded, and a voxel that is read.
+
+use std::collections::BTreeMap;
+
+use vastgrid::{Backend, Coord, Pool, PoolConfig, SparseArray3D, TileCoord};
+
+use super::super::field;
+use super::{BATCH, Reads, ask, hits, misses};
+use crate::measure::{SplitMix, median, nanoseconds, ratios};
+use crate::report::{Axis, Verdict};
+use crate::suite::{Context, Failure};
+
+/// Tiles that fit into the budget; twice as many are asked for.
+const RESIDENT: usize = 256;
+
+/// Where those tiles lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// Together, as what is looked at does.
+    Box,
+    /// Anywhere, as never happens: every tile has its bits in a memory page of their own.
+    Scattered,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Box => "box",
+            Self::Scattered => "scattered",
+        }
+    }
+}
+
+/// An array of one extent, with the tiles and voxels that are asked for.
+struct Subject<B: Backend> {
+    extent_log2: u32,
+    array: SparseArray3D<u8, B>,
+    tiles: Vec<TileCoord>,
+    /// Voxels of the first half of the tiles, and what they add up to.
+    voxels: Vec<Coord>,
+    sum: u64,
+}
+
+impl<B: Backend> Subject<B> {
+    fn new(
+        backend: B,
+        (extent_log2, tile_log2): (u32, u32),
+        place: Place,
+        reads: usize,
+        random: &mut SplitMix,
+    ) -> Result<Self, Failure> {
+        let config =
+            PoolConfig { budget_bytes: (RESIDENT as u64) << tile_log2, threads: 1, ..PoolConfig::default() };
+        let pool = Pool::with_config(backend, config)?;
+        let array = field::array(&pool, extent_log2, tile_log2, 1 << tile_log2)?;
+        let all = field::tiles(extent_log2, tile_log2);
+        let tiles = match place {
+            Place::Box => {
+                let [x, y, z] = all.map(|tiles| random.below(tiles.saturating_sub(8)));
+                (0..2 * RESIDENT as u64).map(|n| field::nth(TileCoord::new(x, y, z), [8, 8, 8], n)).collect()
+            }
+            Place::Scattered => {
+                // An odd stride meets no tile twice.
+                let (first, stride) = (random.next(), random.next() | 1);
+                let count = all.iter().product::<u64>();
+                let number = |n: u64| first.wrapping_add(n.wrapping_mul(stride)) % count;
+                (0..2 * RESIDENT as u64)
+                    .map(|n| field::nth(TileCoord::default(), all, number(n)))
+                    .collect::<Vec<_>>()
+            }
+        };
+        let shape = field::shape(tile_log2);
+        let mut sum = 0;
+        let voxels = (0..reads)
+            .map(|_| {
+                let first = field::first(
+                    tiles[usize::try_from(random.below(RESIDENT as u64)).unwrap_or(0)],
+                    tile_log2,
+                );
+                sum += u64::from(field::value(first));
+                let [x, y, z] = shape.map(|side| random.below(side));
+                Coord::new(first.x + x, first.y + y, first.z + z)
+            })
+            .collect();
+        Ok(Self { extent_log2, array, tiles, voxels, sum })
+    }
+
+    /// One turn: a hit, a miss, a read, in nanoseconds each.
+    fn turn(&self, times: u64, read: Option<Reads<B>>) -> Result<[f64; 3], Failure> {
+        let (resident, others) = self.tiles.split_at(RESIDENT);
+        // What the arrays before it left in the caches is gone after this.
+        ask(&self.array, resident, RESIDENT)?;
+        hits(&self.array, resident, 2)?;
+        let hit = hits(&self.array, resident, times)?;
+        let mut voxel = f64::NAN;
+        if let Some(read) = read {
+            read(&self.array, &self.voxels);
+            let (time, sum) = nanoseconds(self.voxels.len() as u64, || read(&self.array, &self.voxels));
+            if sum != Some(self.sum) {
+                return Err(format!("voxels add up to {sum:?}, and should to {}", self.sum).into());
+            }
+            voxel = time;
+        }
+        let miss = f64::midpoint(misses(&self.array, others, BATCH)?, misses(&self.array, resident, BATCH)?);
+        Ok([hit, miss, voxel])
+    }
+}
+
+/// What is measured in a turn.
+const FIGURES: [(&str, &str); 3] = [
+    ("request of a tile that is there", "ns a tile"),
+    ("load and eviction of a tile", "ns a tile"),
+    ("read of a voxel at random", "ns a voxel"),
+];
+
+/// Returns what a hit and a miss cost in the largest extent.
+pub(super) fn run<B: Backend>(
+    context: &mut Context<'_>,
+    backend: &dyn Fn() -> Result<B, Failure>,
+    tile_log2: u32,
+    read: Option<Reads<B>>,
+) -> Result<(Option<f64>, Option<f64>), Failure> {
+    let extents = context.pick(vec![32, 40, 46], vec![30, 34, 38, 42, 46], vec![30, 34, 38, 42, 46]);
+    // Smaller ones have too few tiles to choose from.
+    let extents: Vec<u32> = extents.into_iter().map(|log2| log2.max(tile_log2 + 12)).collect();
+    let mut random = SplitMix(context.seed);
+    let mut samples: BTreeMap<(Place, usize, u32), Vec<f64>> = BTreeMap::new();
+    let reads = context.pick(1 << 14, 1 << 16, 1 << 16);
+    let times = context.pick(50, 200, 200);
+    // One after the other: a process has no addresses for two of the largest.
+    for place in [Place::Box, Place::Scattered] {
+        let mut subjects = Vec::new();
+        for &extent_log2 in &extents {
+            subjects.push(Subject::new(backend()?, (extent_log2, tile_log2), place, reads, &mut random)?);
+        }
+        for round in 0..context.pick(9, 41, 201) {
+            if context.stops() {
+                break;
+            }
+            random.shuffle(&mut subjects);
+            for subject in &subjects {
+                for (figure, time) in subject.turn(times, read)?.into_iter().enumerate() {
+                    if round > 0 && time.is_finite() {
+                        samples.entry((place, figure, subject.extent_log2)).or_default().push(time);
+                    }
+                }
+            }
+        }
+    }
+    enter(context, &samples);
+    let largest = extents.last().copied().unwrap_or_default();
+    let of = |figure| samples.get(&(Place::Box, figure, largest)).map(|times| median(times));
+    Ok((of(0), of(1)))
+}
+
+/// What was measured, by the logarithm of a size.
+type BySize<'a> = Vec<(u32, &'a [f64])>;
+
+fn enter(context: &mut Context<'_>, samples: &BTreeMap<(Place, usize, u32), Vec<f64>>) {
+    let mut curves: BTreeMap<(Place, usize), BySize<'_>> = BTreeMap::new();
+    for ((place, figure, extent_log2), times) in samples {
+        let settings = [("extent_log2", extent_log2.to_string()), ("tiles", place.name().to_owned())];
+        let (case, unit) = FIGURES[*figure];
+        context.row(case, &settings, ("time", unit), times.clone());
+        curves.entry((*place, *figure)).or_default().push((*extent_log2, times));
+    }
+    for ((place, figure), extents) in &curves {
+        // Each over the smallest in the same turn: what the machine did then, it did to both.
+        let relative: Vec<f64> =
+            extents.iter().map(|(_, times)| median(&ratios(times, extents[0].1))).collect();
+        let (least, most) =
+            relative.iter().fold((f64::INFINITY, 0.0f64), |(least, most), r| (least.min(*r), most.max(*r)));
+        context.verdict(Verdict {
+            what: format!(
+                "{}, {} tiles: dearest extent over cheapest, 2^{} to 2^{} bytes",
+                FIGURES[*figure].0,
+                place.name(),
+                extents[0].0,
+                extents[extents.len() - 1].0
+            ),
+            value: most / least,
+            target: 1.05,
+            at_least: false,
+        });
+    }
+    if !curves.is_empty() {
+        let axis = |label: &str| Axis { label: label.to_owned(), logarithmic: true };
+        let named = curves.iter().map(|((place, figure), extents)| {
+            let points =
+                extents.iter().map(|(log2, times)| (f64::from(*log2).exp2(), median(times))).collect();
+            (format!("{}, {}", FIGURES[*figure].0, place.name()), points)
+        });
+        let title = "The same tiles in ever larger extents";
+        let axes = (axis("extent (bytes)"), axis("time (ns)"));
+        context.plot("scaling_extent", title, axes, named.collect());
+    }
+}
