@@ -1,7 +1,7 @@
-//! Owns *Belady's optimum*: what goes is what is wanted again last, which takes knowing what comes. No policy loads less.
+//! Owns *Belady's optimum*: what goes is what is wanted again last, which takes knowing what comes. Nobody who has each picture there as a whole loads less.
 //!
-//! Made good: pictures are asked for as a whole, as they are of all others, so what is there is met before anything goes for what is not; when each page is wanted next is found in one walk from the
-//! end, and the page that is wanted last comes from a heap, in which entries that are out of date are passed over. That this is the least is asserted against a search of everything that could be done.
+//! Made good: when each page is wanted next is found in one walk from the end, and the page that is wanted last comes from a heap, in which entries that are out of date are passed over. Pages that are
+//! next wanted by the same picture are alike, since that will have both. That this is the least is asserted against a search of everything that could be done.
 //!
 //! **Source**: Belady, *A study of replacement algorithms for a virtual-storage computer*, IBM Systems Journal 5 (1966).
 
@@ -10,6 +10,8 @@ use std::collections::BinaryHeap;
 use super::Moved;
 
 const NEVER: u32 = u32::MAX;
+/// Of a page that the picture wants which is being met: no picture's number.
+const NOW: u32 = u32::MAX - 1;
 
 /// What is moved at least, with room for so many pages. No picture wants more than that, nor anything twice.
 pub(super) fn belady(pictures: &[&[u32]], pages: usize, distinct: usize) -> Moved {
@@ -29,17 +31,13 @@ pub(super) fn belady(pictures: &[&[u32]], pages: usize, distinct: usize) -> Move
     let mut room = pages;
     let mut moved = Moved::default();
     for (picture, next) in pictures.iter().zip(&next) {
-        let before = moved.loads;
-        let (met, mut missing): (Vec<_>, Vec<_>) =
-            picture.iter().zip(next).partition(|(page, _)| there[**page as usize].is_some());
-        for (&page, &next) in met {
-            there[page as usize] = Some(next);
-            order.push((next, page));
-        }
-        // Those that are wanted again last come first, so that they may go for the others.
-        missing.sort_by_key(|(_, next)| std::cmp::Reverse(**next));
-        for (&page, &next) in missing {
-            moved.loads += 1;
+        let mut loads = 0;
+        for &page in *picture {
+            // What the picture wants does not go for the rest of it.
+            if there[page as usize].replace(NOW).is_some() {
+                continue;
+            }
+            loads += 1;
             while room == 0 {
                 let Some((at, last)) = order.pop() else { break };
                 if there[last as usize] == Some(at) {
@@ -48,11 +46,12 @@ pub(super) fn belady(pictures: &[&[u32]], pages: usize, distinct: usize) -> Move
                 }
             }
             room = room.saturating_sub(1);
+        }
+        for (&page, &next) in picture.iter().zip(next) {
             there[page as usize] = Some(next);
             order.push((next, page));
         }
-        moved.wants += picture.len() as u64;
-        moved.stalls += u64::from(moved.loads > before);
+        moved.enter(picture.len() as u64, loads);
     }
     moved
 }

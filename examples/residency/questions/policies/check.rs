@@ -3,13 +3,13 @@
 //!
 //! Every run begins with some of these. More of them: `cargo test --example residency policies`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::suite::Failure;
 
 use super::belady::belady;
 use super::random::Random;
-use super::{Moved, POLICIES, by_picture};
+use super::{POLICIES, by_picture};
 
 /// Compares on so many traces.
 ///
@@ -54,7 +54,7 @@ fn plainly(random: &mut Random) -> Result<(), String> {
     Ok(())
 }
 
-/// The optimum against a search, and no policy below it.
+/// The optimum against a search, and LRU, which keeps pictures whole, not below it.
 fn searched(random: &mut Random) -> Result<(), String> {
     let distinct = 2 + random.below(5);
     let pages = 1 + random.below(distinct - 1);
@@ -70,46 +70,38 @@ fn searched(random: &mut Random) -> Result<(), String> {
     if best.loads != least {
         return Err(format!("{} loads are said to be the least, but {least} are: {pictures:?}", best.loads));
     }
-    for (name, make) in POLICIES {
-        let moved: Moved = by_picture(&pictures, &mut *make(pages as usize, distinct as usize));
-        if moved.loads < least || moved.wants != best.wants {
-            return Err(format!("{name}: {moved:?} is less than the least, {least}: {pictures:?}"));
-        }
+    let (name, make) = POLICIES[0];
+    let moved = by_picture(&pictures, &mut *make(pages as usize, distinct as usize));
+    if moved.loads < least || moved.wants != best.wants {
+        return Err(format!("{name}: {moved:?} is less than the least, {least}: {pictures:?}"));
     }
     Ok(())
 }
 
-/// The fewest loads with which all pictures can be met, each in any order: all states that can be reached are looked at.
+/// The fewest loads with which each picture is there as a whole: all that could be kept beside it is tried.
 fn least_loads(pictures: &[&[u32]], pages: u32) -> u64 {
     // What is there, as bits, and with how many loads.
-    let mut states = std::collections::HashMap::from([(0_u32, 0_u64)]);
+    let mut states = HashMap::from([(0_u32, 0_u64)]);
     for picture in pictures {
-        let wanted = picture.iter().fold(0, |bits, &page| bits | 1 << page);
-        let mut ends = std::collections::HashMap::<u32, u64>::new();
-        // What is still to be met, too.
-        let mut open: Vec<_> =
-            states.iter().map(|(&there, &loads)| (there, wanted & !there, loads)).collect();
-        let mut seen = HashSet::new();
-        while let Some((there, unmet, loads)) = open.pop() {
-            if !seen.insert((there, unmet, loads)) {
-                continue;
-            }
-            if unmet == 0 {
-                let least = ends.entry(there).or_insert(loads);
-                *least = (*least).min(loads);
-                continue;
-            }
-            for page in (0..32).filter(|page| unmet >> page & 1 == 1) {
-                let unmet = unmet & !(1 << page);
-                if there.count_ones() < pages {
-                    open.push((there | 1 << page, unmet, loads + 1));
+        let wanted = picture.iter().fold(0_u32, |bits, &page| bits | 1 << page);
+        let mut next = HashMap::new();
+        for (there, loads) in states {
+            let loads = loads + u64::from((wanted & !there).count_ones());
+            let others = there & !wanted;
+            // Every part of the others, the empty one last.
+            let mut kept = others;
+            loop {
+                if (kept | wanted).count_ones() <= pages {
+                    let least = next.entry(kept | wanted).or_insert(loads);
+                    *least = loads.min(*least);
                 }
-                for out in (0..32).filter(|out| there >> out & 1 == 1) {
-                    open.push((there & !(1 << out) | 1 << page, unmet, loads + 1));
+                if kept == 0 {
+                    break;
                 }
+                kept = (kept - 1) & others;
             }
         }
-        states = ends;
+        states = next;
     }
     states.into_values().min().unwrap_or(0)
 }
@@ -294,7 +286,8 @@ fn take(list: &mut Vec<u32>, page: u32) -> bool {
 mod tests {
     #[test]
     fn policies_do_as_their_plain_versions_and_the_optimum_as_a_search() {
-        let seed = super::super::random::seed().unwrap();
-        super::check(seed, 2000).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        super::check(now.map_or(1, |now| now.as_secs() << 20 | u64::from(now.subsec_micros())), 2000)
+            .unwrap();
     }
 }

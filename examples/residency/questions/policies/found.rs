@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::report::{Axis, Row, Verdict};
+use crate::say;
 use crate::suite::Context;
 
 use super::Moved;
@@ -110,9 +111,9 @@ impl Found {
     }
 
     fn table(&self, suite: &str) {
-        println!("{suite}: bytes moved, as multiples of the least that could be");
+        say(format_args!("{suite}: bytes moved, as multiples of the least that could be"));
         let names: String = SHOWN.iter().map(|name| format!("{name:>18}")).collect();
-        println!("{:<26} {:<27} {:>9}{names}", "asked for", "budget", "best hits");
+        say(format_args!("{:<26} {:<27} {:>9}{names}", "asked for", "budget", "best hits"));
         for (&(trace, sixteenths, policy), counted) in &self.counted {
             if policy != "Belady" {
                 continue;
@@ -124,13 +125,13 @@ impl Found {
                 Some(counted) => format!("{:>18.3}", mean(counted.iter().map(Counted::of_best))),
                 None => format!("{:>18}", "-"),
             });
-            println!(
+            say(format_args!(
                 "{:<26} {:<27} {:>7.2} %{}",
                 kind.name,
                 budget(sixteenths, kind.whole),
                 100.0 * (wants - loads) as f64 / wants.max(1) as f64,
                 columns.collect::<String>()
-            );
+            ));
         }
     }
 

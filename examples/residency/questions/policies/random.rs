@@ -1,29 +1,22 @@
 //! Owns numbers at random, [`Random`]: the same for the same seed.
-//!
-//! **Source**: Steele, Lea and Flood, *Fast splittable pseudorandom number generators*, OOPSLA 2014 (`SplitMix64`).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::suite::Failure;
+use crate::measure::SplitMix;
 
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random(SplitMix);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix(seed))
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
+        self.0.next()
     }
 
-    /// A number below `n`, which is not 0.
+    /// A number below `n`; 0 where there is none.
     pub(super) fn below(&mut self, n: u32) -> u32 {
-        u32::try_from(self.next() % u64::from(n.max(1))).unwrap_or_default()
+        u32::try_from(self.0.below(n.into())).unwrap_or_default()
     }
 
     /// A number from 0 to 1.
@@ -43,16 +36,4 @@ impl Random {
         }
         some
     }
-}
-
-/// What a run's numbers come from: `VASTGRID_SEED`, or the clock.
-///
-/// # Errors
-/// A seed that is no number.
-pub(super) fn seed() -> Result<u64, Failure> {
-    if let Ok(seed) = std::env::var("VASTGRID_SEED") {
-        return seed.parse().map_err(|error| format!("VASTGRID_SEED: {seed:?}: {error}").into());
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Random::new(u64::from(now.subsec_nanos()) ^ now.as_secs() << 20).next())
 }
