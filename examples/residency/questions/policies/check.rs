@@ -58,7 +58,7 @@ fn plainly(random: &mut Random) -> Result<(), String> {
 fn searched(random: &mut Random) -> Result<(), String> {
     let distinct = 2 + random.below(5);
     let pages = 1 + random.below(distinct - 1);
-    let pictures: Vec<_> = (0..1 + random.below(7))
+    let pictures: Vec<_> = (0..=random.below(7))
         .map(|_| {
             let most = 1 + random.below(pages);
             random.some_below(distinct, most)

@@ -112,7 +112,7 @@ impl Found {
 
     fn table(&self, suite: &str) {
         say(format_args!("{suite}: bytes moved, as multiples of the least that could be"));
-        let names: String = SHOWN.iter().map(|name| format!("{name:>18}")).collect();
+        let names = SHOWN.map(|name| format!("{name:>18}")).concat();
         say(format_args!("{:<26} {:<27} {:>9}{names}", "asked for", "budget", "best hits"));
         for (&(trace, sixteenths, policy), counted) in &self.counted {
             if policy != "Belady" {

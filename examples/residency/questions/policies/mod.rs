@@ -90,9 +90,9 @@ fn by_picture(pictures: &[&[u32]], policy: &mut dyn Policy) -> Moved {
                 missing.push(page);
             }
         }
-        missing.iter().for_each(|&page| {
+        for &page in &missing {
             policy.want(page);
-        });
+        }
         moved.enter(picture.len() as u64, missing.len() as u64);
     }
     moved

@@ -238,7 +238,7 @@ fn scans(random: &mut Random, pictures: u32) -> Asked {
         let looked_at = random.some_below(256, 16).into_iter();
         looked_at.chain((0..48).map(|i| 256 + (48 * nth + i) % 4096)).collect()
     };
-    let pictures = (0..pictures).map(|nth| picture(nth)).collect();
+    let pictures = (0..pictures).map(&mut picture).collect();
     Asked::new("scans", "scans beside a hot part", pictures)
 }
 
