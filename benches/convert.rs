@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use common::{SplitMix, median};
+use common::{SplitMix, median, rounds, size, variable};
 use vastgrid::convert::{Conversion, ConvertOptions};
 use vastgrid::source::{RawFile, RawSpec, Zarr, ZarrSelection};
 use vastgrid::{Coord, Extent, Region, TileSource};
@@ -35,10 +35,10 @@ fn main() -> Result<(), Failure> {
     if let Some(at) = args.iter().position(|arg| arg == "--convert") {
         return child(args[at + 1].as_ref(), args[at + 2].as_ref(), args[at + 3].parse()?);
     }
-    let number = |name: &str, otherwise: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-    };
-    let (side, rounds) = (number("VASTGRID_BENCH_SIDE", 1024), number("VASTGRID_BENCH_ROUNDS", 3));
+    let number =
+        |name: &str, otherwise: u64| variable(name).and_then(|text| text.parse().ok()).unwrap_or(otherwise);
+    let side = number("VASTGRID_BENCH_SIDE", size(1024, 128));
+    let rounds = number("VASTGRID_BENCH_ROUNDS", rounds(3) as u64);
     let folder = std::env::var_os("VASTGRID_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = tempfile::tempdir_in(folder)?;
     let (input, image) = (folder.path().join("volume.raw"), folder.path().join("image.ome.zarr"));
@@ -49,7 +49,7 @@ fn main() -> Result<(), Failure> {
 
     // Once, for what the others need of it.
     convert(&input, &image, side)?;
-    let image_bytes = size(&image)?;
+    let image_bytes = bytes_in(&image)?;
     let chunks = chunks(&image)?;
     println!("the image has {:.2} GiB in {} chunks", gib(image_bytes), chunks.len());
 
@@ -201,11 +201,11 @@ fn chunks(image: &Path) -> Result<Vec<(usize, Vec<u8>)>, Failure> {
     Ok(found)
 }
 
-fn size(path: &Path) -> Result<u64, Failure> {
+fn bytes_in(path: &Path) -> Result<u64, Failure> {
     let mut bytes = 0;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        bytes += if entry.file_type()?.is_dir() { size(&entry.path())? } else { entry.metadata()?.len() };
+        bytes += if entry.file_type()?.is_dir() { bytes_in(&entry.path())? } else { entry.metadata()?.len() };
     }
     Ok(bytes)
 }

@@ -15,8 +15,8 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use common::median;
 use common::race::{Kernel, Race, Time};
+use common::{median, rounds};
 use vastgrid::cuda::{Arg, DeviceBuffer, Module, Stream};
 use vastgrid::source::{Fill, Procedural};
 use vastgrid::{Coord, CudaBackend, Extent, Pool, Region, SparseArray3D, TileCoord};
@@ -283,7 +283,7 @@ impl Bench {
         ];
         // The source's own tiles begin without memory.
         self.now.reset(tiles)?;
-        for _ in 0..self.rounds {
+        for _ in 0..rounds(self.rounds) {
             let mut timed = |i: usize, act: &mut dyn FnMut(&mut Grid, &mut Grid) -> Done| {
                 let start = Instant::now();
                 let done = act(&mut self.now, &mut self.next);

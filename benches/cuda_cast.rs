@@ -12,7 +12,7 @@
 mod common;
 
 use common::device::device_or_skip;
-use common::{SplitMix, median};
+use common::{SplitMix, median, rounds};
 use vastgrid::cuda::{Arg, CudaConfig, DeviceBuffer, Event, Function, Module, Stream, kernels};
 use vastgrid::device::GridView;
 use vastgrid::render::cuda::{CastParameters, CastPlan, CastVolume, CudaCaster, PlanLevel};
@@ -147,7 +147,7 @@ impl Bench {
             }
         }
         let mut times = vec![Vec::new(); runs.len()];
-        for round in 0..=ROUNDS {
+        for round in 0..=rounds(ROUNDS) {
             for ((_, plan, kernel, parameters, _, (boxes, buffers)), times) in runs.iter().zip(&mut times) {
                 let start = Event::timed(&self.stream)?;
                 self.cast(kernel, boxes.as_ref(), plan, parameters, buffers)?;
@@ -286,7 +286,7 @@ fn main() -> Result<(), Failure> {
             }
             let options = Options { stop_at_alpha: 0.995, skip_empty: true, ..options };
             let mut times = Vec::new();
-            for _ in 0..=ROUNDS {
+            for _ in 0..=rounds(ROUNDS) {
                 let start = std::time::Instant::now();
                 let picture = caster.render(&frame, &CastVolume::of(&array), &camera, &transfer, &options)?;
                 let report = picture.wait()?.report;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::device::{device_or_skip, random_pinned};
-use common::{SplitMix, median};
+use common::{SplitMix, median, rounds, size, variable};
 use vastgrid::cuda::{CudaConfig, Device, PinnedBuffer};
 use vastgrid::render::cuda::CudaCaster;
 use vastgrid::render::{Camera, Mode, Options, Projection, Shading, TransferFunction};
@@ -193,8 +193,8 @@ fn beside_streaming(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), F
             }
         };
         let (mut alone, mut beside, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-        for round in 0..5 {
-            for _ in 0..ROUNDS {
+        for round in 0..rounds(5) {
+            for _ in 0..rounds(ROUNDS) {
                 alone.push(picture(&mut explorer)?);
             }
             let stop = AtomicBool::new(false);
@@ -205,7 +205,8 @@ fn beside_streaming(device: &Device, pinned: &Arc<PinnedBuffer>) -> Result<(), F
                 while Instant::now() < until {
                     picture(&mut explorer)?;
                 }
-                let times = (0..ROUNDS).map(|_| picture(&mut explorer)).collect::<Result<Vec<_>, _>>();
+                let times =
+                    (0..rounds(ROUNDS)).map(|_| picture(&mut explorer)).collect::<Result<Vec<_>, _>>();
                 stop.store(true, Ordering::Relaxed);
                 let rate = streaming.join().map_err(|_| "the streaming thread panicked")??;
                 beside.extend(times?);
@@ -285,10 +286,10 @@ fn main() -> Result<(), Failure> {
     let Some(device) = device_or_skip() else { return Ok(()) };
     println!("{}", device.name());
     let pinned = Arc::new(random_pinned(&device, 1 << 30, 0x0fff_0fff_0fff_0fff)?);
-    if let Ok(budgets) = std::env::var("VASTGRID_QUARTERS") {
+    if let Some(budgets) = variable("VASTGRID_QUARTERS") {
         let budgets: Result<Vec<_>, _> = budgets.split_whitespace().map(str::parse).collect();
         return flights(&device, &pinned, &budgets?);
     }
     beside_streaming(&device, &pinned)?;
-    flights(&device, &pinned, &[1, 2, 4, 8, 16])
+    flights(&device, &pinned, size(&[1, 2, 4, 8, 16], &[2]))
 }

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use common::field::{Field, Rays};
 use common::nanovdb::{NanoGrid, matches_header};
 use common::race::{Kernel, Race, Time, compare};
-use common::{G1024, SplitMix};
+use common::{G1024, SplitMix, variable};
 use vastgrid::cuda::kernels::VASTGRID_CUH;
 use vastgrid::cuda::{Arg, Device, DeviceBuffer, Module, Stream, compile};
 use vastgrid::{BackendError, CudaBackend, GridView, Pool};
@@ -149,8 +149,8 @@ struct Nano {
 
 impl Nano {
     fn new(stream: &Stream, workload: &G1024) -> Result<Self, Box<dyn Error>> {
-        let path = std::env::var_os("PNANOVDB_H").ok_or("PNANOVDB_H names no header")?;
-        let header = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let path = variable("PNANOVDB_H").ok_or("PNANOVDB_H names no header")?;
+        let header = std::fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
         if !matches_header(&header) {
             return Err("the header lays grids out in another way than this bench writes them".into());
         }

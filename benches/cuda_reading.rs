@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::device::{device_or_skip, random_pinned};
-use common::{SplitMix, median};
+use common::{SplitMix, median, rounds};
 use vastgrid::cuda::{Arg, Device, DeviceBuffer, Event, Function, Module, PinnedBuffer, Stream};
 use vastgrid::{
     CudaBackend, Error, Extent, GridView, Pool, Prepared, Region, SourceError, SparseArray3D, TileCoord,
@@ -96,7 +96,7 @@ impl Bench {
     /// Milliseconds of each of some launches, medians of rounds in turn after one to warm up.
     fn times(&self, runs: &mut [&mut dyn FnMut() -> Result<(), Error>]) -> Result<Vec<f64>, Error> {
         let mut all = vec![Vec::new(); runs.len()];
-        for round in 0..=ROUNDS {
+        for round in 0..=rounds(ROUNDS) {
             for (run, times) in runs.iter_mut().zip(&mut all) {
                 let start = Event::timed(&self.stream)?;
                 run()?;
@@ -264,7 +264,7 @@ fn interference(bench: &Bench, device: &Device, pinned: &Arc<PinnedBuffer>) -> R
         .page_bytes(TILE_BYTES as u64)
         .build()?;
     let (mut alone, mut beside, mut rates) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds(ROUNDS) {
         let mut run = || bench.launch(&triad, shape, &args);
         let time = bench.times(&mut [&mut run])?[0];
         let stop = AtomicBool::new(false);

@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use common::median;
+use common::{median, rounds, size};
 use vastgrid::pyramid::LevelGeometry;
 use vastgrid::render::{
     Camera, DenseVolume, LevelCaches, Mode, Options, Projection, RenderLevel, Shading, SkipCache,
@@ -39,7 +39,8 @@ fn transfer() -> TransferFunction {
 }
 
 fn options(mode: Mode) -> Options {
-    Options { width: 512, height: 512, mode, ..Options::default() }
+    let side = size(512, 64);
+    Options { width: side, height: side, mode, ..Options::default() }
 }
 
 /// The levels of 2048^3 voxels, by formula, or from files: of these the first picture reads the coarsest alone, so the others' are as long as they must be, and empty.
@@ -89,7 +90,7 @@ fn first() {
         ("from files that were not", true, true),
     ] {
         let mut times = [256, 512].map(|side| (side, Vec::new()));
-        for _ in 0..9 {
+        for _ in 0..rounds(9) {
             for (side, times) in &mut times {
                 if cold {
                     forget(folder.path());
@@ -157,7 +158,8 @@ fn resident() {
                 [0, 1].map(|l| RenderLevel { volume: &volumes[l], factor: geometries[l].factor() });
             let mut caches = (LevelCaches::default(), LevelCaches::default(), SkipCache::new());
             let (mut ours, mut levels, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-            for round in 0..9 {
+            let warm = size(2, 0);
+            for round in 0..warm + rounds(7) {
                 let start = Instant::now();
                 let a = render_levels(&of_arrays, &camera, &transfer, &options, 0.0, &mut caches.0).unwrap();
                 let middle = Instant::now();
@@ -166,7 +168,7 @@ fn resident() {
                 let c = render_with(&volumes[0], &camera, &transfer, &options, &mut caches.2).unwrap();
                 let end = late.elapsed().as_secs_f64();
                 assert!(a.image == b.image && a.report.is_complete() && c.report.wanted.is_empty());
-                if round > 1 {
+                if round >= warm {
                     ours.push((middle - start).as_secs_f64());
                     levels.push((late - middle).as_secs_f64());
                     plain.push(end);

@@ -10,7 +10,7 @@ mod common;
 use std::hint::black_box;
 use std::time::Instant;
 
-use common::median;
+use common::{median, rounds};
 use vastgrid::source::Fill;
 use vastgrid::{Extent, HostBackend, Pool, PoolConfig, Region, SparseArray3D, TileCoord};
 
@@ -73,7 +73,7 @@ fn bench(label: &str, tile: [u64; 3]) {
     };
 
     let mut runs = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         let mut fork = None;
         let ours = seconds(|| fork = Some(array.fork().unwrap()));
         runs.push((ours, seconds(&mut copy_warm)));
@@ -84,7 +84,7 @@ fn bench(label: &str, tile: [u64; 3]) {
     assert_eq!(used, BYTES as u64);
 
     let (mut warm_runs, mut cold_runs) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS as u32 {
+    for round in 0..rounds(ROUNDS) as u32 {
         let mut fork = array.fork().unwrap();
         let ours = seconds(|| write(&mut fork, &tiles, round));
         assert_eq!(pool.stats().used_bytes, 2 * BYTES as u64);
@@ -97,7 +97,7 @@ fn bench(label: &str, tile: [u64; 3]) {
 
     // Pages that are there already: as where the budget is full, and copies take what others had.
     let mut recycled = Vec::new();
-    for round in 0..ROUNDS as u32 {
+    for round in 0..rounds(ROUNDS) as u32 {
         let mut fork = array.fork().unwrap();
         pool.preallocate(page as u64, pages as u64).unwrap();
         let ours = seconds(|| write(&mut fork, &tiles, round));

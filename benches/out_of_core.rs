@@ -2,7 +2,7 @@
 //!
 //! Workload V1G: 1024 x 512 x 512 f32 (1 GiB) in 1024 tiles of 64^3 (1 MiB), a budget of 256 MiB, every tile read is summed. Trace `perm`: every tile once, in random
 //! order; `walk`: 4096 reads that wander over 931 tiles. Cold: the file's pages are dropped before each round. `ahead` n x m: n more threads ask for the next m
-//! tiles each, while the first sums.
+//! tiles each, while the first sums. With `--test` an eighth of the tiles, and as much of the budget.
 //!
 //! | variable | meaning |
 //! | --- | --- |
@@ -20,30 +20,43 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use common::{SplitMix, median};
+use common::{SplitMix, median, rounds, size, variable};
 use vastgrid::source::{RawFile, RawSpec};
 use vastgrid::{Extent, HostBackend, Pool, SparseArray3D, Tile, TileCoord};
 
-const TILES: [u64; 3] = [16, 8, 8];
-const BUDGET: u64 = 256 << 20;
 const ROUNDS: usize = 3;
 
+/// How many tiles there are along each axis. A fourth of them fits, of 1 MiB each.
+fn tiles() -> [u64; 3] {
+    size([16, 8, 8], [8, 4, 4])
+}
+
+fn tile_count() -> u32 {
+    tiles().into_iter().product::<u64>() as u32
+}
+
+fn budget() -> u64 {
+    u64::from(tile_count() / 4) << 20
+}
+
 fn coord(tile: u32) -> TileCoord {
-    TileCoord::new(u64::from(tile) % 16, u64::from(tile) / 16 % 8, u64::from(tile) / 128)
+    let [x, y, _] = tiles();
+    TileCoord::new(u64::from(tile) % x, u64::from(tile) / x % y, u64::from(tile) / x / y)
 }
 
 fn trace_perm() -> Vec<u32> {
-    SplitMix(11).shuffled(1024)
+    SplitMix(11).shuffled(tile_count())
 }
 
 fn trace_walk() -> Vec<u32> {
     let mut random = SplitMix(12);
-    let limits = [TILES[2], TILES[1], TILES[0]];
-    let mut at = [4u64, 4, 8];
+    let [x, y, z] = tiles();
+    let limits = [z, y, x];
+    let mut at = limits.map(|limit| limit / 2);
     let mut trace = Vec::new();
-    for _ in 0..4096 {
+    for _ in 0..4 * tile_count() {
         if random.next().is_multiple_of(256) {
-            at = [random.next() % 8, random.next() % 8, random.next() % 16];
+            at = limits.map(|limit| random.next() % limit);
         }
         let axis = (random.next() % 3) as usize;
         if random.next().is_multiple_of(4) {
@@ -52,7 +65,7 @@ fn trace_walk() -> Vec<u32> {
         }
         let near: [u64; 3] =
             std::array::from_fn(|k| (at[k] + random.next() % 5).saturating_sub(2).min(limits[k] - 1));
-        trace.push((near[0] * 128 + near[1] * 16 + near[2]) as u32);
+        trace.push(((near[0] * y + near[1]) * x + near[2]) as u32);
     }
     trace
 }
@@ -62,7 +75,7 @@ fn make_file(path: &Path) -> std::io::Result<()> {
     let mut noise = SplitMix(5);
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut tile = vec![0f32; 1 << 18];
-    for t in 0..1024u32 {
+    for t in 0..tile_count() {
         let first = coord(t);
         for (i, v) in (0u64..).zip(&mut tile) {
             let (x, y, z) = (first.x * 64 + (i & 63), first.y * 64 + (i >> 6 & 63), first.z * 64 + (i >> 12));
@@ -121,18 +134,24 @@ impl std::fmt::Display for Ahead {
 const NOTHING: Ahead = Ahead { threads: 0, tiles: 0 };
 /// Eight tiles, so that eight reads may be in flight.
 const EIGHT: Ahead = Ahead { threads: 4, tiles: 2 };
+
 /// Where reads are short it pays to map and unmap more pages at a time.
-const MANY: Ahead = Ahead { threads: 2, tiles: 16 };
+fn many() -> Ahead {
+    Ahead { threads: 2, tiles: size(16, 4) }
+}
 
 /// One round over the trace. With `ahead`, the next tiles are pinned by other threads while these are summed.
 fn round(path: &Path, trace: &[u32], ahead: Ahead) -> f64 {
     let threads = std::env::var("THREADS").map_or(0, |t| t.parse().unwrap());
     let pool = Pool::with_config(
         HostBackend::new(),
-        vastgrid::PoolConfig { budget_bytes: BUDGET, threads, ..Default::default() },
+        vastgrid::PoolConfig { budget_bytes: budget(), threads, ..Default::default() },
     )
     .unwrap();
-    let spec = RawSpec { tile: Some(Extent::cube(64)), ..RawSpec::new(Extent::new(1024, 512, 512)) };
+    let spec = RawSpec {
+        tile: Some(Extent::cube(64)),
+        ..RawSpec::new(Extent::from(tiles().map(|tiles| tiles * 64)))
+    };
     let array = SparseArray3D::builder(&pool, RawFile::<f32>::open(path, spec).unwrap())
         .tile([64, 64, 64])
         .build()
@@ -174,7 +193,7 @@ fn round(path: &Path, trace: &[u32], ahead: Ahead) -> f64 {
 
 /// Microseconds a tile, median of the rounds.
 fn ours(path: &Path, trace: &[u32], ahead: Ahead, cold: bool) -> f64 {
-    let mut times: Vec<_> = (0..ROUNDS)
+    let mut times: Vec<_> = (0..rounds(ROUNDS))
         .map(|_| {
             if cold {
                 drop_pages(path);
@@ -214,7 +233,7 @@ fn status_mib(field: &str) -> u64 {
 
 fn main() {
     let own_dir = tempfile::tempdir().unwrap();
-    let path = if let Some(data) = std::env::var_os("PEERS_DATA") {
+    let path = if let Some(data) = variable("PEERS_DATA") {
         PathBuf::from(data).join("tiles.raw")
     } else {
         let path = own_dir.path().join("tiles.raw");
@@ -229,8 +248,8 @@ fn main() {
     for (name, trace, cold, most) in [
         ("d_perm_cold", &perm, true, EIGHT),
         ("d_perm_warm", &perm, false, EIGHT),
-        ("d_walk_cold", &walk, true, MANY),
-        ("d_walk_warm", &walk, false, MANY),
+        ("d_walk_cold", &walk, true, many()),
+        ("d_walk_warm", &walk, false, many()),
     ] {
         for ahead in [NOTHING, most] {
             let us = ours(&path, trace, ahead, cold);
@@ -242,16 +261,16 @@ fn main() {
         "vastgrid peak RSS {} MiB, of which {before} MiB before the first tile and {} MiB of program text (budget {} MiB)",
         status_mib("VmHWM"),
         status_mib("RssFile"),
-        BUDGET >> 20
+        budget() >> 20
     );
 
     let mut peers = Vec::new();
-    if let Ok(program) = std::env::var("PEERBENCH") {
+    if let Some(program) = variable("PEERBENCH") {
         for case in ["pread_lru", "zarrs_raw"] {
             peers.push((case, peer(&program, &["ooc", case])));
         }
     }
-    if let Ok(command) = std::env::var("TENSORSTORE_BENCH") {
+    if let Some(command) = variable("TENSORSTORE_BENCH") {
         peers.push(("tensorstore_raw_q8", peer(&command, &["tensorstore_raw_q8"])));
     }
     if peers.is_empty() {
@@ -259,7 +278,7 @@ fn main() {
     }
     for (name, trace, cold, target_ahead) in [
         ("d_perm_cold", &perm, true, EIGHT),
-        ("d_walk_warm", &walk, false, MANY),
+        ("d_walk_warm", &walk, false, many()),
         ("d_walk_warm", &walk, false, NOTHING),
     ] {
         for (case, figures) in &peers {

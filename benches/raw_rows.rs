@@ -3,7 +3,7 @@
 //! A file of 1024 x 1024 x 512 u16 (1 GiB), in tiles of 64^3; batches of tiles that are neighbours along x, a block, or anywhere, each requested from a file whose pages were dropped before (cold), and from one that is
 //! in memory (warm). Against the same file whose announcements go nowhere. Below 1: sooner.
 //!
-//! `RAW_ROWS_DATA` names a folder for the file; otherwise it is made in the temporary folder, and removed.
+//! With `--test` the file is of 64 MiB. `RAW_ROWS_DATA` names a folder for the file; otherwise it is made in the temporary folder, and removed.
 
 #![allow(clippy::cast_possible_truncation, reason = "figures of a known size")]
 
@@ -14,13 +14,16 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{SplitMix, median};
+use common::{SplitMix, is_test, median, rounds, size, variable};
 use vastgrid::source::{RawFile, RawSpec};
 use vastgrid::{Extent, HostBackend, Pool, Region, SourceError, SparseArray3D, TileCoord, TileSource};
 
-const EXTENT: Extent = Extent::new(1024, 1024, 512);
 const TILE: u64 = 64;
 const ROUNDS: usize = 9;
+
+fn extent() -> Extent {
+    size(Extent::new(1024, 1024, 512), Extent::new(1024, 256, 128))
+}
 
 /// The same file, told of nothing.
 struct Unannounced(RawFile<u16>);
@@ -38,7 +41,7 @@ fn make_file(path: &Path) -> std::io::Result<()> {
     let mut noise = SplitMix(5);
     let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let mut row = vec![0u8; 1 << 16];
-    for _ in 0..EXTENT.checked_volume().unwrap_or(0) * 2 / row.len() as u64 {
+    for _ in 0..extent().checked_volume().unwrap_or(0) * 2 / row.len() as u64 {
         for bytes in row.chunks_exact_mut(8) {
             bytes.copy_from_slice(&noise.next().to_le_bytes());
         }
@@ -53,7 +56,7 @@ fn drop_pages(file: &File) {
 }
 
 fn batch(kind: &str, tiles: u64, random: &mut SplitMix) -> Vec<TileCoord> {
-    let most = [EXTENT.x / TILE, EXTENT.y / TILE, EXTENT.z / TILE];
+    let most = extent().to_array().map(|side| side / TILE);
     let mut below = |n: u64| random.next() % n;
     let shape = match (kind, tiles) {
         ("along x", n) => [n.min(most[0]), n.div_ceil(most[0]), 1],
@@ -81,13 +84,14 @@ fn seconds(source: impl TileSource<u16> + 'static, tiles: &[TileCoord]) -> f64 {
 }
 
 fn main() {
-    let kept = std::env::var_os("RAW_ROWS_DATA").map(PathBuf::from);
-    let path = kept.clone().unwrap_or_else(std::env::temp_dir).join("vastgrid-raw-rows.raw");
-    if !path.is_file() {
+    let kept = variable("RAW_ROWS_DATA").map(PathBuf::from);
+    let name = size("vastgrid-raw-rows.raw", "vastgrid-raw-rows-test.raw");
+    let path = kept.clone().unwrap_or_else(std::env::temp_dir).join(name);
+    if is_test() || !path.is_file() {
         make_file(&path).unwrap();
     }
     let file = File::open(&path).unwrap();
-    let open = || RawFile::<u16>::open(&path, RawSpec::new(EXTENT)).unwrap();
+    let open = || RawFile::<u16>::open(&path, RawSpec::new(extent())).unwrap();
     let mut random = SplitMix(12);
     println!(
         "{:<8} {:>5} {:>5} {:>12} {:>12} {:>6}",
@@ -102,7 +106,7 @@ fn main() {
             }
             for tiles in [2, 8, 32] {
                 let (mut told, mut not) = (Vec::new(), Vec::new());
-                for round in 0..ROUNDS {
+                for round in 0..rounds(ROUNDS) {
                     let batch = batch(kind, tiles, &mut random);
                     for turn in 0..2 {
                         if cold {

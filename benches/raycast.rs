@@ -8,7 +8,7 @@ mod common;
 use std::process::Command;
 use std::time::Instant;
 
-use common::{median, paired};
+use common::{median, paired, variable};
 use criterion::Criterion;
 use vastgrid::render::{
     Camera, DenseVolume, Mode, Options, Shading, SkipCache, TransferFunction, Volume, render_with,
@@ -94,7 +94,7 @@ fn main() {
         let mut ours = Views::new(&*frame, shading);
         let mut flat = Views::new(&dense, shading);
         paired(&format!("ten frames over tiles, {name}"), 10.0, 7, 1.15, || ours.frames(), || flat.frames());
-        if let Ok(command) = std::env::var("VTK_BENCH") {
+        if let Some(command) = variable("VTK_BENCH") {
             let (mut theirs, mut mine) = (Vec::new(), Vec::new());
             for _ in 0..5 {
                 theirs.push(vtk(&command, shading.is_some()));

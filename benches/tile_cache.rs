@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use common::{SplitMix, median};
+use common::{SplitMix, median, rounds, size};
 use vastgrid::render::{Camera, Options, Preset, TransferFunction, render_exact};
 use vastgrid::source::{
     AxisOrder, ContentKey, Endian, Instrumented, Nrrd, Procedural, RangeIndex, RangeIndexBuilder, Ranged,
@@ -22,11 +22,15 @@ use vastgrid::source::{
 };
 use vastgrid::{Coord, Extent, HostBackend, Pool, Region, Scalar, SparseArray3D, TileSource};
 
-const SIDE: u64 = 512;
 const ROUNDS: usize = 5;
 
+/// Voxels along each side of the volume.
+fn side_of_all() -> u64 {
+    size(512, 256)
+}
+
 fn tile(nth: u32, side: u64) -> Region {
-    let (nth, along) = (u64::from(nth), SIDE / side);
+    let (nth, along) = (u64::from(nth), side_of_all() / side);
     let at = [nth % along, nth / along % along, nth / along / along].map(|t| t * side);
     Region::new(at.into(), Extent::cube(side))
 }
@@ -51,20 +55,21 @@ fn read_all(source: &(impl TileSource<u16> + ?Sized), order: &[u32], side: u64, 
 fn tiles(folder: &Path, side: u64) {
     let path = folder.join("volume.raw");
     let (mut random, mut file) = (SplitMix(7), std::fs::File::create(&path).unwrap());
-    for _ in 0..SIDE {
-        let words: Vec<u64> = (0..SIDE * SIDE / 4).map(|_| random.next()).collect();
+    let all = side_of_all();
+    for _ in 0..all {
+        let words: Vec<u64> = (0..all * all / 4).map(|_| random.next()).collect();
         file.write_all(bytemuck::cast_slice(&words)).unwrap();
     }
     drop(file);
     let spec = RawSpec {
-        extent: Extent::cube(SIDE),
+        extent: Extent::cube(all),
         offset_bytes: 0,
         endian: Endian::NATIVE,
         order: AxisOrder::Xyz,
         tile: Some(Extent::cube(side)),
     };
     let direct: RawFile<u16> = RawFile::open(&path, spec).unwrap();
-    let count = (SIDE / side).pow(3) as u32;
+    let count = (all / side).pow(3) as u32;
     let order = random.shuffled(count);
     let cache = TileCache::open(folder.join("tiles"), TileCacheOptions::default()).unwrap();
     let key = ContentKey::of_path(&path).unwrap();
@@ -80,15 +85,15 @@ fn tiles(folder: &Path, side: u64) {
     }
     println!(
         "tiles of {side}^3, the first time: read and kept at {:.0} MB/s, read and written as plain files at {:.0} MB/s, time ratio {:.2}",
-        SIDE.pow(3) as f64 * 2e-6 / filling,
-        SIDE.pow(3) as f64 * 2e-6 / plain,
+        all.pow(3) as f64 * 2e-6 / filling,
+        all.pow(3) as f64 * 2e-6 / plain,
         filling / plain
     );
     assert_eq!((cache.stats().missed, cache.stats().kept), (u64::from(count), u64::from(count)));
     for threads in [1, 2] {
         let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         assert_eq!(read_all(&kept, &order, side, threads), read_all(&direct, &order, side, threads));
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds(ROUNDS) {
             let per_tile = |source: &dyn TileSource<u16>| {
                 let start = Instant::now();
                 black_box(read_all(source, &order, side, threads));
@@ -105,7 +110,7 @@ fn tiles(folder: &Path, side: u64) {
             median(&mut theirs),
             median(&mut ratios),
             ratios[0],
-            ratios[ROUNDS - 1]
+            ratios[ratios.len() - 1]
         );
     }
     assert_eq!(cache.stats().missed, u64::from(count), "all of them from the cache");
@@ -166,7 +171,7 @@ fn first_picture<T: Scalar, S: TileSource<T> + 'static>(
     };
     let (mut with, mut without, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut few, mut many) = (0, 0);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds(ROUNDS) {
         let ((a, x, ours), (b, y, theirs)) = (picture(true), picture(false));
         assert!(ours.pixels() == theirs.pixels(), "the same picture");
         with.push(a * 1e3);
@@ -180,7 +185,7 @@ fn first_picture<T: Scalar, S: TileSource<T> + 'static>(
         median(&mut without),
         median(&mut ratios),
         ratios[0],
-        ratios[ROUNDS - 1],
+        ratios[ratios.len() - 1],
         median(&mut again.borrow_mut()),
     );
 }
@@ -192,10 +197,11 @@ fn main() {
     }
     let transfer =
         TransferFunction::new(&[(0.0, 0.0), (60.0, 0.0), (120.0, 0.05)], &[(0.0, [1.0; 3])], 1.0).unwrap();
-    first_picture("first picture of a ball in 768^3", 32, &transfer, || {
-        Procedural::new(Extent::cube(768), |c: Coord| {
-            let far = [c.x, c.y, c.z].map(|v| v.abs_diff(300).pow(2)).iter().sum::<u64>();
-            if far < 100 * 100 { 150u8 } else { (c.x ^ c.y ^ c.z) as u8 & 31 }
+    let side = size(768, 192);
+    first_picture(&format!("first picture of a ball in {side}^3"), 32, &transfer, || {
+        Procedural::new(Extent::cube(side), move |c: Coord| {
+            let far = [c.x, c.y, c.z].map(|v| v.abs_diff(side * 25 / 64).pow(2)).iter().sum::<u64>();
+            if far < (side * 25 / 192).pow(2) { 150u8 } else { (c.x ^ c.y ^ c.z) as u8 & 31 }
         })
     });
     let transfer = Preset::CtAngio.transfer_function((0.0, 2000.0)).unwrap();

@@ -20,7 +20,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use common::{SplitMix, median};
+use common::{SplitMix, is_test, median, rounds, size, variable};
 use rayon::prelude::*;
 use serde_json::json;
 use vastgrid::source::{Zarr, ZarrSlice};
@@ -30,9 +30,17 @@ use zarrs::array::{
 };
 use zarrs::filesystem::FilesystemStore;
 
-const BUDGET: u64 = 256 << 20;
 const ROUNDS: usize = 7;
 const IN_FLIGHT: u32 = 8;
+
+/// How many tiles there are along each axis. A fourth of them fits, of 1 MiB each.
+fn tiles() -> [u64; 3] {
+    size([16, 8, 8], [4, 4, 4])
+}
+
+fn budget() -> u64 {
+    (tiles().into_iter().product::<u64>() / 4) << 20
+}
 
 /// Names, and whether chunks are compressed, and in shards.
 const STORES: [(&str, bool, bool); 3] =
@@ -41,7 +49,8 @@ const STORES: [(&str, bool, bool); 3] =
 type Peer = Array<FilesystemStore>;
 
 fn coord(tile: u32) -> TileCoord {
-    TileCoord::new(u64::from(tile) % 16, u64::from(tile) / 16 % 8, u64::from(tile) / 128)
+    let [x, y, _] = tiles();
+    TileCoord::new(u64::from(tile) % x, u64::from(tile) / x % y, u64::from(tile) / x / y)
 }
 
 fn voxel(noise: &mut SplitMix, [x, y, z]: [u64; 3]) -> f32 {
@@ -63,7 +72,8 @@ fn make(folder: &Path, zstd: bool, sharded: bool) -> Peer {
             "index_codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]}}),
         ];
     }
-    let metadata = json!({"zarr_format": 3, "node_type": "array", "shape": [512, 512, 1024], "data_type": "float32",
+    let [x, y, z] = tiles().map(|tiles| tiles * 64);
+    let metadata = json!({"zarr_format": 3, "node_type": "array", "shape": [z, y, x], "data_type": "float32",
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [side, side, side]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}}, "fill_value": 0.0, "codecs": codecs});
     let done = folder.join("zarr.json").is_file();
@@ -176,7 +186,7 @@ impl TensorStore {
         let mut child = Command::new(python)
             .arg(program)
             .arg(folder)
-            .args([IN_FLIGHT.to_string(), BUDGET.to_string()])
+            .args([IN_FLIGHT.to_string(), budget().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -204,16 +214,18 @@ impl TensorStore {
 
 /// One against the other, in turns. The clock decides; what the processors took says more where the machine has other work.
 fn turns(label: &str, target: f64, mut ours: impl FnMut() -> Took, mut theirs: impl FnMut() -> Took) {
-    ours();
-    theirs();
-    let rounds: Vec<_> = (0..ROUNDS).map(|_| (ours(), theirs())).collect();
+    if !is_test() {
+        ours();
+        theirs();
+    }
+    let rounds: Vec<_> = (0..rounds(ROUNDS)).map(|_| (ours(), theirs())).collect();
     let of = |figure: &dyn Fn(&(Took, Took)) -> f64| {
         let mut all: Vec<_> = rounds.iter().map(figure).collect();
         (median(&mut all), all)
     };
     let (ratio, ratios) = of(&|(x, y)| x.wall / y.wall);
     let verdict = if ratio <= target { "within" } else { "ABOVE" };
-    let us = 1e6 / 1024.0;
+    let us = 1e6 / tiles().into_iter().product::<u64>() as f64;
     println!(
         "{label:<52} ours {:7.1} us a tile, theirs {:7.1}, ratio {ratio:.3} ({verdict} the target of {target:.2}; {:.3} to {:.3}); of processors {:7.1} and {:7.1}, ratio {:.3}",
         of(&|(x, _)| x.wall).0 * us,
@@ -228,15 +240,15 @@ fn turns(label: &str, target: f64, mut ours: impl FnMut() -> Took, mut theirs: i
 
 fn main() {
     let own = tempfile::tempdir().unwrap();
-    let data = std::env::var_os("VASTGRID_ZARR_DATA").map_or_else(|| own.path().to_owned(), PathBuf::from);
-    let python = std::env::var("VASTGRID_TENSORSTORE_PYTHON").ok();
+    let data = variable("VASTGRID_ZARR_DATA").map_or_else(|| own.path().to_owned(), PathBuf::from);
+    let python = variable("VASTGRID_TENSORSTORE_PYTHON");
     if python.is_none() {
         println!("set VASTGRID_TENSORSTORE_PYTHON to measure TensorStore in the same run");
     }
-    println!("{} threads; medians of {ROUNDS}", rayon::current_num_threads());
-    let numbers = SplitMix(11).shuffled(1024);
+    println!("{} threads; medians of {}", rayon::current_num_threads(), rounds(ROUNDS));
+    let numbers = SplitMix(11).shuffled(tiles().into_iter().product::<u64>() as u32);
     let trace: Vec<_> = numbers.iter().map(|&tile| coord(tile)).collect();
-    let only = std::env::var("VASTGRID_ZARR_STORE").ok();
+    let only = variable("VASTGRID_ZARR_STORE");
     for (name, zstd, sharded) in STORES {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
@@ -247,13 +259,13 @@ fn main() {
         let zarr = Zarr::open(&folder).unwrap();
         let array = || {
             let source = zarr.arrays()[0].source::<f32>(&ZarrSlice::last(3)).unwrap();
-            let pool = Pool::new(HostBackend::new(), BUDGET).unwrap();
+            let pool = Pool::new(HostBackend::new(), budget()).unwrap();
             SparseArray3D::builder(&pool, source).tile([64, 64, 64]).build().unwrap()
         };
         check(&array(), &peer, &cache, &trace);
         let array = array();
-        for at_once in [16, 64, 256] {
-            let slots: Kept<'_> = (0..BUDGET >> 20).map(|_| Mutex::new(None)).collect();
+        for at_once in size([16, 64, 256], [4, 8, 16]) {
+            let slots: Kept<'_> = (0..budget() >> 20).map(|_| Mutex::new(None)).collect();
             for (way, kept) in [("keeps as many", Some(&slots)), ("drops each at once", None)] {
                 turns(
                     &format!("{name}, {at_once} at once; zarrs {way}"),
@@ -264,11 +276,11 @@ fn main() {
             }
         }
         if !zstd {
-            let buffers: Vec<_> = (0..BUDGET >> 20).map(|_| Mutex::new(vec![1; 1 << 20])).collect();
+            let buffers: Vec<_> = (0..budget() >> 20).map(|_| Mutex::new(vec![1; 1 << 20])).collect();
             turns(
                 &format!("{name}, 64 at once; bare reads into as much memory"),
                 1.10,
-                || took(|| ours(&array, &trace, 64)),
+                || took(|| ours(&array, &trace, size(64, 16))),
                 || took(|| copies(&folder, &trace, &buffers)),
             );
             turns(
@@ -283,7 +295,7 @@ fn main() {
             turns(
                 &format!("{name}, 64 at once; TensorStore, {IN_FLIGHT} in flight"),
                 1.00,
-                || took(|| ours(&array, &trace, 64)),
+                || took(|| ours(&array, &trace, size(64, 16))),
                 || tensorstore.round(&numbers),
             );
             tensorstore.end();

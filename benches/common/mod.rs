@@ -15,6 +15,27 @@ pub(crate) mod plain;
 pub(crate) mod race;
 pub(crate) mod reads;
 
+/// Whether this is only to see that everything runs: `cargo bench -- --test`, as Criterion has it. Every case is run then, once, and at the smallest size that shows something; peers, and files from elsewhere, are
+/// left out.
+pub(crate) fn is_test() -> bool {
+    std::env::args().any(|argument| argument == "--test")
+}
+
+/// One of two, by whether this is a test.
+pub(crate) fn size<T>(measured: T, tested: T) -> T {
+    if is_test() { tested } else { measured }
+}
+
+/// So many rounds, or one.
+pub(crate) fn rounds(measured: usize) -> usize {
+    size(measured, 1)
+}
+
+/// What an environment variable says, such as where a peer is; nothing of that in a test.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    if is_test() { None } else { std::env::var(name).ok() }
+}
+
 /// Times `ours` and `theirs` in turn, `rounds` times each after a warm-up, and prints both medians per item and the median of the ratios of neighbouring runs:
 /// what a machine that drifts does to one it does to the other.
 pub(crate) fn paired(
@@ -33,7 +54,7 @@ pub(crate) fn paired(
         agree.0,
         agree.1
     );
-    for _ in 0..rounds {
+    for _ in 0..self::rounds(rounds) {
         let (x, y) = (time(&mut ours), time(&mut theirs));
         a.push(x);
         b.push(y);

@@ -56,6 +56,7 @@ impl Race<'_> {
     /// Checks every kernel's result, then times those that are right in turn, `rounds` times after a warm-up, and prints the medians. What fails or is wrong is told and left out.
     pub(crate) fn run(self, stream: &Stream) -> Vec<Time> {
         let Self { items, rounds, kernels, clear, check } = self;
+        let rounds = super::rounds(rounds);
         let mut running = Vec::new();
         for kernel in kernels {
             let done = clear().and_then(|()| kernel.time(stream, 1)).map_err(|error| error.to_string());

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use tempfile::TempDir;
 
+use crate::common::is_test;
 use crate::contest::Turn;
 
 const HEADER: &str = "/usr/include/openvdb/openvdb.h";
@@ -37,6 +38,10 @@ pub(crate) struct Shell {
 impl Program {
     /// `None`, and why on the screen, where there is no OpenVDB.
     pub(crate) fn build() -> Option<Self> {
+        if is_test() {
+            println!("without OpenVDB: a test");
+            return None;
+        }
         let wanted = std::env::var("VASTGRID_OPENVDB").ok();
         if wanted.as_deref() == Some("0") || wanted.is_none() && !Path::new(HEADER).is_file() {
             println!("without OpenVDB: no {HEADER}, or VASTGRID_OPENVDB=0");

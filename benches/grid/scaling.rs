@@ -7,7 +7,7 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use vastgrid::Coord;
 
-use crate::common::{G1024, median};
+use crate::common::{G1024, median, rounds};
 use crate::contest::verdict;
 
 /// Rayon's pool of so many threads.
@@ -30,7 +30,7 @@ pub(crate) fn scaling(label: &str, mut work: impl FnMut(&ThreadPool)) {
         black_box(pool.install(|| (0..256u32).into_par_iter().with_max_len(1).map(hash).sum::<f32>()));
     };
     let (mut ours, mut plain, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..7 {
+    for _ in 0..rounds(7) {
         let [one, all] = pools.each_ref().map(|pool| seconds(|| work(pool)));
         let [plain_one, plain_all] = pools.each_ref().map(|pool| seconds(|| hashes(pool)));
         ours.push(one / all);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use vastgrid::compute::{self, TileSet};
 use vastgrid::{Extent, TileCoord};
 
-use crate::common::{G1024, SplitMix, median};
+use crate::common::{G1024, SplitMix, median, rounds};
 
 /// A sparse one and a dense one.
 pub(crate) fn measure() {
@@ -32,7 +32,7 @@ pub(crate) fn measure() {
 /// Median time of one item.
 fn nanoseconds(items: usize, mut run: impl FnMut()) -> f64 {
     run();
-    let mut times: Vec<_> = (0..7)
+    let mut times: Vec<_> = (0..rounds(7))
         .map(|_| {
             let start = Instant::now();
             run();

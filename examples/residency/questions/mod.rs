@@ -5,6 +5,7 @@ mod calls_cuda;
 mod calls_host;
 mod field;
 mod memory;
+mod policies;
 mod scaling;
 mod schemes;
 
@@ -31,6 +32,7 @@ const ALL: &[Question] = &[
     Question { name: "scaling", on: On::Model, run: scaling::run },
     Question { name: "memory", on: On::Host, run: memory::run },
     Question { name: "memory", on: On::Cuda, run: memory::run },
+    Question { name: "policies", on: On::Model, run: policies::run },
 ];
 
 /// Those that can be asked there.
