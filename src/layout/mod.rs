@@ -240,12 +240,14 @@ impl Layout {
 
     /// Whether the tile holds voxels of the array.
     #[must_use]
+    #[inline]
     pub fn contains_tile(&self, t: TileCoord) -> bool {
         t.x < self.tiles.x && t.y < self.tiles.y && t.z < self.tiles.z
     }
 
     /// The tile's place in memory order, or `None` where the array has no such tile.
     #[must_use]
+    #[inline]
     pub fn tile_id(&self, t: TileCoord) -> Option<TileId> {
         self.contains_tile(t).then(|| self.tile_id_unchecked(t))
     }
