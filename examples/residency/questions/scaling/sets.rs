@@ -138,7 +138,7 @@ fn enter(context: &mut Context<'_>, samples: &Samples) {
     for ((tile_log2, figure), sets) in curves.iter().filter(|((_, figure), _)| kept.contains(figure)) {
         let (least, most) = (sets[0], sets[sets.len() - 1]);
         // What is left of a small difference between two large figures may be nothing, or less.
-        if median(&least.1) <= 0.0 {
+        if median(least.1) <= 0.0 {
             continue;
         }
         context.verdict(Verdict {
