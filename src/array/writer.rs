@@ -343,8 +343,8 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
         }
         closed.sort_unstable();
         closed.dedup();
-        let at_once = if self.held.is_empty() {
-            None
+        let held = if self.held.is_empty() {
+            engine.hold_for(shared, &closed, purpose)?
         } else {
             match engine.hold_at_once(shared, &closed, purpose) {
                 // What this holds itself may be what is in the way: only without it is anything waited for.
@@ -353,14 +353,10 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
                     closed = tiles.to_vec();
                     closed.sort_unstable();
                     closed.dedup();
-                    None
+                    engine.hold_for(shared, &closed, purpose)?
                 }
-                held => Some(held?),
+                held => held?,
             }
-        };
-        let held = match at_once {
-            Some(held) => held,
-            None => engine.hold_for(shared, &closed, purpose)?,
         };
         first_failure(&held.report)?;
         for page in held.keep() {

@@ -16,7 +16,7 @@ use super::{ChunkCoord, Found};
 use crate::error::SourceError;
 use crate::voxel::Voxel;
 
-/// What is reckoned for a chunk that is known to be missing.
+/// What is reckoned for a chunk that is known to be missing; no more than one that is there.
 const MISSING_BYTES: u64 = 128;
 
 thread_local! {
@@ -149,7 +149,7 @@ impl<T: Voxel> Kept<T> {
     fn bytes_of(&self, decoded: &Decoded<T>) -> u64 {
         match decoded {
             Decoded::Voxels(_) => self.chunk_bytes(),
-            Decoded::Missing => MISSING_BYTES,
+            Decoded::Missing => MISSING_BYTES.min(self.chunk_bytes()),
         }
     }
 

@@ -160,6 +160,15 @@ proptest! {
 }
 
 #[test]
+fn a_small_chunk_that_is_missing_is_reckoned_as_no_more_than_one_that_is_there() {
+    let mut numbers = Numbers::new([1, 1, 2], [1, 1, 2]);
+    numbers.missing_every = 1;
+    let source = Chunked::new(numbers).unwrap().with_kept_bytes(0);
+    read(&source, Region::new(Coord::new(0, 0, 1), Extent::cube(1))).unwrap();
+    assert!(source.kept.used_bytes() <= 8);
+}
+
+#[test]
 fn a_batch_decodes_each_chunk_once_whatever_its_tiles() {
     let extent = Extent::new(50, 40, 30);
     for (chunk, tile) in [

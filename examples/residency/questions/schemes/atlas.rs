@@ -4,9 +4,8 @@
 //! for 64^3); blocks lie one after the other in huge pages, not in slices of a texture, so that a block's rows are near each other; they are read from a file that has the borders
 //! already, so that no load waits for its neighbours. What it pays: 5 % more bytes for every tile, and as many tiles fewer in the same budget.
 
-use super::path::Work;
 use super::sampling::Bricks;
-use super::scheme::{Scheme, Slots, points_of, rays_of, touch_of};
+use super::scheme::{Blocks, Slots};
 use super::volume::{BORDERED_EDGE, Shape, Volume};
 use crate::suite::Failure;
 
@@ -37,28 +36,16 @@ impl Bricks for Atlas<'_> {
     }
 }
 
-impl Scheme for Atlas<'_> {
-    fn name(&self) -> &'static str {
+impl Blocks for Atlas<'_> {
+    fn title(&self) -> &'static str {
         "atlas with ghost borders"
     }
 
-    fn want(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
+    fn hold(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
         self.slots.want(tiles)
     }
 
-    fn rays(&self, work: &Work) -> Option<f64> {
-        rays_of(self, work)
-    }
-
-    fn points(&self, work: &Work) -> Option<f64> {
-        points_of(self, work)
-    }
-
-    fn touch(&self, tile: u32) -> Option<u64> {
-        touch_of(self, tile)
-    }
-
-    fn bytes(&self, tiles: u64) -> u64 {
+    fn held_bytes(&self, tiles: u64) -> u64 {
         self.slots.bytes(tiles)
     }
 }

@@ -7,9 +7,8 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use super::path::Work;
 use super::sampling::Bricks;
-use super::scheme::{Scheme, for_each_load, points_of, rays_of, touch_of};
+use super::scheme::{Blocks, for_each_load};
 use super::volume::{EDGE, Shape, TILE_BYTES, TILE_VOXELS, Volume};
 use crate::suite::Failure;
 
@@ -41,12 +40,12 @@ impl Bricks for Buffers<'_> {
     }
 }
 
-impl Scheme for Buffers<'_> {
-    fn name(&self) -> &'static str {
+impl Blocks for Buffers<'_> {
+    fn title(&self) -> &'static str {
         "reads into an LRU of buffers"
     }
 
-    fn want(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
+    fn hold(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
         let missing: Vec<_> = tiles.iter().copied().filter(|tile| self.tiles.get(tile).is_none()).collect();
         let mut loads = Vec::with_capacity(missing.len());
         for tile in missing {
@@ -62,19 +61,7 @@ impl Scheme for Buffers<'_> {
         Ok(count)
     }
 
-    fn rays(&self, work: &Work) -> Option<f64> {
-        rays_of(self, work)
-    }
-
-    fn points(&self, work: &Work) -> Option<f64> {
-        points_of(self, work)
-    }
-
-    fn touch(&self, tile: u32) -> Option<u64> {
-        touch_of(self, tile)
-    }
-
-    fn bytes(&self, tiles: u64) -> u64 {
+    fn held_bytes(&self, tiles: u64) -> u64 {
         // An entry of the list and of the table of each tile, beside its voxels.
         tiles * (TILE_BYTES + 64) as u64
     }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::memory::{Buffer, ask_ahead};
 use super::path::Work;
 use super::sampling::{Bricks, advance, blend, cell};
-use super::scheme::{Scheme, points_of, rays_of, touch_of};
+use super::scheme::{Blocks, Scheme};
 use super::volume::{EDGE, EDGE_LOG2, Shape, TILE_VOXELS, Volume};
 use crate::suite::Failure;
 
@@ -47,28 +47,16 @@ impl Bricks for InTiles {
     }
 }
 
-impl Scheme for InTiles {
-    fn name(&self) -> &'static str {
+impl Blocks for InTiles {
+    fn title(&self) -> &'static str {
         "dense, in tiles"
     }
 
-    fn want(&mut self, _tiles: &[u32]) -> Result<u64, Failure> {
+    fn hold(&mut self, _tiles: &[u32]) -> Result<u64, Failure> {
         Ok(0)
     }
 
-    fn rays(&self, work: &Work) -> Option<f64> {
-        rays_of(self, work)
-    }
-
-    fn points(&self, work: &Work) -> Option<f64> {
-        points_of(self, work)
-    }
-
-    fn touch(&self, tile: u32) -> Option<u64> {
-        touch_of(self, tile)
-    }
-
-    fn bytes(&self, _tiles: u64) -> u64 {
+    fn held_bytes(&self, _tiles: u64) -> u64 {
         self.shape.bytes()
     }
 }

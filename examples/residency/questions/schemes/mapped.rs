@@ -6,9 +6,8 @@
 
 use super::lru::{Load, Lru};
 use super::memory::{FileAdvice, FileMap};
-use super::path::Work;
 use super::sampling::Bricks;
-use super::scheme::{Scheme, for_each_load, points_of, rays_of, touch_of};
+use super::scheme::{Blocks, for_each_load};
 use super::volume::{EDGE, Shape, TILE_BYTES, TILE_VOXELS, Volume};
 use crate::suite::Failure;
 
@@ -57,8 +56,8 @@ impl Bricks for Mapped<'_> {
     }
 }
 
-impl Scheme for Mapped<'_> {
-    fn name(&self) -> &'static str {
+impl Blocks for Mapped<'_> {
+    fn title(&self) -> &'static str {
         match self.hints {
             Hints::None => "mmap",
             Hints::WillNeed => "mmap, will-need",
@@ -66,7 +65,7 @@ impl Scheme for Mapped<'_> {
         }
     }
 
-    fn want(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
+    fn hold(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
         self.lru.want(tiles, &mut self.loads)?;
         let (map, store) = (&self.map, &self.volume.tiles);
         let range = |tile: u32| tile as usize * TILE_BYTES..(tile as usize + 1) * TILE_BYTES;
@@ -92,19 +91,7 @@ impl Scheme for Mapped<'_> {
         Ok(self.loads.len() as u64)
     }
 
-    fn rays(&self, work: &Work) -> Option<f64> {
-        rays_of(self, work)
-    }
-
-    fn points(&self, work: &Work) -> Option<f64> {
-        points_of(self, work)
-    }
-
-    fn touch(&self, tile: u32) -> Option<u64> {
-        touch_of(self, tile)
-    }
-
-    fn bytes(&self, tiles: u64) -> u64 {
+    fn held_bytes(&self, tiles: u64) -> u64 {
         tiles * TILE_BYTES as u64 + self.lru.bytes()
     }
 }

@@ -3,9 +3,8 @@
 //! Made good: the table has four bytes a tile and is looked up by shifts; the pool is one allocation in huge pages; samples of a ray look a tile up once and know beforehand how many of them it is good
 //! for; samples anywhere are asked for ahead; a swap is one read straight into the buffer of the tile that goes, by as many threads as there are tiles to load.
 
-use super::path::Work;
 use super::sampling::Bricks;
-use super::scheme::{Scheme, Slots, points_of, rays_of, touch_of};
+use super::scheme::{Blocks, Slots};
 use super::volume::{EDGE, Shape, Volume};
 use crate::suite::Failure;
 
@@ -39,28 +38,16 @@ impl Bricks for PageTable<'_> {
     }
 }
 
-impl Scheme for PageTable<'_> {
-    fn name(&self) -> &str {
+impl Blocks for PageTable<'_> {
+    fn title(&self) -> &str {
         self.name
     }
 
-    fn want(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
+    fn hold(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
         self.slots.want(tiles)
     }
 
-    fn rays(&self, work: &Work) -> Option<f64> {
-        rays_of(self, work)
-    }
-
-    fn points(&self, work: &Work) -> Option<f64> {
-        points_of(self, work)
-    }
-
-    fn touch(&self, tile: u32) -> Option<u64> {
-        touch_of(self, tile)
-    }
-
-    fn bytes(&self, tiles: u64) -> u64 {
+    fn held_bytes(&self, tiles: u64) -> u64 {
         self.slots.bytes(tiles)
     }
 }

@@ -31,6 +31,44 @@ pub(crate) trait Scheme {
     fn bytes(&self, tiles: u64) -> u64;
 }
 
+/// A scheme whose tiles are blocks: samples are taken alike of all of these.
+pub(crate) trait Blocks: Bricks {
+    /// [`Scheme::name`].
+    fn title(&self) -> &str;
+
+    /// [`Scheme::want`].
+    fn hold(&mut self, tiles: &[u32]) -> Result<u64, Failure>;
+
+    /// [`Scheme::bytes`].
+    fn held_bytes(&self, tiles: u64) -> u64;
+}
+
+impl<B: Blocks> Scheme for B {
+    fn name(&self) -> &str {
+        self.title()
+    }
+
+    fn want(&mut self, tiles: &[u32]) -> Result<u64, Failure> {
+        self.hold(tiles)
+    }
+
+    fn rays(&self, work: &Work) -> Option<f64> {
+        rays_of(self, work)
+    }
+
+    fn points(&self, work: &Work) -> Option<f64> {
+        points_of(self, work)
+    }
+
+    fn touch(&self, tile: u32) -> Option<u64> {
+        touch_of(self, tile)
+    }
+
+    fn bytes(&self, tiles: u64) -> u64 {
+        self.held_bytes(tiles)
+    }
+}
+
 /// Makes a scheme with a budget of bytes.
 pub(crate) type Maker = for<'v> fn(&'v Arc<Volume>, u64) -> Result<Box<dyn Scheme + 'v>, Failure>;
 
