@@ -27,12 +27,13 @@ pub(crate) fn compare(name: &str, shape: [u64; 3]) {
             TILES as f64
         })
     };
-    let block_bytes = size_of_val(block.as_slice());
+    let bytes_of_block: Vec<u8> = block.iter().flat_map(|value| value.to_ne_bytes()).collect();
+    let block_bytes = bytes_of_block.len();
     let mut touched = Touched::new(ALONG as usize * block_bytes);
     let mut as_spgrid = || {
         timed(|| {
             let offsets = (0..TILES).map(|i| tile(i).x as usize * block_bytes);
-            offsets.clone().for_each(|offset| touched.write(offset, black_box(&block)));
+            offsets.clone().for_each(|offset| touched.write(offset, black_box(&bytes_of_block)));
             offsets.for_each(|offset| touched.give_back(offset, block_bytes));
             TILES as f64
         })

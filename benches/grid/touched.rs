@@ -24,21 +24,25 @@ impl Touched {
         Self { base, bytes }
     }
 
-    /// Writes from `offset` on, in bytes.
-    pub(crate) fn write(&mut self, offset: usize, values: &[f32]) {
-        assert!(offset.is_multiple_of(align_of::<f32>()) && offset + size_of_val(values) <= self.bytes);
-        // SAFETY: the place lies within the range, aligned, and is borrowed by nobody.
-        unsafe {
-            let to = self.base.as_ptr().add(offset).cast::<f32>();
-            ptr::copy_nonoverlapping(values.as_ptr(), to, values.len());
-        }
+    /// `bytes` from `offset` on.
+    fn place(&mut self, offset: usize, bytes: usize) -> &mut [u8] {
+        assert!(offset + bytes <= self.bytes);
+        // SAFETY: the offset lies within the range.
+        let start = unsafe { self.base.as_ptr().add(offset) };
+        // SAFETY: all of it lies within the range, which can be written, reads as zero where nothing was, and is borrowed as long as the slice is.
+        unsafe { std::slice::from_raw_parts_mut(start, bytes) }
+    }
+
+    /// Writes from `offset` on.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.place(offset, bytes.len()).copy_from_slice(bytes);
     }
 
     /// Gives back the memory of whole OS pages.
     pub(crate) fn give_back(&mut self, offset: usize, bytes: usize) {
-        assert!(offset + bytes <= self.bytes);
-        // SAFETY: the pages lie within the range, which nobody has borrowed.
-        unsafe { madvise(self.base.as_ptr().add(offset).cast(), bytes, Advice::LinuxDontNeed) }.unwrap();
+        let place = self.place(offset, bytes).as_mut_ptr();
+        // SAFETY: the pages lie within the range, and nobody has borrowed them any more.
+        unsafe { madvise(place.cast(), bytes, Advice::LinuxDontNeed) }.unwrap();
     }
 }
 
