@@ -28,11 +28,14 @@ pub(crate) struct Arguments {
     /// Only these questions, such as calls,ageing
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+    /// Folder of flights (*.trace, as `viewer --record` writes them) to compare policies on besides those that come with it
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
     /// Where random numbers begin [default: another one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Measures nothing: says how two runs differ, each given by its folder or its results.json
-    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["on", "quick", "full", "out", "only", "seed"])]
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["on", "quick", "full", "out", "only", "traces", "seed"])]
     compare: Vec<PathBuf>,
 }
 
@@ -54,6 +57,7 @@ pub(crate) struct Options {
     pub(crate) out: Option<PathBuf>,
     /// Names of questions, in the order in which they are answered.
     pub(crate) questions: Vec<&'static str>,
+    pub(crate) traces: Option<PathBuf>,
     pub(crate) seed: u64,
     pub(crate) compare: Option<(PathBuf, PathBuf)>,
 }
@@ -61,7 +65,7 @@ pub(crate) struct Options {
 impl Options {
     /// Checks what the parser could not.
     pub(crate) fn new(arguments: Arguments) -> Result<Self, String> {
-        let Arguments { on, quick, full, out, only, seed, compare } = arguments;
+        let Arguments { on, quick, full, out, only, traces, seed, compare } = arguments;
         let effort = match (quick, full) {
             (true, _) => Effort::Quick,
             (_, true) => Effort::Full,
@@ -72,13 +76,17 @@ impl Options {
             let known = known.join(", ");
             return Err(format!("there is no question '{name}' on {}; there are: {known}", on.name()));
         }
-        let questions = known.into_iter().filter(|name| only.is_empty() || only.iter().any(|o| o == name));
+        let questions: Vec<_> =
+            known.into_iter().filter(|name| only.is_empty() || only.iter().any(|o| o == name)).collect();
+        if traces.is_some() && !questions.contains(&"policies") {
+            return Err("--traces is for the question 'policies', which is asked of 'model'".to_owned());
+        }
         let compare = match <[PathBuf; 2]>::try_from(compare) {
             Ok([a, b]) => Some((a, b)),
             Err(_) => None,
         };
         let seed = seed.unwrap_or_else(fresh);
-        Ok(Self { on, effort, out, questions: questions.collect(), seed, compare })
+        Ok(Self { on, effort, out, questions, traces, seed, compare })
     }
 }
 

@@ -1,6 +1,9 @@
 //! Owns what the system says of this process and of its memory, as `/proc` tells it.
 
 use std::fs;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::suite::Failure;
 
@@ -23,6 +26,13 @@ pub(crate) fn resident_bytes() -> Result<u64, Failure> {
 /// Bytes that programs can still have without swapping.
 pub(crate) fn available_bytes() -> Result<u64, Failure> {
     field("/proc/meminfo", "MemAvailable")
+}
+
+/// What all threads of this process have had of the processors. Others that want them too do not stretch it as they stretch the time of day.
+pub(crate) fn processor_time() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(spent.tv_sec).unwrap_or_default();
+    Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(spent.tv_nsec).unwrap_or_default())
 }
 
 /// A field in kilobytes, as bytes.

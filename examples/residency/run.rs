@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use vastgrid::cuda::Device;
+use vastgrid::trace::Trace;
 
 use crate::options::Options;
 use crate::report::Report;
@@ -21,6 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, Failure> {
     if options.on == On::Cuda {
         Device::open(0).map_err(|error| format!("'cuda' needs a CUDA device: {error}"))?;
     }
+    let traces = options.traces.as_deref().map_or_else(|| Ok(Vec::new()), traces)?;
     let out = folder(options, &started)?;
     enough(options.effort, &out)?;
     let stop = stopped_by_hand()?;
@@ -50,6 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, Failure> {
             report: &mut document.report,
             stop: &stop,
             seed: options.seed,
+            traces: &traces,
             out: &out,
         };
         if let Err(error) = (question.run)(&mut context) {
@@ -64,6 +67,26 @@ pub(crate) fn run(options: &Options) -> Result<bool, Failure> {
     write::all(&out, &document)?;
     say(format_args!("\n{}\nwritten to {}", document.conclusion(), out.display()));
     Ok(whole)
+}
+
+/// All recorded flights of a folder, by name; each is one that can be read.
+fn traces(folder: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let refused = |path: &Path, error| format!("{} cannot be read: {error}", path.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| refused(folder, error))? {
+        let path = entry.map_err(|error| refused(folder, error))?.path();
+        if path.extension().is_some_and(|extension| extension == "trace") {
+            let text = fs::read_to_string(&path).map_err(|error| refused(&path, error))?;
+            Trace::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            found.push((name, text));
+        }
+    }
+    if found.is_empty() {
+        return Err(format!("there are no files *.trace in {}", folder.display()).into());
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// The folder for what is found, made and tried.

@@ -60,6 +60,8 @@ pub(crate) struct Context<'a> {
     pub(crate) stop: &'a AtomicBool,
     /// Where random numbers begin.
     pub(crate) seed: u64,
+    /// Flights to compare policies on besides those that come with the program: names and texts.
+    pub(crate) traces: &'a [(String, String)],
     /// The folder for what is found: a question may keep there what it goes on from the next time.
     pub(crate) out: &'a Path,
 }

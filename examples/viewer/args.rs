@@ -93,6 +93,10 @@ pub(crate) struct Args {
     #[arg(long, help_heading = "Page")]
     pub(crate) no_open: bool,
 
+    /// Write into this folder what the pictures of each page wanted and what became of it, a file for each, once the page is closed
+    #[arg(long, value_name = "FOLDER", conflicts_with = "png", help_heading = "Page")]
+    pub(crate) record: Option<PathBuf>,
+
     /// Render one picture in which nothing is missing (of a demo: as fine as its pixels and the budget allow) into this file, and end
     #[arg(long, value_name = "OUT", help_heading = "Picture")]
     pub(crate) png: Option<PathBuf>,

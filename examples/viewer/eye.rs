@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use vastgrid::render::Image;
+use vastgrid::trace::Trace;
 use vastgrid::{Error, ExploredTile, Explorer, Fidelity, FidelityLimit, Scalar, Stats, TileState};
 
 use crate::Failure;
@@ -79,6 +80,10 @@ pub(crate) trait Eye: Send {
     fn is_loading(&self) -> bool;
     /// Why tiles or levels cannot be shown, as far as that is known.
     fn trouble(&mut self) -> String;
+    /// Records what pictures want from now on, and what becomes of it.
+    fn record(&mut self);
+    /// What was recorded; that ends it.
+    fn take_trace(&mut self) -> Option<Trace>;
 }
 
 /// Makes them with an explorer.
@@ -244,6 +249,14 @@ impl<T: Scalar, B: Place<T>> Eye for ExplorersEye<T, B> {
         let refining = refining.map(|reason| reason.clone());
         let all = refused.chain(coarsest).chain(refining).chain([self.failed.clone()]);
         all.filter(|reason| !reason.is_empty()).collect::<Vec<_>>().join("; ")
+    }
+
+    fn record(&mut self) {
+        self.explorer.record();
+    }
+
+    fn take_trace(&mut self) -> Option<Trace> {
+        self.explorer.take_trace()
     }
 }
 

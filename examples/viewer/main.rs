@@ -14,6 +14,7 @@ mod overlay;
 mod pick;
 mod picture;
 mod place;
+mod recordings;
 mod scene;
 mod server;
 mod session;

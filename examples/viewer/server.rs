@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -23,6 +24,7 @@ use crate::args::Args;
 use crate::eye::Eye;
 use crate::mailbox::Mailbox;
 use crate::overlay::Overlay;
+use crate::recordings::Recordings;
 use crate::scene::Scene;
 use crate::session;
 use crate::status;
@@ -73,12 +75,17 @@ struct Shared {
     places: Arc<Semaphore>,
 }
 
+/// How long an interrupted viewer waits for recordings to be written.
+const RECORDINGS: Duration = Duration::from_secs(10);
+
 /// Serves the scene on this machine until it is interrupted. Each browser has an eye, and with it a budget, of its own.
 pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failure> {
     // What is wrong with the scene is said now; and the first browser need not wait.
     let first = scene.eye()?;
     let hello = status::hello(&scene, &first.stats())?;
     let first = Mutex::new(Some(first));
+    let recordings = args.record.as_deref().map(Recordings::new).transpose()?;
+    let records = recordings.is_some();
     let render_loop = move |mailbox: &Mailbox, send: session::Send<'_>| {
         let taken = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut eye = taken.map_or_else(|| scene.eye(), Ok)?;
@@ -87,13 +94,19 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
             let middle = |tile: &ExploredTile| scene.middle(tile.level, tile.tile);
             Overlay::new(eye.tiles(), levels, &view.camera(&scene.facts), middle)
         };
+        if records {
+            eye.record();
+        }
         session::run(&mut *eye, mailbox, &draw, send);
+        if let (Some(recordings), Some(trace)) = (&recordings, eye.take_trace()) {
+            recordings.keep(&trace);
+        }
         Ok(())
     };
     let places = Arc::new(Semaphore::new(MOST_BROWSERS));
-    let shared = Arc::new(Shared { hello, render_loop: Box::new(render_loop), places });
+    let shared = Arc::new(Shared { hello, render_loop: Box::new(render_loop), places: places.clone() });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", args.port)).await.map_err(|error| {
             format!(
                 "listening on 127.0.0.1:{}: {error}; --port chooses another, 0 any that is free",
@@ -119,7 +132,14 @@ pub(crate) fn serve<T: Scalar>(scene: Scene<T>, args: &Args) -> Result<(), Failu
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
         }
-    })
+    });
+    // Ends all connections, and with them the threads that render for them, which then write what they recorded.
+    drop(runtime);
+    let interrupted = Instant::now();
+    while records && places.available_permits() < MOST_BROWSERS && interrupted.elapsed() < RECORDINGS {
+        thread::sleep(Duration::from_millis(5));
+    }
+    served
 }
 
 /// Opens the page where there is a display to show it on. That it cannot be opened is no failure: the address was printed.

@@ -16,8 +16,8 @@ pub(super) struct Moment {
     /// Since the beginning, phases one after the other.
     pub(super) seconds: f64,
     pub(super) swap_ns: f64,
-    /// Time over that of copies of the same bytes between the same requests: a machine that others use too changes both.
-    pub(super) swap_in_copies: f64,
+    /// What of the processors' time it took.
+    pub(super) swap_processors_ns: f64,
     pub(super) change_us: f64,
     pub(super) mappings: u64,
     pub(super) resident_bytes: u64,

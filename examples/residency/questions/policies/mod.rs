@@ -117,7 +117,7 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
     check::check(seed, context.pick(100, 300, 1000))?;
     let (rounds, pictures) = context.pick((1, 120), (3, 300), (8, 400));
     let mut found = Found::default();
-    for asked in recorded::flights()? {
+    for asked in recorded::flights(context.traces)? {
         compare(context, &asked, &mut found)?;
     }
     for round in 0..rounds {

@@ -15,12 +15,13 @@ const TRACES: [(&str, &str); 4] = [
     ("zoom", include_str!("../../../../assets/traces/zoom.trace")),
 ];
 
-/// All recorded flights. Of each what the coarsest level takes is left out, for that is always there.
+/// All recorded flights, and `more`, by name and text. Of each what the coarsest level takes is left out, for that is always there.
 ///
 /// # Errors
 /// A trace that cannot be read, or whose pages are of several sizes or more than a tile.
-pub(super) fn flights() -> Result<Vec<Asked>, Failure> {
-    TRACES.into_iter().map(|(name, text)| flight(name, text)).collect()
+pub(super) fn flights(more: &[(String, String)]) -> Result<Vec<Asked>, Failure> {
+    let more = more.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    TRACES.into_iter().chain(more).map(|(name, text)| flight(name, text)).collect()
 }
 
 fn flight(name: &str, text: &str) -> Result<Asked, Failure> {
