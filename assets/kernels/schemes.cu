@@ -60,7 +60,7 @@ template <class W> __device__ void vg_touch(const vg_scheme& s, const vg_u32* ti
 }
 
 #define VG_SCHEME(name, W)                                                                                                                                              \
-    extern "C" __global__ void __launch_bounds__(256) vg_schemes_rays_##name(vg_scheme s, const vg_scheme_ray* rays, vg_u32 count, vg_u64* out) { vg_rays<W>(s, rays, count, out); }   \
+    extern "C" __global__ void __launch_bounds__(256, 4) vg_schemes_rays_##name(vg_scheme s, const vg_scheme_ray* rays, vg_u32 count, vg_u64* out) { vg_rays<W>(s, rays, count, out); }   \
     extern "C" __global__ void __launch_bounds__(256) vg_schemes_points_##name(vg_scheme s, const vg_u32* points, vg_u32 count, vg_u64* out) { vg_points<W>(s, points, count, out); } \
     extern "C" __global__ void __launch_bounds__(256) vg_schemes_touch_##name(vg_scheme s, const vg_u32* tiles, vg_u32, vg_u64* out) { vg_touch<W>(s, tiles, out); }
 VG_SCHEME(flat, vg_way_flat<true>)

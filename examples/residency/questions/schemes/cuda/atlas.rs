@@ -102,7 +102,7 @@ impl Scheme for Atlas<'_> {
         for load in &self.loads {
             let place = place(blocks, load.slot);
             let at = std::array::from_fn(|k| place[k] * pieces.size[k]);
-            self.uploads.to_array(&self.array, at, pieces, load.tile)?;
+            self.uploads.put_in_array(&self.array, at, pieces, load.tile)?;
         }
         self.uploads.end(stream)?;
         let word = |slot| {

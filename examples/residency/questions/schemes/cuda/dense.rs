@@ -44,13 +44,13 @@ impl<'v> Dense<'v> {
             let at = shape.first_voxel(shape.position(tile));
             match (&memory, order) {
                 (Memory::Linear(memory), Order::Tiles) => {
-                    uploads.to_buffer(memory, u64::from(tile) * shape.tile_bytes(), tiles, tile)?;
+                    uploads.put_in_buffer(memory, u64::from(tile) * shape.tile_bytes(), tiles, tile)?;
                 }
                 (Memory::Linear(memory), _) => {
                     let to = CopyTo::Rows(memory.address(), [row, rows]);
                     begin_copy(&bench.stream, (to, at), CopyFrom::Host(tiles.of(tile)?), tiles.size)?;
                 }
-                (Memory::Texture(array), _) => uploads.to_array(array, at, tiles, tile)?,
+                (Memory::Texture(array), _) => uploads.put_in_array(array, at, tiles, tile)?,
             }
         }
         uploads.end(&bench.stream)?;

@@ -90,7 +90,7 @@ impl Sizes {
 
     /// As megabytes, for settings.
     fn mib(self, tiles: u32) -> String {
-        (u64::from(tiles) * self.shape.tile_bytes() >> 20).to_string()
+        ((u64::from(tiles) * self.shape.tile_bytes()) >> 20).to_string()
     }
 }
 

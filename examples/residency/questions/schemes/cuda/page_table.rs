@@ -59,7 +59,7 @@ impl Scheme for PageTable<'_> {
         self.uploads.begin(stream)?;
         for load in &self.loads {
             let offset_bytes = u64::from(load.slot) * self.setting.shape.tile_bytes();
-            self.uploads.to_buffer(&self.pool, offset_bytes, &source.tiles, load.tile)?;
+            self.uploads.put_in_buffer(&self.pool, offset_bytes, &source.tiles, load.tile)?;
         }
         self.uploads.end(stream)?;
         self.table.change(stream, changes(&self.loads, |slot| slot))?;

@@ -29,7 +29,7 @@ pub(crate) struct Sparse<'v> {
 /// Whether a tile is a box of whole hardware tiles, and how many of them.
 fn hardware_tiles(tile: [u32; 3], hardware: [u32; 3]) -> Option<u32> {
     (0..3).try_fold(1, |all, k| {
-        let fits = hardware[k] > 0 && tile[k] % hardware[k] == 0;
+        let fits = hardware[k] > 0 && tile[k].is_multiple_of(hardware[k]);
         fits.then(|| all * (tile[k] / hardware[k]))
     })
 }
@@ -101,7 +101,7 @@ impl Scheme for Sparse<'_> {
         self.uploads.begin(stream)?;
         for load in &self.loads {
             let at = self.setting.shape.first_voxel(self.setting.shape.position(load.tile));
-            self.uploads.to_array(&self.array, at, &self.setting.source.tiles, load.tile)?;
+            self.uploads.put_in_array(&self.array, at, &self.setting.source.tiles, load.tile)?;
         }
         self.uploads.end(stream)?;
         Ok(self.loads.len() as u64)

@@ -13,29 +13,33 @@ use crate::suite::{Context, Failure};
 /// Enters the time of a swap by how many are made at once.
 pub(crate) fn measure(context: &mut Context<'_>, setting: &Setting, sizes: Sizes) -> Result<(), Failure> {
     let mut all = Contestant::all(context, setting, &ENTRIES, sizes.budget_bytes());
-    let mut swapper = Swapper::new(setting, sizes)?;
+    let mut swapper = Swapper::new(setting, sizes, all.len())?;
+    // Until every slot is taken, and every tile was there once.
+    for (number, one) in all.iter_mut().enumerate() {
+        let name = one.name;
+        let turns = swapper.order.len() / swapper.swaps;
+        let _ = one.attempt(context, "loaded all tiles", |scheme| {
+            (0..turns).try_for_each(|_| swapper.turn(setting, scheme, (number, name, 16)).map(|_| ()))
+        });
+    }
     let mut curves = vec![Vec::new(); all.len()];
     let counts = [1, 4, 16, 64].into_iter().filter(|&at_once| at_once <= sizes.swaps);
     for at_once in counts {
         let mut times = vec![(Vec::new(), Vec::new()); all.len()];
-        let mut of = |context: &mut Context<'_>, one: &mut Contestant<'_>, fills: bool| {
+        let mut of = |context: &mut Context<'_>, all: &mut [Contestant<'_>], number: usize| {
+            let one = &mut all[number];
             let name = one.name;
             one.attempt(context, &format!("swapped {at_once} tiles at once"), |scheme| {
-                // Until every slot is taken.
-                let turns = if fills { swapper.order.len() / swapper.swaps } else { 1 };
-                (0..turns).try_fold(0.0, |_, _| swapper.turn(setting, scheme, (name, at_once)))
+                swapper.turn(setting, scheme, (number, name, at_once))
             })
         };
-        for one in &mut all {
-            let _ = of(context, one, true);
-        }
         for _ in 0..sizes.rounds {
             for number in 1..all.len() {
                 if context.stops() {
                     return Ok(());
                 }
-                let ours = of(context, &mut all[0], false);
-                let theirs = of(context, &mut all[number], false);
+                let ours = of(context, &mut all, 0);
+                let theirs = of(context, &mut all, number);
                 times[0].0.extend(ours);
                 times[number].0.extend(theirs);
                 times[number].1.extend(ours.zip(theirs).map(|(ours, theirs)| theirs / ours));
@@ -65,20 +69,22 @@ pub(crate) fn measure(context: &mut Context<'_>, setting: &Setting, sizes: Sizes
     Ok(())
 }
 
-/// Goes through all tiles again and again, of which a budget holds a quarter.
+/// Goes through all tiles again and again, of which a budget holds a quarter: each scheme by itself, beginning elsewhere than the one before it.
 struct Swapper {
     order: Vec<u32>,
     list: DeviceBuffer,
-    next: usize,
+    /// Of each scheme.
+    next: Vec<usize>,
     swaps: usize,
 }
 
 impl Swapper {
-    fn new(setting: &Setting, sizes: Sizes) -> Result<Self, Failure> {
+    fn new(setting: &Setting, sizes: Sizes, schemes: usize) -> Result<Self, Failure> {
         let mut order: Vec<_> = (0..sizes.shape.tile_count()).collect();
         SplitMix(sizes.seed).shuffle(&mut order);
         let list = setting.bench.list(&order)?;
-        Ok(Self { order, list, next: 0, swaps: sizes.swaps })
+        let next = (0..schemes).map(|number| number * sizes.swaps % order.len()).collect();
+        Ok(Self { order, list, next, swaps: sizes.swaps })
     }
 
     /// Microseconds a tile that was loaded.
@@ -86,12 +92,12 @@ impl Swapper {
         &mut self,
         setting: &Setting,
         scheme: &mut dyn Scheme,
-        (name, at_once): (&str, usize),
+        (number, name, at_once): (usize, &str, usize),
     ) -> Result<f64, Failure> {
         // There are a multiple of as many tiles.
-        let first = self.next;
+        let first = self.next[number];
         let tiles = &self.order[first..first + self.swaps];
-        self.next = (first + self.swaps) % self.order.len();
+        self.next[number] = (first + self.swaps) % self.order.len();
         let mut swapped = 0;
         let start = Instant::now();
         for (number, batch) in tiles.chunks(at_once).enumerate() {
@@ -100,7 +106,7 @@ impl Swapper {
             setting.check(name, scheme, (list, batch))?;
         }
         let time = start.elapsed().as_secs_f64() * 1e6;
-        // Some few may be there still, under schemes that do not evict in the strict order.
+        // Some may be there still, under schemes that do not evict in the strict order.
         if swapped * 2 < tiles.len() as u64 {
             return Err(
                 format!("{swapped} of {} tiles were loaded, and the rest were there", tiles.len()).into()

@@ -44,7 +44,7 @@ impl Uploads {
     }
 
     /// Copies a piece to linear memory.
-    pub(crate) fn to_buffer(
+    pub(crate) fn put_in_buffer(
         &mut self,
         to: &DeviceBuffer,
         offset_bytes: u64,
@@ -56,7 +56,7 @@ impl Uploads {
     }
 
     /// Copies a piece into an array.
-    pub(crate) fn to_array(
+    pub(crate) fn put_in_array(
         &mut self,
         to: &Array3D,
         at: [u32; 3],
@@ -87,7 +87,7 @@ impl Uploads {
             for _ in 0..4 {
                 let start = Instant::now();
                 for _ in 0..COPIES {
-                    uploads.to_array(to, at, pieces, 0)?;
+                    uploads.put_in_array(to, at, pieces, 0)?;
                 }
                 uploads.streams.iter().try_for_each(Stream::synchronize)?;
                 times.push(start.elapsed().as_secs_f64() * 1e6 / COPIES as f64);
