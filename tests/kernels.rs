@@ -44,7 +44,7 @@ fn ptx_is_of_its_sources() {
         .filter(|path| path.extension().is_some_and(|e| e == "cu"))
         .collect();
     sources.sort();
-    assert_eq!(sources.len(), 11);
+    assert_eq!(sources.len(), 12);
     for source in sources {
         let name = source.file_name().unwrap().to_str().unwrap();
         let ptx = text(&name.replace(".cu", ".ptx"));

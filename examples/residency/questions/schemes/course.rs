@@ -16,19 +16,34 @@ pub(crate) struct Path {
     frames: Vec<Timed>,
 }
 
+/// What one frame took.
 #[derive(Clone, Copy, Debug)]
-struct Timed {
-    residency_ms: f64,
-    all_ms: f64,
-    loads: u64,
+pub(crate) struct Timed {
+    /// Until the wanted tiles were there, or on their way ahead of the kernels that read them.
+    pub(crate) residency_ms: f64,
+    /// Of a device: from where it could begin with the kernels to their end.
+    pub(crate) kernels_ms: Option<f64>,
+    pub(crate) all_ms: f64,
+    pub(crate) loads: u64,
     /// Bytes that the process had the disk read.
-    read_bytes: u64,
+    pub(crate) read_bytes: u64,
 }
 
 impl Path {
+    /// One that begins.
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), sums: Vec::new(), frames: Vec::new() }
+    }
+
+    /// Adds a frame.
+    pub(crate) fn add(&mut self, sum: f64, timed: Timed) {
+        self.sums.push(sum);
+        self.frames.push(timed);
+    }
+
     /// Goes along it.
     pub(crate) fn along(scheme: &mut dyn Scheme, frames: &[Frame]) -> Result<Self, Failure> {
-        let mut path = Self { name: scheme.name().to_owned(), sums: Vec::new(), frames: Vec::new() };
+        let mut path = Self::new(scheme.name());
         frames.iter().try_for_each(|frame| path.go(scheme, frame))?;
         Ok(path)
     }
@@ -38,10 +53,10 @@ impl Path {
         let start = Instant::now();
         let loads = scheme.want(&frame.tiles)?;
         let residency_ms = start.elapsed().as_secs_f64() * 1e3;
-        self.sums.push(sampled(scheme, &frame.work)?);
+        let sum = sampled(scheme, &frame.work)?;
         let all_ms = start.elapsed().as_secs_f64() * 1e3;
         let read_bytes = read_bytes().saturating_sub(read_before);
-        self.frames.push(Timed { residency_ms, all_ms, loads, read_bytes });
+        self.add(sum, Timed { residency_ms, kernels_ms: None, all_ms, loads, read_bytes });
         Ok(())
     }
 
@@ -64,6 +79,8 @@ pub(crate) struct Course {
     pub(crate) frame_ms: Vec<f64>,
     /// Of that, until the wanted tiles were there.
     residency_ms: Vec<f64>,
+    /// Of that, kernels of a device.
+    kernels_ms: Vec<f64>,
     /// Frame by frame, over ours.
     over_ours: Vec<f64>,
     /// The 99th percentile of each path.
@@ -75,14 +92,16 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// Adds one path, and what it is compared with.
-    pub(crate) fn add(&mut self, path: &Path, ours: &Path) {
+    /// Adds one path, and what it is compared with, if there is that.
+    pub(crate) fn add(&mut self, path: &Path, ours: Option<&Path>) {
         self.name.clone_from(&path.name);
         let times: Vec<_> = path.frames.iter().map(|frame| frame.all_ms).collect();
         self.slow_ms.push(quantile(&times, 0.99));
         self.loads.push(path.mean(|frame| frame.loads as f64));
         self.read_mib.push(path.mean(|frame| frame.read_bytes as f64 / f64::from(1 << 20)));
-        self.over_ours.extend(path.frames.iter().zip(&ours.frames).map(|(a, b)| a.all_ms / b.all_ms));
+        let ours = ours.map_or(&[][..], |ours| &ours.frames);
+        self.over_ours.extend(path.frames.iter().zip(ours).map(|(a, b)| a.all_ms / b.all_ms));
+        self.kernels_ms.extend(path.frames.iter().filter_map(|frame| frame.kernels_ms));
         self.residency_ms.extend(path.frames.iter().map(|frame| frame.residency_ms));
         self.frame_ms.extend(times);
     }
@@ -98,6 +117,7 @@ impl Course {
         context.row(name, settings, ("frame", "ms"), self.frame_ms);
         context.row(name, settings, ("frame, 99th percentile", "ms"), self.slow_ms);
         context.row(name, settings, ("residency of a frame", "ms"), self.residency_ms);
+        context.row(name, settings, ("kernels of a frame", "ms"), self.kernels_ms);
         context.row(name, settings, ("loads", "tiles a frame"), self.loads);
         if from_disk {
             context.row(name, settings, ("read from the disk", "MiB a frame"), self.read_mib);

@@ -14,7 +14,7 @@ use crate::report::Axis;
 use crate::suite::{Context, Failure};
 
 /// Working sets, in halves of the budget.
-const SETS_IN_HALVES: [u32; 4] = [1, 2, 4, 8];
+pub(crate) const SETS_IN_HALVES: [u32; 4] = [1, 2, 4, 8];
 
 /// Who runs. Always one path at a time, ours before each of the others: frame by frame they would have each other's voxels in the caches, where those of mapped files, which have them in common, stay.
 enum Runners<'v> {
@@ -145,14 +145,14 @@ fn one_kind(
             }
             let mut random = SplitMix(sizes.seed ^ u64::from(halves) << 8 ^ number);
             let frames = plan.frames(&mut random);
-            let warm = warm_tiles(plan, sizes, &mut random);
+            let warm = warm_tiles(plan, sizes.budget_tiles, &mut random);
             let all = runners.go_all(context, (&frames, &warm), sizes)?;
             if all.is_empty() {
                 return Ok(());
             }
             courses.resize_with(all.len(), Course::default);
             for (course, [path, ours]) in courses.iter_mut().zip(&all) {
-                course.add(path, ours);
+                course.add(path, Some(ours));
             }
         }
         let budgets = f64::from(halves) / 2.0;
@@ -182,11 +182,11 @@ fn one_kind(
 }
 
 /// Tiles of the path's set, in an order of their own, as many as fill the budget: so that a path begins in a steady state, whatever was there before.
-fn warm_tiles(plan: Plan, sizes: Sizes, random: &mut SplitMix) -> Vec<u32> {
+pub(crate) fn warm_tiles(plan: Plan, budget_tiles: u32, random: &mut SplitMix) -> Vec<u32> {
     let mut tiles = Vec::new();
     plan.set().list(plan.shape, &mut tiles);
     random.shuffle(&mut tiles);
-    tiles.truncate(sizes.budget_tiles as usize);
+    tiles.truncate(budget_tiles as usize);
     tiles
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn measure(context: &mut Context<'_>, volume: &Arc<Volume>, sizes: Si
     let mut tiles = Vec::new();
     wanted.list(sizes.shape, &mut tiles);
     // Every tile is touched in full below; samples only make sure that they are there.
-    let work = Work::in_boxes(&[wanted], (1 << 12, 1 << 12), &mut SplitMix(sizes.seed));
+    let work = Work::in_boxes(sizes.shape, &[wanted], (1 << 12, 1 << 12), &mut SplitMix(sizes.seed));
     let net = (tiles.len() * TILE_BYTES) as f64;
     // The budget is what is wanted, or a little more where tiles have borders, or pages several tiles.
     let budget_bytes = sizes.budget_bytes();

@@ -7,6 +7,7 @@
 //! | `flat` | ours |
 //! | `page_table`, `atlas`, `buffers`, `mapped`, `dense` | the rivals |
 //! | `held`, `rates`, `swaps`, `frames` (and `course`) | what is measured: memory, samples, swaps, whole frames |
+//! | `cuda/` | the same on a device, with the same volume, paths, order of use and figures, and rivals of its own |
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::suite::{Context, Failure, On};
 mod atlas;
 mod buffers;
 mod course;
+mod cuda;
 mod dense;
 mod flat;
 mod frames;
@@ -59,7 +61,7 @@ struct Sizes {
 
 impl Sizes {
     fn of(context: &Context<'_>) -> Self {
-        let shape = Shape { log2: context.pick([3, 2, 2], [4, 3, 3], [4, 4, 4]) };
+        let shape = Shape::of_cubes(context.pick([3, 2, 2], [4, 3, 3], [4, 4, 4]));
         Self {
             shape,
             // A quarter of the volume, so that a path through all of it wants four times the budget.
@@ -80,9 +82,8 @@ impl Sizes {
 
 /// Enters what each scheme costs.
 pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
-    if context.on != On::Host {
-        context.note("what the same work costs under other schemes is asked on the host; on a device it is a matter of kernels".to_owned());
-        return Ok(());
+    if context.on == On::Cuda {
+        return cuda::run(context);
     }
     let sizes = Sizes::of(context);
     // All schemes side by side, and both files in the page cache, one of them a little larger than the volume.

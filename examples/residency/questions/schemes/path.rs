@@ -1,7 +1,7 @@
 //! Owns the camera's path: which tiles each frame wants, and where it takes samples of them.
 
 use super::sampling::{FRACTION, Point, Ray};
-use super::volume::{EDGE_LOG2, Shape};
+use super::volume::Shape;
 use crate::measure::SplitMix;
 
 /// From 0 up to 1.
@@ -50,10 +50,9 @@ impl Tiles {
     }
 
     /// Where samples may lie, half-open: their eight voxels are all in the box.
-    fn bounds(self) -> [Point; 2] {
-        let end: Point =
-            std::array::from_fn(|k| (((self.first[k] + self.size[k]) << EDGE_LOG2) - 1) << FRACTION);
-        [self.first.map(|v| v << (EDGE_LOG2 + FRACTION)), end]
+    fn bounds(self, shape: Shape) -> [Point; 2] {
+        let end = shape.first_voxel(std::array::from_fn(|k| self.first[k] + self.size[k]));
+        [shape.first_voxel(self.first).map(|v| v << FRACTION), end.map(|v| (v - 1) << FRACTION)]
     }
 }
 
@@ -98,24 +97,37 @@ pub(crate) struct Work {
 
 impl Work {
     /// About `along` samples along parallel oblique rays that fill the boxes evenly, neighbours after each other, and `points` samples anywhere in them.
-    pub(crate) fn in_boxes(boxes: &[Tiles], (along, points): (u32, u32), random: &mut SplitMix) -> Self {
+    pub(crate) fn in_boxes(
+        shape: Shape,
+        boxes: &[Tiles],
+        (along, points): (u32, u32),
+        random: &mut SplitMix,
+    ) -> Self {
         let mut work = Self::default();
         for &one in boxes {
-            work.add_rays(one, f64::from(along) / boxes.len() as f64, random);
+            // Oblique: at least a fifth of the way along every axis.
+            let direction = std::array::from_fn(|_| 0.25 + fraction(random));
+            work.add_rays(one.bounds(shape), direction, f64::from(along) / boxes.len() as f64);
         }
         for _ in 0..points {
             let [first, end] =
-                boxes[below(random, u32::try_from(boxes.len()).unwrap_or(1)) as usize].bounds();
+                boxes[below(random, u32::try_from(boxes.len()).unwrap_or(1)) as usize].bounds(shape);
             work.points.push(std::array::from_fn(|k| first[k] + below(random, end[k] - first[k])));
         }
         work
     }
 
+    /// Rays alone, in another direction than oblique: of which no part may be negative, and those along x or y not both the whole of it.
+    pub(crate) fn along(shape: Shape, one: Tiles, direction: [f64; 3], samples: u32) -> Self {
+        let mut work = Self::default();
+        work.add_rays(one.bounds(shape), direction, samples.into());
+        work
+    }
+
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the box")]
-    fn add_rays(&mut self, one: Tiles, samples: f64, random: &mut SplitMix) {
+    fn add_rays(&mut self, [first, end]: [Point; 2], direction: [f64; 3], samples: f64) {
         const STEP: f64 = 0.8;
         let one_voxel = f64::from(1 << FRACTION);
-        let [first, end] = one.bounds();
         let (low, high) = (first.map(|v| f64::from(v) / one_voxel), end.map(|v| f64::from(v) / one_voxel));
         let unit = |v: [f64; 3]| {
             let length = v.iter().map(|v| v * v).sum::<f64>().sqrt();
@@ -124,8 +136,7 @@ impl Work {
         let cross = |a: [f64; 3], b: [f64; 3]| {
             [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
         };
-        // Oblique: at least a fifth of the way along every axis.
-        let along = unit(std::array::from_fn(|_| 0.25 + fraction(random)));
+        let along = unit(direction);
         let right = unit(cross(along, [0.0, 0.0, 1.0]));
         let up = cross(right, along);
         let step = along.map(|v| ((v * STEP * one_voxel) as u32).max(1));
@@ -190,7 +201,7 @@ impl Plan {
                 }
                 tiles.sort_unstable();
                 tiles.dedup();
-                Frame { tiles, work: Work::in_boxes(&boxes, self.samples, random) }
+                Frame { tiles, work: Work::in_boxes(self.shape, &boxes, self.samples, random) }
             })
             .collect()
     }

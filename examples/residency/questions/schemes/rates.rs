@@ -90,7 +90,8 @@ pub(crate) fn measure(
             let _ = scheme.want(&tiles)?;
         }
         let samples = (sizes.rate_samples, sizes.rate_samples / 4);
-        let work = Work::in_boxes(&[wanted], samples, &mut SplitMix(sizes.seed ^ u64::from(set)));
+        let work =
+            Work::in_boxes(sizes.shape, &[wanted], samples, &mut SplitMix(sizes.seed ^ u64::from(set)));
         for (kind, curves) in KINDS.into_iter().zip(&mut curves) {
             if context.stops() {
                 return Ok(());

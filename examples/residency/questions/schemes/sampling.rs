@@ -14,8 +14,9 @@ const AHEAD: usize = 16;
 /// A position in voxels, fixed-point.
 pub(crate) type Point = [u32; 3];
 
-/// Samples at equal steps along a line, every one of them between voxels of wanted tiles.
-#[derive(Clone, Copy, Debug)]
+/// Samples at equal steps along a line, every one of them between voxels of wanted tiles. A kernel's `vg_scheme_ray`, too.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 pub(crate) struct Ray {
     pub(crate) first: Point,
     /// At least 1 along every axis.

@@ -26,13 +26,29 @@ pub(crate) const BORDERED_EDGE: u32 = EDGE + 1;
 /// Voxels from one such brick to the next, in the file and in memory: whole OS pages, so that the copies are aligned.
 pub(crate) const BORDERED_STRIDE: usize = (BORDERED_EDGE as usize).pow(3).next_multiple_of(2048);
 
-/// How many tiles there are along each axis: powers of two, given by their logarithms, so that looking one up is shifts whoever does it.
+/// How many tiles there are along each axis, and voxels along a tile's edges: powers of two, given by their logarithms, so that looking one up is shifts whoever does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub(crate) log2: [u32; 3],
+    pub(crate) edges_log2: [u32; 3],
 }
 
 impl Shape {
+    /// Of the host's tiles, [`EDGE`] voxels along each axis.
+    pub(crate) fn of_cubes(log2: [u32; 3]) -> Self {
+        Self { log2, edges_log2: [EDGE_LOG2; 3] }
+    }
+
+    /// Bytes of a tile.
+    pub(crate) fn tile_bytes(self) -> u64 {
+        size_of::<u16>() as u64 * (1 << self.edges_log2.iter().sum::<u32>())
+    }
+
+    /// The first voxel of the tile at a position in tiles.
+    pub(crate) fn first_voxel(self, at: [u32; 3]) -> [u32; 3] {
+        std::array::from_fn(|k| at[k] << self.edges_log2[k])
+    }
+
     pub(crate) fn tiles(self) -> [u32; 3] {
         self.log2.map(|log2| 1 << log2)
     }
@@ -43,11 +59,11 @@ impl Shape {
 
     /// Bytes of the volume.
     pub(crate) fn bytes(self) -> u64 {
-        u64::from(self.tile_count()) * TILE_BYTES as u64
+        u64::from(self.tile_count()) * self.tile_bytes()
     }
 
     pub(crate) fn voxels(self) -> [u32; 3] {
-        self.tiles().map(|tiles| tiles << EDGE_LOG2)
+        self.first_voxel(self.tiles())
     }
 
     pub(crate) fn extent(self) -> Extent {
@@ -77,9 +93,22 @@ impl Shape {
 /// The value of every voxel.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the low bits of a hash")]
-fn value(x: u32, y: u32, z: u32) -> u16 {
+pub(crate) fn value(x: u32, y: u32, z: u32) -> u16 {
     let h = x.wrapping_mul(73_856_093) ^ y.wrapping_mul(19_349_663) ^ z.wrapping_mul(83_492_791);
     (h ^ h >> 13) as u16
+}
+
+/// Fills a piece of so many voxels along each axis, the first of them its tile's own; past the far faces of the volume comes the last voxel again.
+pub(crate) fn fill(shape: Shape, tile: u32, [wide, high, deep]: [u32; 3], piece: &mut [u16]) {
+    let last = shape.voxels().map(|voxels| voxels - 1);
+    let first = shape.first_voxel(shape.position(tile));
+    for (row, voxels) in (0..high * deep).zip(piece.chunks_exact_mut(wide as usize)) {
+        let (y, z) = (row % high, row / high);
+        let (y, z) = ((first[1] + y).min(last[1]), (first[2] + z).min(last[2]));
+        for (x, voxel) in (first[0]..).zip(voxels) {
+            *voxel = value(x.min(last[0]), y, z);
+        }
+    }
 }
 
 /// A file of pieces of one size, one for each tile, and how it is read.
@@ -96,24 +125,16 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Makes the file: pieces of `edge`^3 voxels, the first of them its tile's own, and past the far faces of the volume the last voxel again.
+    /// Makes the file: pieces of `edge`^3 voxels.
     fn make(path: &Path, shape: Shape, (edge, stride): (u32, usize)) -> Result<Self, Failure> {
         let failed = |error: io::Error| format!("cannot write {}: {error}", path.display());
         let file = File::options().read(true).write(true).create_new(true).open(path).map_err(failed)?;
-        let last = shape.voxels().map(|voxels| voxels - 1);
         (0..shape.tile_count())
             .into_par_iter()
             .try_for_each_init(
                 || vec![0u16; stride],
                 |piece, tile| {
-                    let first = shape.position(tile).map(|at| at << EDGE_LOG2);
-                    for (row, voxels) in (0..edge * edge).zip(piece.chunks_exact_mut(edge as usize)) {
-                        let (y, z) = (row % edge, row / edge);
-                        let (y, z) = ((first[1] + y).min(last[1]), (first[2] + z).min(last[2]));
-                        for (x, voxel) in (first[0]..).zip(voxels) {
-                            *voxel = value(x.min(last[0]), y, z);
-                        }
-                    }
+                    fill(shape, tile, [edge; 3], piece);
                     file.write_all_at(bytemuck::cast_slice(piece), u64::from(tile) * stride as u64 * 2)
                 },
             )
