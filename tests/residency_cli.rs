@@ -180,3 +180,20 @@ fn an_interrupted_run_keeps_what_it_found_and_says_so() {
     assert!(!all["rows"].as_array().unwrap().is_empty());
     assert!(fs::read_to_string(dir.path().join("summary.txt")).unwrap().contains("ended early"));
 }
+
+#[test]
+fn policies_are_compared_on_flights_of_ones_own() {
+    let dir = TempDir::new().unwrap();
+    let flights = dir.path().join("flights");
+    fs::create_dir(&flights).unwrap();
+    let traces = text(&flights);
+    let policies = ["model", "--quick", "--only", "policies", "--traces", &traces];
+    assert!(fails(&policies, 1).contains(&format!("there are no files *.trace in {traces}")));
+    assert!(fails(&["host", "--traces", &traces], 2).contains("'policies'"));
+    assert!(fails(&["model", "--only", "scaling", "--traces", &traces], 2).contains("'policies'"));
+    assert!(fails(&["model", "--traces", "/no/such/folder"], 1).contains("/no/such/folder cannot be read"));
+    fs::copy("assets/traces/zoom.trace", flights.join("mine.trace")).unwrap();
+    fs::write(flights.join("bad.trace"), "vastgrid-trace 1\nvoxel 3\n").unwrap();
+    let complaint = fails(&policies, 1);
+    assert!(complaint.contains("bad.trace: "), "{complaint}");
+}

@@ -3,9 +3,12 @@
 mod viewer_support;
 
 use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tempfile::TempDir;
+use vastgrid::trace::Trace;
 use viewer_support::page::Page;
 use viewer_support::{Served, raw, text};
 
@@ -188,4 +191,35 @@ fn voxels_that_are_no_numbers_do_no_harm() {
         let told = page.settled();
         assert_eq!(told.status["error"], "", "{mode}");
     }
+}
+
+#[test]
+fn what_each_page_looked_at_is_recorded_even_when_the_viewer_is_interrupted() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("new/recordings");
+    let mut served = Served::new(&["--record", &text(&folder)]);
+    let recorded = |number: u32| folder.join(format!("{number}.trace"));
+    let turns = |azimuths: &[f64]| {
+        let mut page = Page::of(&served);
+        for &azimuth in azimuths {
+            page.view(&json!({ "azimuth": azimuth }));
+            page.settled();
+        }
+        page
+    };
+    drop(turns(&[0.0, 40.0, 80.0]));
+    let begun = Instant::now();
+    while !recorded(1).is_file() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "nothing was recorded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _still_open = turns(&[10.0]);
+    let pid = served.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(served.child.wait().unwrap().success());
+    let [first, second] = [1, 2].map(|number| Trace::read(recorded(number)).unwrap());
+    assert!(first.frames.len() >= 3 && !second.frames.is_empty());
+    assert!(first.frames.iter().any(|frame| !frame.outcome.loaded.is_empty()), "tiles came");
+    assert_eq!(first.levels.len(), 3);
+    assert!(!recorded(3).exists(), "one for each page");
 }

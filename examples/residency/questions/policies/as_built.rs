@@ -7,8 +7,8 @@ use vastgrid::{Coord, Extent, ModelBackend, Pool, PoolConfig, SparseArray3D, Til
 
 use crate::suite::Failure;
 
-use super::Moved;
 use super::traces::Asked;
+use super::{Moved, recorded};
 
 /// What is moved for all pictures, of each of which `within` has as much as the pages hold.
 ///
@@ -43,7 +43,7 @@ fn requested(within: &[&[u32]], pages: usize, distinct: usize) -> Result<Moved, 
     Ok(moved)
 }
 
-/// All that the budget holds is loaded for each picture.
+/// All of each picture that the budget holds is wanted, and loaded.
 fn replayed(trace: &Trace, within: &[&[u32]], pages: usize, page_bytes: u64) -> Result<Moved, Failure> {
     let coarsest = trace.levels.last().ok_or("a trace without levels")?;
     let (extent, tile) = (coarsest.extent.to_array(), coarsest.tile.to_array());
@@ -51,7 +51,7 @@ fn replayed(trace: &Trace, within: &[&[u32]], pages: usize, page_bytes: u64) -> 
     let options =
         ReplayOptions { budget_bytes: Some((pages as u64 + pinned) * page_bytes), steps: ReplaySteps::All };
     let mut moved = Moved::default();
-    for (outcome, picture) in trace.replay(&options)?.iter().zip(within) {
+    for (outcome, picture) in recorded::within(trace, pages).replay(&options)?.iter().zip(within) {
         let loaded = outcome.loaded.len() as u64;
         if outcome.hits + loaded < picture.len() as u64 {
             let (hits, most) = (outcome.hits, picture.len());

@@ -1,6 +1,6 @@
 //! Owns what recorded flights ask for: the pictures of `assets/traces`, as [`Asked`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use vastgrid::trace::{Trace, TraceFrame, TraceTile, TraceUse};
 
@@ -8,11 +8,13 @@ use crate::suite::Failure;
 
 use super::traces::Asked;
 
-const TRACES: [(&str, &str); 4] = [
+const TRACES: [(&str, &str); 6] = [
     ("cuts", include_str!("../../../../assets/traces/cuts.trace")),
     ("orbit", include_str!("../../../../assets/traces/orbit.trace")),
     ("through", include_str!("../../../../assets/traces/through.trace")),
     ("zoom", include_str!("../../../../assets/traces/zoom.trace")),
+    ("viewer ct", include_str!("../../../../assets/traces/viewer_ct.trace")),
+    ("viewer planet", include_str!("../../../../assets/traces/viewer_planet.trace")),
 ];
 
 /// All recorded flights, and `more`, by name and text. Of each what the coarsest level takes is left out, for that is always there.
@@ -37,8 +39,15 @@ fn flight(name: &str, text: &str) -> Result<Asked, Failure> {
         }
     }
     let coarsest = trace.levels.len().saturating_sub(1);
+    // What is of one value has no page, and what cannot be read never gets one.
+    let without_page: HashSet<TraceTile> = trace
+        .frames
+        .iter()
+        .flat_map(|frame| frame.outcome.uniform.iter().chain(&frame.outcome.failed))
+        .copied()
+        .collect();
     for frame in &mut trace.frames {
-        frame.changes.retain(|(tile, _)| tile.level != coarsest);
+        frame.changes.retain(|(tile, _)| tile.level != coarsest && !without_page.contains(tile));
         for (_, what_for) in &mut frame.changes {
             // What no picture lacks is not asked for here.
             *what_for = what_for.filter(|what_for| *what_for != TraceUse::Ahead);
@@ -51,6 +60,23 @@ fn flight(name: &str, text: &str) -> Result<Asked, Failure> {
     }
     let asked = Asked::new("recorded flights", &format!("recorded {name}"), pictures);
     Ok(Asked { page_bytes, recorded: Some(trace), ..asked })
+}
+
+/// The same flight, of whose pictures each wants no more than what so many pages hold: the most urgent of it.
+pub(super) fn within(trace: &Trace, pages: usize) -> Trace {
+    let mut requests = trace.requests();
+    let mut before = BTreeMap::<TraceTile, TraceUse>::new();
+    let mut frames = Vec::with_capacity(trace.frames.len());
+    while let Some((frame, wanted)) = requests.next_frame() {
+        let urgent = by_urgency(trace, frame, wanted).into_iter().take(pages);
+        let now: BTreeMap<_, _> = urgent.filter_map(|tile| Some((tile, *wanted.get(&tile)?))).collect();
+        let gone = before.keys().filter(|tile| !now.contains_key(tile)).map(|&tile| (tile, None));
+        let other = now.iter().filter(|(tile, what_for)| before.get(*tile) != Some(*what_for));
+        let changes = gone.chain(other.map(|(&tile, &what_for)| (tile, Some(what_for)))).collect();
+        frames.push(TraceFrame { changes, ..frame.clone() });
+        before = now;
+    }
+    Trace { frames, ..trace.clone() }
 }
 
 /// Most urgent first, as an explorer ranks them.
