@@ -26,24 +26,28 @@ pub struct Coord {
 impl Coord {
     /// The position (x, y, z).
     #[must_use]
+    #[inline]
     pub const fn new(x: u64, y: u64, z: u64) -> Self {
         Self { x, y, z }
     }
 
     /// From the order of `NumPy` and Zarr, slowest axis first.
     #[must_use]
+    #[inline]
     pub const fn from_zyx([z, y, x]: [u64; 3]) -> Self {
         Self { x, y, z }
     }
 
     /// In the order of `NumPy` and Zarr, slowest axis first.
     #[must_use]
+    #[inline]
     pub const fn to_zyx(self) -> [u64; 3] {
         [self.z, self.y, self.x]
     }
 
     /// As an array, fastest axis first.
     #[must_use]
+    #[inline]
     pub const fn to_array(self) -> [u64; 3] {
         [self.x, self.y, self.z]
     }
@@ -51,6 +55,7 @@ impl Coord {
 
 impl From<[u64; 3]> for Coord {
     /// From `[x, y, z]`.
+    #[inline]
     fn from([x, y, z]: [u64; 3]) -> Self {
         Self { x, y, z }
     }
@@ -78,30 +83,35 @@ pub struct Extent {
 impl Extent {
     /// The size x by y by z.
     #[must_use]
+    #[inline]
     pub const fn new(x: u64, y: u64, z: u64) -> Self {
         Self { x, y, z }
     }
 
     /// A cube of the given edge.
     #[must_use]
+    #[inline]
     pub const fn cube(edge: u64) -> Self {
         Self { x: edge, y: edge, z: edge }
     }
 
     /// From the order of `NumPy` and Zarr, slowest axis first.
     #[must_use]
+    #[inline]
     pub const fn from_zyx([z, y, x]: [u64; 3]) -> Self {
         Self { x, y, z }
     }
 
     /// In the order of `NumPy` and Zarr, slowest axis first.
     #[must_use]
+    #[inline]
     pub const fn to_zyx(self) -> [u64; 3] {
         [self.z, self.y, self.x]
     }
 
     /// As an array, fastest axis first.
     #[must_use]
+    #[inline]
     pub const fn to_array(self) -> [u64; 3] {
         [self.x, self.y, self.z]
     }
@@ -123,6 +133,7 @@ impl Extent {
 
     /// Whether `c` lies inside the box from the origin to this extent.
     #[must_use]
+    #[inline]
     pub const fn contains(self, c: Coord) -> bool {
         c.x < self.x && c.y < self.y && c.z < self.z
     }
@@ -130,6 +141,7 @@ impl Extent {
 
 impl From<[u64; 3]> for Extent {
     /// From `[x, y, z]`.
+    #[inline]
     fn from([x, y, z]: [u64; 3]) -> Self {
         Self { x, y, z }
     }
@@ -187,6 +199,7 @@ impl Region {
 
     /// Whether `c` lies inside.
     #[must_use]
+    #[inline]
     pub const fn contains(&self, c: Coord) -> bool {
         c.x >= self.start.x
             && c.y >= self.start.y

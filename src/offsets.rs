@@ -36,12 +36,7 @@ impl AxisOffsets {
     pub(crate) fn new(layout: &Layout) -> Self {
         let axes = layout.axes();
         let sides = layout.extent().to_array();
-        let shift = layout.tile_voxels_log2();
-        let table = |i: usize| {
-            (0..sides[i].min(MOST))
-                .map(|v| axes[i].within(v) + (axes[i].slot(v >> axes[i].tile_shift) << shift))
-                .collect()
-        };
+        let table = |i: usize| (0..sides[i].min(MOST)).map(|v| computed(layout, i, v)).collect();
         let tile_sides = layout.tiles().to_array();
         let tiles = |i: usize| (0..tile_sides[i].min(MOST)).map(|t| axes[i].slot(t)).collect();
         Self {
@@ -81,6 +76,13 @@ impl AxisOffsets {
         [x, y, z]
     }
 
+    /// What position `v` of the array along an axis adds to the flat position, whether a table reaches it or not.
+    #[inline]
+    pub(crate) fn along(&self, axis: usize, v: u64) -> u64 {
+        let known = usize::try_from(v).ok().and_then(|v| self.tables[axis].get(v).copied());
+        known.unwrap_or_else(|| computed(&self.layout, axis, v))
+    }
+
     /// The flat position of a voxel that a table may not reach, or `None` outside the array.
     #[cold]
     pub(crate) fn far(&self, c: Coord) -> Option<u64> {
@@ -90,6 +92,12 @@ impl AxisOffsets {
         let id = self.layout.tile_id_unchecked(self.layout.tile_of(c));
         Some(id.0 << self.layout.tile_voxels_log2() | self.layout.within_tile(c))
     }
+}
+
+/// An entry of a table.
+fn computed(layout: &Layout, axis: usize, v: u64) -> u64 {
+    let axis = &layout.axes()[axis];
+    axis.within(v) + (axis.slot(v >> axis.tile_shift) << layout.tile_voxels_log2())
 }
 
 #[cfg(test)]
@@ -120,6 +128,10 @@ mod tests {
         }
         let beyond = Coord::new(69_999, 12, 8);
         assert_eq!(offsets.far(beyond).map(|flat| flat * 2), layout.voxel_offset_bytes(beyond));
+        for c in [beyond, Coord::new(65_535, 12, 8), Coord::new(1234, 7, 5)] {
+            let flat = offsets.along(0, c.x) + offsets.along(1, c.y) + offsets.along(2, c.z);
+            assert_eq!(offsets.far(c), Some(flat));
+        }
         assert_eq!(offsets.far(Coord::new(70_000, 0, 0)), None);
     }
 }

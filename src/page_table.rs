@@ -7,10 +7,10 @@
 //! | dirty | tile | the contents differ from the source's |
 //! | uniform | tile | the tile is known to hold one value and has no memory |
 //!
-//! The planes come in blocks of [`BLOCK_TILES`] tiles that exist only where a bit was ever set, so an array of 2^46 bytes costs nothing until it is used.
+//! The planes come in blocks of [`BLOCK_TILES`] tiles that exist only where a bit is set (and of those where one was, for a while), so an array of 2^46 bytes costs nothing until it is used.
 //! Readers do not look here: they test the published plane ([`crate::engine::planes`]), which the engine keeps in step. Knows nothing of memory or policy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use bitvec::prelude::{BitVec, Lsb0};
@@ -20,6 +20,10 @@ use crate::layout::{PageId, TileId};
 /// Tiles in a block of the planes (a block of one page where a page has more).
 pub(crate) const BLOCK_TILES: u64 = 4096;
 
+/// How many blocks that became empty are kept, with the planes' memory: what comes back soon finds all as it was. For tiles that are alone in their blocks they take 10 MiB: 4 KiB each of bits and of stamps, and
+/// what is here.
+const EMPTY_BLOCKS: usize = 1024;
+
 type Bits = BitVec<u64, Lsb0>;
 
 #[derive(Debug)]
@@ -28,6 +32,8 @@ struct Block {
     resident: Bits,
     dirty: Bits,
     uniform: Bits,
+    /// The how manieth it was of those that became empty; 0 while a page of it is mapped, or a tile uniform.
+    emptied: u64,
 }
 
 /// The planner's bit planes of one array.
@@ -36,6 +42,11 @@ pub(crate) struct PageTable {
     page_shift: u32,
     block_shift: u32,
     blocks: BTreeMap<u64, Block>,
+    /// Blocks that became empty, each with its [`Block::emptied`], in that order: those of other numbers have been in use since.
+    emptied: VecDeque<(u64, u64)>,
+    /// How often one became empty, and how many of them are.
+    emptyings: u64,
+    empty_blocks: usize,
     mapped_pages: u64,
     resident_tiles: u64,
     uniform_tiles: u64,
@@ -51,6 +62,9 @@ impl PageTable {
             page_shift,
             block_shift,
             blocks: BTreeMap::new(),
+            emptied: VecDeque::new(),
+            emptyings: 0,
+            empty_blocks: 0,
             mapped_pages: 0,
             resident_tiles: 0,
             uniform_tiles: 0,
@@ -163,9 +177,7 @@ impl PageTable {
         self.dirty_tiles -= b.dirty[bits.clone()].count_ones() as u64;
         b.resident[bits.clone()].fill(false);
         b.dirty[bits].fill(false);
-        if b.mapped.not_any() && b.uniform.not_any() {
-            self.blocks.remove(&block);
-        }
+        self.note_if_empty(block);
         debug_assert!(self.is_valid(block));
     }
 
@@ -227,9 +239,7 @@ impl PageTable {
         let Some(b) = self.blocks.get_mut(&block) else { return false };
         let was = b.uniform.replace(bit, false);
         self.uniform_tiles -= u64::from(was);
-        if b.mapped.not_any() && b.uniform.not_any() {
-            self.blocks.remove(&block);
-        }
+        self.note_if_empty(block);
         was
     }
 
@@ -260,23 +270,72 @@ impl PageTable {
     /// Groups of 64 tiles in which any bit may be set.
     pub(crate) fn groups(&self) -> impl Iterator<Item = u64> + '_ {
         let shift = self.block_shift - 6;
-        self.blocks.keys().flat_map(move |&block| block << shift..(block + 1) << shift)
+        let used = self.blocks.iter().filter(|(_, b)| b.emptied == 0);
+        used.flat_map(move |(&block, _)| block << shift..(block + 1) << shift)
     }
 
-    /// Blocks of planes that exist: what the table's memory is in proportion to.
+    /// Blocks of planes in use: what the table's memory is in proportion to, but for a number of empty ones.
     #[cfg(test)]
     pub(crate) fn blocks(&self) -> usize {
-        self.blocks.len()
+        self.blocks.len() - self.empty_blocks
     }
 
+    /// Tiles of which nothing is known, none being mapped or uniform: a run of `tiles` of them (a power of two) or more, around one of which something was. `None` while few such are kept.
+    pub(crate) fn take_emptied(&mut self, tiles: u64) -> Option<Range<u64>> {
+        let span = tiles.max(1 << self.block_shift);
+        while self.empty_blocks > EMPTY_BLOCKS {
+            let (block, number) = self.emptied.pop_front()?;
+            if self.blocks.get(&block).is_none_or(|b| b.emptied != number) {
+                continue;
+            }
+            let first = (block << self.block_shift) & !(span - 1);
+            let run = first >> self.block_shift..(first + span) >> self.block_shift;
+            let all_empty = self.blocks.range(run.clone()).all(|(_, b)| b.emptied != 0);
+            let gone: Vec<_> = if all_empty {
+                self.blocks.range(run).map(|(&block, _)| block).collect()
+            } else {
+                vec![block]
+            };
+            self.empty_blocks -= gone.len();
+            for block in gone {
+                self.blocks.remove(&block);
+            }
+            if all_empty {
+                return Some(first..first + span);
+            }
+        }
+        None
+    }
+
+    fn note_if_empty(&mut self, index: u64) {
+        let Some(b) = self.blocks.get_mut(&index).filter(|b| b.emptied == 0) else { return };
+        if b.mapped.any() || b.uniform.any() {
+            return;
+        }
+        self.emptyings += 1;
+        self.empty_blocks += 1;
+        b.emptied = self.emptyings;
+        self.emptied.push_back((index, self.emptyings));
+        if self.emptied.len() > 4 * EMPTY_BLOCKS.max(self.empty_blocks) {
+            // Few of these are the last of their blocks.
+            let blocks = &self.blocks;
+            self.emptied.retain(|(block, number)| blocks.get(block).is_some_and(|b| b.emptied == *number));
+        }
+    }
+
+    /// A block that something is about to be noted in.
     fn block(&mut self, index: u64) -> &mut Block {
         let (tiles, page_shift) = (1usize << self.block_shift, self.page_shift);
-        self.blocks.entry(index).or_insert_with(|| Block {
+        let block = self.blocks.entry(index).or_insert_with(|| Block {
             mapped: Bits::repeat(false, tiles >> page_shift),
             resident: Bits::repeat(false, tiles),
             dirty: Bits::repeat(false, tiles),
             uniform: Bits::repeat(false, tiles),
-        })
+            emptied: 0,
+        });
+        self.empty_blocks -= usize::from(block.emptied != 0);
+        block.emptied = 0;
+        block
     }
 
     fn page_at(&self, page: PageId) -> (u64, usize) {
@@ -392,5 +451,37 @@ mod tests {
         assert_eq!(t.groups().count(), 0);
         t.set_mapped(PageId(1024));
         assert_eq!(t.groups().collect::<Vec<_>>(), (64..128).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn runs_without_anything_are_taken_once_many_blocks_became_empty() {
+        let mut t = PageTable::new(1);
+        let touch = |t: &mut PageTable, block: u64| {
+            t.set_mapped(PageId(block << 12));
+            t.clear_page(PageId(block << 12));
+        };
+        for block in 0..1024 {
+            touch(&mut t, 2 * block);
+        }
+        assert_eq!(t.take_emptied(1), None, "they may come back");
+        // Used once more, it is the last to go.
+        touch(&mut t, 0);
+        touch(&mut t, 5000);
+        assert_eq!(t.take_emptied(1), Some(2 << 12..3 << 12));
+        assert_eq!(t.take_emptied(1), None);
+        // Beside the next one something is mapped: its run stays as a whole.
+        t.set_mapped(PageId(5 << 12));
+        touch(&mut t, 5002);
+        touch(&mut t, 5004);
+        assert_eq!(t.take_emptied(2 << 12), Some(6 << 12..8 << 12));
+        assert_eq!((t.take_emptied(2 << 12), t.empty_blocks, t.blocks()), (None, 1024, 1));
+        assert_eq!(t.blocks.len(), 1025);
+        // However often the same ones come and go.
+        for round in 0..20 {
+            (0..512).for_each(|block| touch(&mut t, 8000 + block));
+            while t.take_emptied(1).is_some() {}
+            assert!(t.emptied.len() <= 4 * 1024 && t.blocks.len() == 1025, "round {round}");
+        }
+        assert!((8000..8512).all(|block| t.blocks.contains_key(&block)));
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{pool, value};
+use common::{Random, pool, value};
 use vastgrid::backend::{HostBackend, HostConfig};
 use vastgrid::source::{Fill, Procedural};
 use vastgrid::{Backend, Coord, Extent, HostAddressable, Pool, Region, SparseArray3D, Tile, TileCoord};
@@ -135,6 +135,34 @@ fn costs_nothing_before_use<B: Backend>(backend: B, tile: [u64; 3]) {
     drop(array);
 }
 
+/// What is kept of tiles that lie far from each other goes with them, but for some that may come back.
+fn lone_tiles_leave_nothing_behind(tile: [u64; 3], page_bytes: u64) {
+    const TILES: u64 = 12_000;
+    /// What is kept of 1024 such tiles, and of those that are resident.
+    const KEPT: u64 = 20 * MIB;
+    let pool = pool(HostBackend::new(), MIB, 1000);
+    let source = Procedural::new(Extent::cube(1 << 15), value);
+    let array = SparseArray3D::builder(&pool, source).tile(tile).page_bytes(page_bytes).build().unwrap();
+    let all = array.layout().tiles();
+    let mut random = Random::new(page_bytes);
+    let mut far = || TileCoord::new(random.below(all.x), random.below(all.y), random.below(all.z));
+    let baseline = anonymous();
+    let often: Vec<_> = (0..4).map(|_| far()).collect();
+    for _ in (0..TILES).step_by(4) {
+        let mut tiles: Vec<_> = (0..4).map(|_| far()).collect();
+        tiles.extend(&often);
+        let _ = array.request(&tiles).unwrap().complete().unwrap();
+        let frame = array.frame();
+        for t in tiles {
+            let at = Coord::new(t.x * tile[0] + 1, t.y * tile[1] + 2, t.z * tile[2] + 3);
+            assert_eq!(frame.get(at), Some(value(at)));
+        }
+    }
+    assert!(pool.stats().evictions > TILES / 2);
+    let kept = anonymous().saturating_sub(baseline);
+    assert!(kept < KEPT, "{kept} bytes of {TILES} tiles in pages of {page_bytes}");
+}
+
 #[test]
 fn memory_is_what_the_budget_says() {
     let demand_zero =
@@ -144,6 +172,8 @@ fn memory_is_what_the_budget_says() {
     keeps_its_budget(demand_zero(), 64 << 10);
     forks_share_memory(64 << 10);
     forks_share_memory(MIB);
+    lone_tiles_leave_nothing_behind([8, 8, 32], 4 << 10);
+    lone_tiles_leave_nothing_behind([8, 8, 8], 64 << 10);
     costs_nothing_before_use(HostBackend::new(), [8, 8, 32]);
     costs_nothing_before_use(HostBackend::new(), [32, 32, 32]);
 }

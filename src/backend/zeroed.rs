@@ -13,7 +13,7 @@ pub(crate) use modelled::ZeroedWords;
 /// What is there when the frame protocol is model-checked: for the few words of such a test.
 #[cfg(vastgrid_loom)]
 mod modelled {
-    use std::ops::Deref;
+    use std::ops::{Deref, Range};
 
     use crate::error::BackendError;
     use crate::sync::AtomicU64;
@@ -22,6 +22,10 @@ mod modelled {
     pub(crate) struct ZeroedWords(Vec<AtomicU64>);
 
     impl ZeroedWords {
+        pub(crate) fn forget(&self, words: Range<usize>) {
+            self.0[words].iter().for_each(|word| word.store(0, crate::sync::Ordering::Relaxed));
+        }
+
         pub(crate) fn new(len: u64) -> Result<Self, BackendError> {
             Ok(Self((0..len).map(|_| AtomicU64::new(0)).collect()))
         }
@@ -40,7 +44,7 @@ mod modelled {
 mod mapped {
     use std::ffi::c_void;
     use std::fmt;
-    use std::ops::Deref;
+    use std::ops::{Deref, Range};
     use std::ptr::{self, NonNull};
     use std::sync::atomic::AtomicU64;
 
@@ -98,6 +102,22 @@ mod mapped {
             let base = NonNull::new(base.cast()).ok_or_else(out_of_memory)?;
             Ok(Self { base, len })
         }
+
+        /// Gives the memory of words back that matter no more: those of whole OS pages among them are zero from now on, others may stay as they are. To be called where nobody writes to them; reads
+        /// meanwhile find each as it was, or zero.
+        ///
+        /// **Cost**: one `madvise`.
+        pub(crate) fn forget(&self, words: Range<usize>) {
+            let os_page = rustix::param::page_size() / size_of::<AtomicU64>();
+            let (first, end) =
+                (words.start.next_multiple_of(os_page), words.end.min(self.len) / os_page * os_page);
+            if first >= end {
+                return;
+            }
+            let at = self.base.as_ptr().wrapping_add(first).cast::<c_void>();
+            // SAFETY: whole OS pages of the mapping that `new` made, which is private and anonymous: they read as zero afterwards, as fresh ones do. A refusal leaves all as it was.
+            let _ = unsafe { madvise(at, (end - first) * size_of::<AtomicU64>(), Advice::LinuxDontNeed) };
+        }
     }
 
     impl Deref for ZeroedWords {
@@ -144,6 +164,24 @@ mod tests {
         }
         assert_eq!(words[(1 << 37) - 1].load(Ordering::Relaxed), 1 << 37);
         assert_eq!(words[(1 << 37) - 2].load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_zero_again_and_nothing_beside_it_is() {
+        let words = ZeroedWords::new(10_000).unwrap();
+        let set = || (0..10_000).for_each(|i| words[i].store(7, Ordering::Relaxed));
+        let zero = || words.iter().filter(|word| word.load(Ordering::Relaxed) == 0).count();
+        let os_page = rustix::param::page_size() / 8;
+        set();
+        words.forget(1..os_page);
+        words.forget(9_999..9_999);
+        assert_eq!(zero(), 0, "parts of OS pages stay");
+        words.forget(1..2 * os_page + 1);
+        assert!(words[os_page..2 * os_page].iter().all(|word| word.load(Ordering::Relaxed) == 0));
+        assert_eq!(zero(), os_page);
+        set();
+        words.forget(0..usize::MAX);
+        assert_eq!(zero(), 10_000 / os_page * os_page);
     }
 
     #[test]

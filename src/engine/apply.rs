@@ -226,8 +226,9 @@ impl<B: Backend> super::State<B> {
     /// The victims' memory is gone.
     pub(super) fn forget(&mut self, victims: &[Victim]) {
         for victim in victims {
-            if let Some((_, table)) = self.arrays.get_mut(&victim.key.array) {
+            if let Some((array, table)) = self.arrays.get_mut(&victim.key.array) {
                 table.clear_page(victim.key.page);
+                array.forget_emptied(table);
             }
             self.evicting.remove(&victim.key);
         }

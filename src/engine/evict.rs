@@ -345,8 +345,9 @@ impl<B: Backend> Engine<B> {
             state.evicting.remove(&key);
             if let Some(&now_idle) = unmapped.get(&page) {
                 state.residency.unmapped(key, bytes, now_idle);
-                if let Some((_, table)) = state.arrays.get_mut(&array.id) {
+                if let Some((array, table)) = state.arrays.get_mut(&array.id) {
                     table.clear_page(page);
+                    array.forget_emptied(table);
                 }
             } else {
                 state.residency.not_unmapped(key, bytes);

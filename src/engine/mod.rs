@@ -103,6 +103,13 @@ impl<B: Backend> ArrayShared<B> {
         self.planes.stamp(page).load(crate::sync::Ordering::Relaxed)
     }
 
+    /// Gives the memory of bits and stamps back that nothing has been known by for a while. Called under the state lock, which all that writes to them holds, or holds a page with memory.
+    fn forget_emptied(&self, table: &mut PageTable) {
+        while let Some(tiles) = table.take_emptied(self.planes.fewest_forgotten()) {
+            self.planes.forget(tiles);
+        }
+    }
+
     /// # Errors
     /// [`ResidencyError::Poisoned`].
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -7,10 +7,12 @@
 //! | stamps | page: the clock when it was last asked for | never |
 //! | ranges | cell of a tile: its smallest and largest value | not known |
 //!
-//! All of them are [`ZeroedWords`]: reserved in full, with memory only where something was written, so a bit is one load away whatever the extent.
+//! All of them are [`ZeroedWords`]: reserved in full, with memory only where something was written, so a bit is one load away whatever the extent. Of bits and stamps it is given back a while after the last tile
+//! around has gone ([`crate::page_table`]).
 //! Bits are set after the data is in place and cleared before it goes; see [`crate::engine::frame`] for the protocol.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -40,6 +42,7 @@ pub(crate) struct Planes {
     fill: VoxelWords,
     voxel_bytes: usize,
     value_words: usize,
+    page_shift: u32,
     changes: Changes,
 }
 
@@ -70,6 +73,7 @@ impl Planes {
             fill: to_words(fill),
             voxel_bytes: size_of::<T>(),
             value_words,
+            page_shift: layout.tiles_per_page().trailing_zeros(),
             changes: Changes::default(),
         })
     }
@@ -249,6 +253,26 @@ impl Planes {
             *word = self.values[at(tile.0) * self.value_words + i].load(Ordering::Relaxed);
         }
         words
+    }
+
+    /// The fewest tiles whose bits and stamps can be given back: a power of two. Their number begins at a multiple of it.
+    pub(crate) fn fewest_forgotten(&self) -> u64 {
+        // Bits and stamps take whole OS pages then.
+        let os_page_words = rustix::param::page_size() as u64 / 8;
+        (64 / GROUP_WORDS * os_page_words).max(os_page_words << self.page_shift)
+    }
+
+    /// Gives the memory back that the bits and stamps of tiles take, none of which is resident, uniform, or in a page with memory: so many or more. Called under the lock that all changes are made under.
+    pub(crate) fn forget(&self, tiles: Range<u64>) {
+        let groups = at(tiles.start >> 6)..at(tiles.end >> 6);
+        let words = groups.start * at(GROUP_WORDS)..groups.end * at(GROUP_WORDS);
+        debug_assert!(
+            self.bits[words.start..words.end.min(self.bits.len())]
+                .iter()
+                .all(|w| w.load(Ordering::Relaxed) == 0)
+        );
+        self.bits.forget(words);
+        self.stamps.forget(at(tiles.start >> self.page_shift)..at(tiles.end >> self.page_shift));
     }
 
     /// The plane of value ranges, if there is one.

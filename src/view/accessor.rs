@@ -1,6 +1,6 @@
 //! Owns [`Accessor`]: reads that remember the last tile, and the neighbourhood of a voxel.
 
-use crate::geometry::Coord;
+use crate::geometry::{Coord, Extent};
 use crate::voxel::Voxel;
 
 use super::{View, index};
@@ -13,23 +13,15 @@ pub struct Accessor<'v, T> {
     view: &'v View<'v, T>,
     /// The remembered tile, whose bit was seen set; no tile's number before the first hit.
     slot: u64,
-    /// Edges of a tile, less one.
-    last: Coord,
-    /// Voxels between neighbours along y and z in one tile.
-    row: usize,
-    plane: usize,
 }
 
 impl<'v, T: Voxel> Accessor<'v, T> {
+    pub(super) fn extent(&self) -> Extent {
+        self.view.extent()
+    }
+
     pub(super) fn new(view: &'v View<'_, T>) -> Self {
-        let shape = view.layout.tile_shape();
-        Self {
-            view,
-            slot: u64::MAX,
-            last: Coord::new(shape.x - 1, shape.y - 1, shape.z - 1),
-            row: index(shape.x),
-            plane: index(shape.x * shape.y),
-        }
+        Self { view, slot: u64::MAX }
     }
 
     /// The voxel at `[x, y, z]`, or `None` where its tile is not there or the position is outside the array.
@@ -52,10 +44,11 @@ impl<'v, T: Voxel> Accessor<'v, T> {
     pub fn neighbourhood(&mut self, at: impl Into<Coord>) -> Option<[T; 27]> {
         let c = at.into();
         let inner = |v: u64, last: u64| (v & last).wrapping_sub(1) < last.saturating_sub(1);
+        let [x, y, z] = self.view.last;
         // The far neighbour's bounds stand for all: past the last voxel a tile has memory too, but no voxels.
-        if inner(c.x, self.last.x)
-            & inner(c.y, self.last.y)
-            & inner(c.z, self.last.z)
+        if inner(c.x, x)
+            & inner(c.y, y)
+            & inner(c.z, z)
             & self.view.layout.extent().contains(Coord {
                 x: c.x.wrapping_add(1),
                 y: c.y.wrapping_add(1),
@@ -69,6 +62,22 @@ impl<'v, T: Voxel> Accessor<'v, T> {
             }
         }
         self.across(c)
+    }
+
+    /// The eight voxels between `[x, y, z]` and `[x + 1, y + 1, z + 1]`, as [`View::corners`] gives them.
+    ///
+    /// **Cost**: eight loads where all lie in the tile that was read last; otherwise that of [`View::corners`].
+    #[doc(alias = "gather")]
+    #[inline(always)]
+    pub fn corners(&mut self, at: impl Into<Coord>) -> Option<[T; 8]> {
+        let c = at.into();
+        if let Some(flat) = self.view.first_of_eight(c)
+            && self.is_there(flat >> self.view.tile_voxels_log2)
+        {
+            // SAFETY: the tile's bit was seen set, and the others lie in it too.
+            return Some(unsafe { self.view.eight(index(flat)) });
+        }
+        self.view.corners_across(c.x, c.y, c.z)
     }
 
     /// Whether the tile is resident, remembered or by its bit.
@@ -89,9 +98,10 @@ impl<'v, T: Voxel> Accessor<'v, T> {
     /// The voxel at `flat` and its 26 neighbours lie in one tile, whose bit was seen set.
     #[inline(always)]
     unsafe fn inside(&self, flat: usize) -> [T; 27] {
-        let base = self.view.base.wrapping_add(flat - 1 - self.row - self.plane);
+        let (row, plane) = (self.view.row, self.view.plane);
+        let base = self.view.base.wrapping_add(flat - 1 - row - plane);
         let line = |y: usize, z: usize| -> [T; 3] {
-            let line = base.wrapping_add(y * self.row + z * self.plane).cast::<[T; 3]>();
+            let line = base.wrapping_add(y * row + z * plane).cast::<[T; 3]>();
             // SAFETY: the three voxels lie in the tile, as the caller promises; arrays are aligned as their elements.
             unsafe { line.read() }
         };

@@ -3,7 +3,7 @@
 use crate::geometry::Coord;
 use crate::voxel::Voxel;
 
-use super::{View, index};
+use super::{View, index, prefetch};
 
 /// How many voxels are asked for before the first of them is read.
 ///
@@ -84,16 +84,4 @@ impl<T: Voxel> View<'_, T> {
             !flat
         }
     }
-}
-
-/// Has the line of an address brought to the caches.
-#[inline(always)]
-fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing that anybody could tell, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-    }
-    let _ = at;
 }

@@ -14,6 +14,7 @@ use crate::planes::{GROUP_WORDS, Planes, cell_shape};
 use crate::voxel::{Scalar, Voxel};
 
 mod accessor;
+mod corners;
 #[cfg(feature = "dlpack")]
 pub mod dlpack;
 mod each;
@@ -23,6 +24,7 @@ pub(crate) mod kernels;
 mod sum;
 #[cfg(feature = "ndarray")]
 mod tile_ndarray;
+mod trilinear;
 mod write;
 
 pub use accessor::Accessor;
@@ -53,7 +55,14 @@ pub struct View<'f, T> {
     base: *const T,
     bits: *const AtomicU64,
     tables: [&'f [u64]; 3],
+    /// The tables without their last entries.
+    before_last: [&'f [u64]; 3],
     tile_voxels_log2: u32,
+    /// Edges of a tile, less one.
+    last: [u64; 3],
+    /// Voxels between neighbours along y and z in one tile.
+    row: usize,
+    plane: usize,
     offsets: &'f AxisOffsets,
     layout: &'f Layout,
     planes: &'f Planes,
@@ -81,11 +90,16 @@ impl<'f, T: Voxel> View<'f, T> {
     /// `base` is the address at which the array of `layout`, `offsets` and `planes` begins, aligned for `T`; for as long as `'f` lives, memory of tiles whose
     /// resident bit is seen set is readable, holds valid `T`s and does not change.
     unsafe fn new(base: *const T, layout: &'f Layout, offsets: &'f AxisOffsets, planes: &'f Planes) -> Self {
+        let shape = layout.tile_shape();
         Self {
             base,
             bits: planes.bits().as_ptr(),
             tables: offsets.tables(),
+            before_last: offsets.tables().map(|table| &table[..table.len().saturating_sub(1)]),
             tile_voxels_log2: layout.tile_voxels_log2(),
+            last: shape.to_array().map(|edge| edge - 1),
+            row: index(shape.x),
+            plane: index(shape.x * shape.y),
             offsets,
             layout,
             planes,
@@ -143,7 +157,7 @@ impl<'f, T: Voxel> View<'f, T> {
     #[must_use]
     #[inline]
     pub fn tile(&self, t: TileCoord) -> Tile<'_, T> {
-        let Some(id) = self.layout.tile_id(t) else { return Tile::Missing };
+        let Some(id) = self.offsets.tile_id(t) else { return Tile::Missing };
         // SAFETY: `id` is a tile of the array.
         if unsafe { self.is_resident(id.0) } {
             // SAFETY: the tile's bit was seen set.
@@ -156,7 +170,7 @@ impl<'f, T: Voxel> View<'f, T> {
     /// Whether the tile can be read: it is resident or uniform.
     #[must_use]
     pub fn is_readable(&self, t: TileCoord) -> bool {
-        self.layout.tile_id(t).is_some_and(|id| self.planes.is_resident(id) || self.planes.is_uniform(id))
+        self.offsets.tile_id(t).is_some_and(|id| self.planes.is_resident(id) || self.planes.is_uniform(id))
     }
 
     /// The flat position of a voxel, or `None` outside the array.
@@ -242,4 +256,16 @@ impl<T> fmt::Debug for View<'_, T> {
 #[expect(clippy::cast_possible_truncation, reason = "64-bit targets are the only ones")]
 fn index(i: u64) -> usize {
     i as usize
+}
+
+/// Has the line of an address brought to the caches.
+#[inline(always)]
+fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing that anybody could tell, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    let _ = at;
 }

@@ -18,11 +18,12 @@ pub(crate) mod bits;
 mod scan;
 mod values;
 
+pub(crate) use super::trilinear::trilerp;
 pub(crate) use around::Around;
 use around::{GradientAcross, TrilinearAcross};
 pub(crate) use scan::{Cells, Coarse, GROUP, Look, SCAN, Scanned, Stride};
 use values::{Gradient, Trilinear};
-pub(crate) use values::{ROWS_OF_A_GRADIENT, Ramp, Test, Voxels, differences, trilerp};
+pub(crate) use values::{ROWS_OF_A_GRADIENT, Ramp, Test, Voxels, differences};
 
 /// Samples in a batch.
 pub(crate) const LANES: usize = 8;

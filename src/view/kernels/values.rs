@@ -1,6 +1,7 @@
 //! Owns samples and gradients out of one brick, portable.
 
 use super::{Batch, LANES, Samples, position, split};
+use crate::view::trilinear::{lerp, trilerp};
 use crate::voxel::Scalar;
 
 /// A brick's voxels, as the kernels want them.
@@ -90,19 +91,6 @@ impl Ramp<'_> {
         let x = if x > 0.0 { x } else { 0.0 };
         if x < self.last { x } else { self.last }
     }
-}
-
-#[inline(always)]
-pub(crate) fn lerp(a: f32, b: f32, f: f32) -> f32 {
-    a + (b - a) * f
-}
-
-/// The sample between the corners `c[z][y][x]`.
-#[inline(always)]
-pub(crate) fn trilerp(c: [[[f32; 2]; 2]; 2], [fx, fy, fz]: [f32; 3]) -> f32 {
-    let row = |r: [f32; 2]| lerp(r[0], r[1], fx);
-    let slice = |s: [[f32; 2]; 2]| lerp(row(s[0]), row(s[1]), fy);
-    lerp(slice(c[0]), slice(c[1]), fz)
 }
 
 /// Interpolated central differences out of a 4 x 4 x 4 neighbourhood that begins at (-1, -1, -1), along z, then y, then x. `row(y, z)` is asked

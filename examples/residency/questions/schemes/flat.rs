@@ -1,7 +1,7 @@
 //! Owns what this crate does: the whole volume is a range of addresses, the wanted tiles of it have memory, and nothing lies between a position and its voxel but a bit that says whether it is there.
 //!
-//! It reads tiles with the very call that its rivals read them with, and keeps the same budget. The voxels are read in the ways that the crate offers: tile by tile as slices (which is how
-//! the rivals read theirs), by an accessor, by `get`, and, at points, by `get_each`.
+//! It reads tiles with the very call that its rivals read them with, and keeps the same budget. Points are read by the call that is for them, rays tile by tile as slices, which is how the rivals read theirs; and, beside
+//! that, both in each of the ways that the crate offers.
 
 use std::sync::Arc;
 
@@ -17,11 +17,14 @@ use crate::suite::Failure;
 /// How voxels are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
+    /// Points by the eight voxels around many of them; rays tile by tile.
+    Best,
+    /// All of it tile by tile.
     Slices,
+    /// All of it by the eight voxels around one position after the other, the last tile remembered.
     Accessor,
+    /// All of it voxel by voxel.
     Get,
-    /// Points by `get_each`; rays, which it is not for, by an accessor.
-    Each,
 }
 
 /// The volume's file of tiles, as the crate reads it.
@@ -63,17 +66,17 @@ impl Flat {
             1 => "flat".to_owned(),
             tiles => format!("flat, pages of {tiles} tiles"),
         };
-        let (shape, how, coords) = (volume.shape, How::Slices, Vec::new());
+        let (shape, how, coords) = (volume.shape, How::Best, Vec::new());
         Ok(Self { name, shape, pool, array: Arc::new(array), how, coords })
     }
 
     /// The same array, read in another way.
     pub(crate) fn by(&self, how: How) -> Self {
         let name = match how {
-            How::Slices => self.name.clone(),
+            How::Best => self.name.clone(),
+            How::Slices => format!("{}, by slices", self.name),
             How::Accessor => format!("{}, by accessor", self.name),
             How::Get => format!("{}, by get", self.name),
-            How::Each => format!("{}, by get_each", self.name),
         };
         Self { name, how, ..self.clone() }
     }
@@ -104,43 +107,37 @@ impl Bricks for Slices<'_> {
 
 /// The value at a position, of voxels that are read one by one.
 #[inline(always)]
-fn sample(at: Point, mut read: impl FnMut([u64; 3]) -> Option<u16>) -> Option<f64> {
+fn sample(view: &View<'_, u16>, at: Point) -> Option<f64> {
     let mut near = [0; 8];
     for (voxel, corner) in near.iter_mut().zip(corners(cell(at))) {
-        *voxel = read(corner.map(u64::from))?;
+        *voxel = view.get(corner.map(u64::from))?;
     }
     Some(blend(near, at))
 }
 
-/// The sum along rays, of voxels that are read one by one.
+/// The sum along rays, of samples that are taken one by one.
 #[inline(always)]
-fn along(work: &Work, mut read: impl FnMut([u64; 3]) -> Option<u16>) -> Option<f64> {
+fn along(work: &Work, mut sample: impl FnMut(Point) -> Option<f64>) -> Option<f64> {
     let mut sum = 0.0;
     for ray in &work.rays {
         let mut at = ray.first;
         for _ in 0..ray.samples {
-            sum += sample(at, &mut read)?;
+            sum += sample(at)?;
             advance(&mut at, ray.step);
         }
     }
     Some(sum)
 }
 
-/// The sum at points by [`View::get_each`].
+/// The sum at points by [`View::corners_each`].
 fn each(view: &View<'_, u16>, points: &[Point]) -> Option<f64> {
-    let (mut sum, mut near, mut at) = (Some(0.0), [0; 8], 0);
-    let voxels = points.iter().flat_map(|&point| corners(cell(point))).map(|corner| corner.map(u64::from));
-    view.get_each(voxels, |voxel| {
-        match voxel {
-            Some(voxel) => near[at % 8] = voxel,
-            None => sum = None,
-        }
-        at += 1;
-        if at % 8 == 0 {
-            sum = sum.map(|sum| sum + blend(near, points[at / 8 - 1]));
-        }
+    let (mut sum, mut whole, mut given) = (0.0, true, points.iter());
+    let cells = points.iter().map(|&point| cell(point).map(u64::from));
+    view.corners_each(cells, |near| match (near, given.next()) {
+        (Some(near), Some(&point)) => sum += blend(near, point),
+        _ => whole = false,
     });
-    sum
+    whole.then_some(sum)
 }
 
 impl Scheme for Flat {
@@ -157,27 +154,29 @@ impl Scheme for Flat {
     fn rays(&self, work: &Work) -> Option<f64> {
         let view = self.array.frame();
         match self.how {
-            How::Slices => rays_of(&Slices { view: &view, shape: self.shape }, work),
-            How::Get => along(work, |at| view.get(at)),
-            How::Accessor | How::Each => {
+            How::Best | How::Slices => rays_of(&Slices { view: &view, shape: self.shape }, work),
+            How::Accessor => {
                 let mut accessor = view.accessor();
-                along(work, |at| accessor.get(at))
+                along(work, |at| Some(blend(accessor.corners(cell(at).map(u64::from))?, at)))
             }
+            How::Get => along(work, |at| sample(&view, at)),
         }
     }
 
     fn points(&self, work: &Work) -> Option<f64> {
         let view = self.array.frame();
-        let points = || work.points.iter().copied();
+        // Added up one after the other under every scheme: the sums agree bit for bit.
+        let mut points = work.points.iter().copied();
         match self.how {
+            How::Best => each(&view, &work.points),
             How::Slices => points_of(&Slices { view: &view, shape: self.shape }, work),
-            How::Each => each(&view, &work.points),
-            // Added up one after the other, as the others do: the sums agree bit for bit.
-            How::Get => points().try_fold(0.0, |sum, at| Some(sum + sample(at, |at| view.get(at))?)),
             How::Accessor => {
                 let mut accessor = view.accessor();
-                points().try_fold(0.0, |sum, at| Some(sum + sample(at, |at| accessor.get(at))?))
+                points.try_fold(0.0, |sum, at| {
+                    Some(sum + blend(accessor.corners(cell(at).map(u64::from))?, at))
+                })
             }
+            How::Get => points.try_fold(0.0, |sum, at| Some(sum + sample(&view, at)?)),
         }
     }
 

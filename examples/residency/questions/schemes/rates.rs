@@ -23,8 +23,6 @@ struct Kind {
     name: &'static str,
     file: &'static str,
     title: &'static str,
-    /// How many of the schemes, the last ones, have no part in it.
-    without: usize,
     samples: fn(&Work) -> u64,
     sum: fn(&dyn Scheme, &Work) -> Option<f64>,
 }
@@ -34,7 +32,6 @@ const KINDS: [Kind; 2] = [
         name: "rays",
         file: "schemes-rates-rays",
         title: "Trilinear samples along parallel oblique rays, all resident, one thread",
-        without: 1,
         samples: |work| work.along,
         sum: |scheme, work| scheme.rays(work),
     },
@@ -42,7 +39,6 @@ const KINDS: [Kind; 2] = [
         name: "points",
         file: "schemes-rates-points",
         title: "Trilinear samples at random points, all resident, one thread",
-        without: 0,
         samples: |work| work.points.len() as u64,
         sum: |scheme, work| scheme.points(work),
     },
@@ -61,7 +57,7 @@ pub(crate) fn measure(
     let budget_bytes = sizes.budget_bytes();
     let ours = Flat::new(volume, budget_bytes, 1)?;
     let mut schemes: Vec<Box<dyn Scheme + '_>> = Vec::new();
-    for how in [How::Slices, How::Accessor, How::Get] {
+    for how in [How::Best, How::Slices, How::Accessor, How::Get] {
         schemes.push(Box::new(ours.by(how)));
     }
     schemes.push(Box::new(Flat::new(volume, budget_bytes, 4)?));
@@ -75,8 +71,6 @@ pub(crate) fn measure(
         schemes.push(Box::new(InTiles::new(volume)?));
         schemes.push(Box::new(Rows::new(volume)?));
     }
-    // The last, and of points alone: it is not for voxels that lie near each other.
-    schemes.push(Box::new(ours.by(How::Each)));
     let mut curves = KINDS.map(|_| vec![Vec::new(); schemes.len()]);
     // Half the budget at most: an atlas holds fewer tiles in it, and pages of several tiles more than are wanted.
     let sets = std::iter::successors(Some(sizes.budget_tiles / 2), |tiles| Some(tiles / 4));
@@ -96,8 +90,7 @@ pub(crate) fn measure(
             if context.stops() {
                 return Ok(());
             }
-            let schemes = &schemes[..schemes.len() - kind.without];
-            let rates = in_turns(context, schemes, (kind, &work), sizes.rounds)?;
+            let rates = in_turns(context, &schemes, (kind, &work), sizes.rounds)?;
             let mib = f64::from(set) * TILE_BYTES as f64 / f64::from(1 << 20);
             let settings = [("samples", kind.name.to_owned()), ("MiB", format!("{mib:.0}"))];
             for ((scheme, (rates, ratios)), curve) in schemes.iter().zip(rates).zip(curves) {
