@@ -7,13 +7,15 @@
 //! | dirty | tile | the contents differ from the source's |
 //! | uniform | tile | the tile is known to hold one value and has no memory |
 //!
-//! The planes come in blocks of [`BLOCK_TILES`] tiles that exist only where a bit is set (and of those where one was, for a while), so an array of 2^46 bytes costs nothing until it is used.
+//! The planes come in blocks of [`BLOCK_TILES`] tiles that exist only where a bit is set (and of those where one was, for a while), so an array of 2^46 bytes costs nothing until it is used. A page's
+//! tiles are one part of a word of each plane, or some whole words: what is asked of a page costs one look-up of its block and a few instructions.
 //! Readers do not look here: they test the published plane ([`crate::engine::planes`]), which the engine keeps in step. Knows nothing of memory or policy.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use bitvec::prelude::{BitVec, Lsb0};
+use foldhash::HashMap;
 
 use crate::layout::{PageId, TileId};
 
@@ -26,14 +28,34 @@ const EMPTY_BLOCKS: usize = 1024;
 
 type Bits = BitVec<u64, Lsb0>;
 
+/// What is known of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Nothing,
+    /// Its contents are valid, in memory.
+    Resident,
+    /// It holds one value, and has no memory.
+    Uniform,
+}
+
 #[derive(Debug)]
 struct Block {
     mapped: Bits,
     resident: Bits,
     dirty: Bits,
     uniform: Bits,
-    /// The how manieth it was of those that became empty; 0 while a page of it is mapped, or a tile uniform.
+    /// Mapped pages and uniform tiles: without any of them nothing else is set either.
+    in_use: u64,
+    /// The how manieth it was of those that became empty; 0 while it is in use.
     emptied: u64,
+}
+
+/// Where the bits of a page's tiles are: in words of a block's planes, in each of them those of the mask, of which the first is that far up.
+struct Tiles {
+    block: u64,
+    words: Range<usize>,
+    mask: u64,
+    shift: usize,
 }
 
 /// The planner's bit planes of one array.
@@ -41,7 +63,7 @@ struct Block {
 pub(crate) struct PageTable {
     page_shift: u32,
     block_shift: u32,
-    blocks: BTreeMap<u64, Block>,
+    blocks: HashMap<u64, Block>,
     /// Blocks that became empty, each with its [`Block::emptied`], in that order: those of other numbers have been in use since.
     emptied: VecDeque<(u64, u64)>,
     /// How often one became empty, and how many of them are.
@@ -61,7 +83,7 @@ impl PageTable {
         Self {
             page_shift,
             block_shift,
-            blocks: BTreeMap::new(),
+            blocks: HashMap::default(),
             emptied: VecDeque::new(),
             emptyings: 0,
             empty_blocks: 0,
@@ -106,20 +128,19 @@ impl PageTable {
         self.blocks.get(&block).is_some_and(|b| b.mapped[bit])
     }
 
-    pub(crate) fn is_resident(&self, tile: TileId) -> bool {
+    /// What is known of a tile.
+    pub(crate) fn known(&self, tile: TileId) -> Known {
         let (block, bit) = self.tile_at(tile);
-        self.blocks.get(&block).is_some_and(|b| b.resident[bit])
-    }
-
-    pub(crate) fn is_uniform(&self, tile: TileId) -> bool {
-        let (block, bit) = self.tile_at(tile);
-        self.blocks.get(&block).is_some_and(|b| b.uniform[bit])
+        match self.blocks.get(&block) {
+            Some(b) if b.resident[bit] => Known::Resident,
+            Some(b) if b.uniform[bit] => Known::Uniform,
+            _ => Known::Nothing,
+        }
     }
 
     /// Whether a tile of the page holds what its source does not: such a page may not be decommitted.
     pub(crate) fn is_dirty(&self, page: PageId) -> bool {
-        let (block, bits) = self.tiles_at(page);
-        self.blocks.get(&block).is_some_and(|b| b.dirty[bits].any())
+        self.dirty_tiles > 0 && self.words(page, |b| &b.dirty).any(|(_, word)| word != 0)
     }
 
     /// Whether the tile holds what its source does not.
@@ -130,53 +151,49 @@ impl PageTable {
 
     /// Whether any tile of the page is resident.
     pub(crate) fn has_resident(&self, page: PageId) -> bool {
-        let (block, bits) = self.tiles_at(page);
-        self.blocks.get(&block).is_some_and(|b| b.resident[bits].any())
+        self.resident_words(page).next().is_some()
     }
 
     /// The resident tiles of a page as bits, from the page's first tile on, in words of 64 tiles: `(first tile, mask)`.
-    pub(crate) fn resident_words(&self, page: PageId) -> Vec<(TileId, u64)> {
-        let first = page.0 << self.page_shift;
-        let (block, bits) = self.tiles_at(page);
-        let Some(block) = self.blocks.get(&block) else { return Vec::new() };
-        let starts = (first..first + (1 << self.page_shift)).step_by(64);
-        let words = block.resident[bits].chunks(64).map(bitvec::field::BitField::load_le::<u64>);
-        starts.map(TileId).zip(words).filter(|&(_, mask)| mask != 0).collect()
+    pub(crate) fn resident_words(&self, page: PageId) -> impl Iterator<Item = (TileId, u64)> {
+        self.words(page, |b| &b.resident).filter(|&(_, mask)| mask != 0)
     }
 
     /// The tiles of a page that hold what their source does not, in memory order.
-    pub(crate) fn dirty(&self, page: PageId) -> Vec<TileId> {
-        let first = page.0 << self.page_shift;
-        let (block, bits) = self.tiles_at(page);
-        let Some(block) = self.blocks.get(&block) else { return Vec::new() };
-        block.dirty[bits].iter_ones().map(|i| TileId(first + i as u64)).collect()
+    pub(crate) fn dirty(&self, page: PageId) -> impl Iterator<Item = TileId> {
+        self.words(page, |b| &b.dirty).flat_map(|(first, word)| bits(word).map(move |i| TileId(first.0 + i)))
     }
 
     /// Every tile that holds what its source does not, in memory order.
     pub(crate) fn all_dirty(&self) -> impl Iterator<Item = TileId> + '_ {
-        let shift = self.block_shift;
-        self.blocks
-            .iter()
-            .flat_map(move |(&block, b)| ones(&b.dirty).map(move |i| TileId((block << shift) + i)))
+        self.tiles(|b| &b.dirty)
     }
 
     pub(crate) fn set_mapped(&mut self, page: PageId) {
         let (block, bit) = self.page_at(page);
-        let was = self.block(block).mapped.replace(bit, true);
-        self.mapped_pages += u64::from(!was);
+        let b = self.block(block);
+        let is_new = u64::from(!b.mapped.replace(bit, true));
+        b.in_use += is_new;
+        self.mapped_pages += is_new;
         debug_assert!(self.is_valid(block));
     }
 
     /// Marks the page as without memory, and so its tiles as not resident.
     pub(crate) fn clear_page(&mut self, page: PageId) {
-        let (block, bit) = self.page_at(page);
-        let (_, bits) = self.tiles_at(page);
+        let (_, bit) = self.page_at(page);
+        let Tiles { block, words, mask, .. } = self.tiles_at(page);
         let Some(b) = self.blocks.get_mut(&block) else { return };
-        self.mapped_pages -= u64::from(b.mapped.replace(bit, false));
-        self.resident_tiles -= b.resident[bits.clone()].count_ones() as u64;
-        self.dirty_tiles -= b.dirty[bits.clone()].count_ones() as u64;
-        b.resident[bits.clone()].fill(false);
-        b.dirty[bits].fill(false);
+        let was = u64::from(b.mapped.replace(bit, false));
+        b.in_use -= was;
+        self.mapped_pages -= was;
+        for (plane, count) in
+            [(&mut b.resident, &mut self.resident_tiles), (&mut b.dirty, &mut self.dirty_tiles)]
+        {
+            for word in &mut plane.as_raw_mut_slice()[words.clone()] {
+                *count -= u64::from((*word & mask).count_ones());
+                *word &= !mask;
+            }
+        }
         self.note_if_empty(block);
         debug_assert!(self.is_valid(block));
     }
@@ -187,6 +204,7 @@ impl PageTable {
         let b = self.block(block);
         let was_uniform = b.uniform.replace(bit, false);
         let was = b.resident.replace(bit, true);
+        b.in_use -= u64::from(was_uniform);
         self.uniform_tiles -= u64::from(was_uniform);
         self.resident_tiles += u64::from(!was);
         debug_assert!(self.is_valid(block));
@@ -217,8 +235,9 @@ impl PageTable {
         if b.resident[bit] {
             return false;
         }
-        let was = b.uniform.replace(bit, true);
-        self.uniform_tiles += u64::from(!was);
+        let is_new = u64::from(!b.uniform.replace(bit, true));
+        b.in_use += is_new;
+        self.uniform_tiles += is_new;
         debug_assert!(self.is_valid(block));
         true
     }
@@ -238,6 +257,7 @@ impl PageTable {
         let (block, bit) = self.tile_at(tile);
         let Some(b) = self.blocks.get_mut(&block) else { return false };
         let was = b.uniform.replace(bit, false);
+        b.in_use -= u64::from(was);
         self.uniform_tiles -= u64::from(was);
         self.note_if_empty(block);
         was
@@ -246,28 +266,21 @@ impl PageTable {
     /// Every mapped page, in memory order.
     pub(crate) fn mapped(&self) -> impl Iterator<Item = PageId> + '_ {
         let per_block = self.block_shift - self.page_shift;
-        self.blocks
-            .iter()
-            .flat_map(move |(&block, b)| ones(&b.mapped).map(move |i| PageId((block << per_block) + i)))
+        self.in_order()
+            .flat_map(move |(block, b)| ones(&b.mapped).map(move |i| PageId((block << per_block) + i)))
     }
 
     /// Every resident tile, in memory order.
     pub(crate) fn resident(&self) -> impl Iterator<Item = TileId> + '_ {
-        let shift = self.block_shift;
-        self.blocks
-            .iter()
-            .flat_map(move |(&block, b)| ones(&b.resident).map(move |i| TileId((block << shift) + i)))
+        self.tiles(|b| &b.resident)
     }
 
     /// Every tile known to hold one value, in memory order.
     pub(crate) fn uniform(&self) -> impl Iterator<Item = TileId> + '_ {
-        let shift = self.block_shift;
-        self.blocks
-            .iter()
-            .flat_map(move |(&block, b)| ones(&b.uniform).map(move |i| TileId((block << shift) + i)))
+        self.tiles(|b| &b.uniform)
     }
 
-    /// Groups of 64 tiles in which any bit may be set.
+    /// Groups of 64 tiles in which any bit may be set, in no order.
     pub(crate) fn groups(&self) -> impl Iterator<Item = u64> + '_ {
         let shift = self.block_shift - 6;
         let used = self.blocks.iter().filter(|(_, b)| b.emptied == 0);
@@ -289,16 +302,13 @@ impl PageTable {
                 continue;
             }
             let first = (block << self.block_shift) & !(span - 1);
-            let run = first >> self.block_shift..(first + span) >> self.block_shift;
-            let all_empty = self.blocks.range(run.clone()).all(|(_, b)| b.emptied != 0);
-            let gone: Vec<_> = if all_empty {
-                self.blocks.range(run).map(|(&block, _)| block).collect()
-            } else {
-                vec![block]
-            };
-            self.empty_blocks -= gone.len();
-            for block in gone {
-                self.blocks.remove(&block);
+            let mut run = first >> self.block_shift..(first + span) >> self.block_shift;
+            let all_empty = run.clone().all(|i| self.blocks.get(&i).is_none_or(|b| b.emptied != 0));
+            if !all_empty {
+                run = block..block + 1;
+            }
+            for block in run {
+                self.empty_blocks -= usize::from(self.blocks.remove(&block).is_some());
             }
             if all_empty {
                 return Some(first..first + span);
@@ -308,10 +318,7 @@ impl PageTable {
     }
 
     fn note_if_empty(&mut self, index: u64) {
-        let Some(b) = self.blocks.get_mut(&index).filter(|b| b.emptied == 0) else { return };
-        if b.mapped.any() || b.uniform.any() {
-            return;
-        }
+        let Some(b) = self.blocks.get_mut(&index).filter(|b| b.in_use == 0 && b.emptied == 0) else { return };
         self.emptyings += 1;
         self.empty_blocks += 1;
         b.emptied = self.emptyings;
@@ -331,11 +338,33 @@ impl PageTable {
             resident: Bits::repeat(false, tiles),
             dirty: Bits::repeat(false, tiles),
             uniform: Bits::repeat(false, tiles),
+            in_use: 0,
             emptied: 0,
         });
         self.empty_blocks -= usize::from(block.emptied != 0);
         block.emptied = 0;
         block
+    }
+
+    /// The blocks in memory order. **Cost**: they are sorted.
+    fn in_order(&self) -> impl Iterator<Item = (u64, &Block)> {
+        let mut blocks: Vec<_> = self.blocks.iter().map(|(&block, b)| (block, b)).collect();
+        blocks.sort_unstable_by_key(|&(block, _)| block);
+        blocks.into_iter()
+    }
+
+    /// Every tile whose bit is set in a plane, in memory order.
+    fn tiles(&self, plane: impl Fn(&Block) -> &Bits) -> impl Iterator<Item = TileId> {
+        let shift = self.block_shift;
+        self.in_order().flat_map(move |(block, b)| ones(plane(b)).map(move |i| TileId((block << shift) + i)))
+    }
+
+    /// The bits that a plane has of a page's tiles, from the page's first on, in words of 64 tiles: `(first tile, bits)`.
+    fn words(&self, page: PageId, plane: impl Fn(&Block) -> &Bits) -> impl Iterator<Item = (TileId, u64)> {
+        let Tiles { block, words, mask, shift } = self.tiles_at(page);
+        let words = self.blocks.get(&block).map_or(&[][..], |b| &plane(b).as_raw_slice()[words]);
+        let firsts = (page.0 << self.page_shift..).step_by(64).map(TileId);
+        firsts.zip(words).map(move |(first, word)| (first, (word & mask) >> shift))
     }
 
     fn page_at(&self, page: PageId) -> (u64, usize) {
@@ -347,9 +376,13 @@ impl PageTable {
         (tile.0 >> self.block_shift, index(tile.0, self.block_shift))
     }
 
-    fn tiles_at(&self, page: PageId) -> (u64, Range<usize>) {
+    fn tiles_at(&self, page: PageId) -> Tiles {
         let (block, page) = self.page_at(page);
-        (block, page << self.page_shift..(page + 1) << self.page_shift)
+        let (first, tiles) = (page << self.page_shift, 1usize << self.page_shift);
+        let words = first >> 6..(first + tiles).div_ceil(64);
+        let (mask, shift) =
+            if tiles < 64 { (((1 << tiles) - 1) << (first & 63), first & 63) } else { (u64::MAX, 0) };
+        Tiles { block, words, mask, shift }
     }
 
     /// Whether a block's planes agree with each other: resident tiles have memory, dirty ones are resident, uniform ones are not.
@@ -360,7 +393,11 @@ impl PageTable {
         let disjoint =
             |a: &Bits, b: &Bits| a.as_raw_slice().iter().zip(b.as_raw_slice()).all(|(a, b)| a & b == 0);
         let backed = ones(&b.resident).all(|tile| b.mapped[index(tile >> self.page_shift, 63)]);
-        backed && subset(&b.dirty, &b.resident) && disjoint(&b.resident, &b.uniform)
+        let in_use = b.mapped.count_ones() + b.uniform.count_ones();
+        in_use as u64 == b.in_use
+            && backed
+            && subset(&b.dirty, &b.resident)
+            && disjoint(&b.resident, &b.uniform)
     }
 }
 
@@ -373,115 +410,18 @@ fn index(v: u64, bits: u32) -> usize {
     (v & ((1 << bits) - 1)) as usize
 }
 
+/// Positions of the set bits of a word.
+fn bits(word: u64) -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(word), |w| Some(w & w.wrapping_sub(1)))
+        .take_while(|&w| w != 0)
+        .map(|w| u64::from(w.trailing_zeros()))
+}
+
 /// Positions of the set bits, found word by word.
-fn ones(bits: &Bits) -> impl Iterator<Item = u64> + '_ {
-    (0u64..).zip(bits.as_raw_slice()).filter(|&(_, &word)| word != 0).flat_map(|(i, &word)| {
-        std::iter::successors(Some(word), |w| Some(w & w.wrapping_sub(1)))
-            .take_while(|&w| w != 0)
-            .map(move |w| i * 64 + u64::from(w.trailing_zeros()))
-    })
+fn ones(plane: &Bits) -> impl Iterator<Item = u64> {
+    let words = (0u64..).step_by(64).zip(plane.as_raw_slice()).filter(|&(_, &word)| word != 0);
+    words.flat_map(|(first, &word)| bits(word).map(move |i| first + i))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_in_proportion_to_what_is_committed() {
-        let mut t = PageTable::new(8);
-        for page in [0, 1, 1 << 40, (1 << 40) + 1] {
-            t.set_mapped(PageId(page));
-            let _ = t.set_resident(TileId(page * 8 + 3));
-        }
-        assert_eq!((t.blocks(), t.mapped_pages(), t.resident_tiles()), (2, 4, 4));
-        assert_eq!(t.mapped().map(|p| p.0).collect::<Vec<_>>(), [0, 1, 1 << 40, (1 << 40) + 1]);
-        for page in [0, 1, 1 << 40, (1 << 40) + 1] {
-            t.clear_page(PageId(page));
-        }
-        assert_eq!((t.blocks(), t.mapped_pages(), t.resident_tiles()), (0, 0, 0));
-    }
-
-    #[test]
-    fn a_page_gives_its_resident_tiles_as_words() {
-        let mut t = PageTable::new(128);
-        t.set_mapped(PageId(5));
-        let _ = t.set_resident(TileId(5 * 128 + 1));
-        let _ = t.set_resident(TileId(5 * 128 + 127));
-        assert_eq!(t.resident_words(PageId(5)), [(TileId(640), 2), (TileId(704), 1 << 63)]);
-        assert_eq!(t.resident().map(|t| t.0).collect::<Vec<_>>(), [641, 767]);
-        assert!(t.has_resident(PageId(5)) && !t.has_resident(PageId(4)) && !t.is_dirty(PageId(5)));
-    }
-
-    #[test]
-    fn small_pages_share_words() {
-        let mut t = PageTable::new(2);
-        t.set_mapped(PageId(33));
-        let _ = t.set_resident(TileId(67));
-        assert_eq!(t.resident_words(PageId(33)), [(TileId(66), 2)]);
-        assert_eq!(t.resident_words(PageId(32)), []);
-    }
-
-    #[test]
-    fn uniform_and_resident_exclude_each_other() {
-        let mut t = PageTable::new(1);
-        assert!(t.set_uniform(TileId(7)));
-        assert!(t.is_uniform(TileId(7)));
-        t.set_mapped(PageId(7));
-        let _ = t.set_resident(TileId(7));
-        assert!(!t.is_uniform(TileId(7)) && t.is_resident(TileId(7)));
-        assert!(!t.set_uniform(TileId(7)), "a resident tile keeps its memory");
-        assert_eq!((t.uniform_tiles(), t.resident_tiles()), (0, 1));
-    }
-
-    #[test]
-    fn dirty_tiles_are_resident_ones() {
-        let mut t = PageTable::new(4);
-        t.set_mapped(PageId(2));
-        let _ = t.set_resident(TileId(9));
-        let _ = t.set_resident(TileId(10));
-        for tile in [8, 9, 9, 10, 500_000] {
-            t.set_dirty(TileId(tile));
-        }
-        assert_eq!((t.dirty_tiles(), t.dirty_pages(), t.is_dirty(PageId(2))), (2, 1, true));
-        t.clear_dirty(TileId(9));
-        t.clear_dirty(TileId(9));
-        assert_eq!((t.dirty_tiles(), t.dirty_pages()), (1, 1));
-        t.clear_page(PageId(2));
-        assert_eq!((t.dirty_tiles(), t.dirty_pages()), (0, 0));
-        assert_eq!(t.groups().count(), 0);
-        t.set_mapped(PageId(1024));
-        assert_eq!(t.groups().collect::<Vec<_>>(), (64..128).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn runs_without_anything_are_taken_once_many_blocks_became_empty() {
-        let mut t = PageTable::new(1);
-        let touch = |t: &mut PageTable, block: u64| {
-            t.set_mapped(PageId(block << 12));
-            t.clear_page(PageId(block << 12));
-        };
-        for block in 0..1024 {
-            touch(&mut t, 2 * block);
-        }
-        assert_eq!(t.take_emptied(1), None, "they may come back");
-        // Used once more, it is the last to go.
-        touch(&mut t, 0);
-        touch(&mut t, 5000);
-        assert_eq!(t.take_emptied(1), Some(2 << 12..3 << 12));
-        assert_eq!(t.take_emptied(1), None);
-        // Beside the next one something is mapped: its run stays as a whole.
-        t.set_mapped(PageId(5 << 12));
-        touch(&mut t, 5002);
-        touch(&mut t, 5004);
-        assert_eq!(t.take_emptied(2 << 12), Some(6 << 12..8 << 12));
-        assert_eq!((t.take_emptied(2 << 12), t.empty_blocks, t.blocks()), (None, 1024, 1));
-        assert_eq!(t.blocks.len(), 1025);
-        // However often the same ones come and go.
-        for round in 0..20 {
-            (0..512).for_each(|block| touch(&mut t, 8000 + block));
-            while t.take_emptied(1).is_some() {}
-            assert!(t.emptied.len() <= 4 * 1024 && t.blocks.len() == 1025, "round {round}");
-        }
-        assert!((8000..8512).all(|block| t.blocks.contains_key(&block)));
-    }
-}
+mod tests;

@@ -1,8 +1,10 @@
 //! Owns the books of one reservation: which pages are mapped where, what may be done with them, and what is being written or read right now.
 //! Pure bookkeeping that refuses what a driver would refuse; knows nothing of memory. Takes space for mapped pages only, never for the extent.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
+
+use foldhash::HashMap;
 
 use super::{Access, BackendCaps, ReserveSpec};
 use crate::error::BackendError;
@@ -62,15 +64,21 @@ pub(super) struct Books<P> {
     mapped: HashMap<u64, Mapped<P>>,
     /// Of the pages that are in use right now, which are few: what is kept of every mapped page counts where pages are small.
     uses: HashMap<u64, Vec<Use>>,
+    /// Lists that are empty again, for the next ones.
+    spare: Vec<Vec<Use>>,
 }
+
+/// The most that are kept of those.
+const MOST_SPARE: usize = 64;
 
 impl<P> Books<P> {
     pub(super) fn new(spec: ReserveSpec) -> Self {
         Self {
             reserved_bytes: spec.bytes,
             page_bytes: spec.page_bytes,
-            mapped: HashMap::new(),
-            uses: HashMap::new(),
+            mapped: HashMap::default(),
+            uses: HashMap::default(),
+            spare: Vec::new(),
         }
     }
 
@@ -254,12 +262,16 @@ impl<P> Books<P> {
     /// The end of a use that was entered with the same range.
     pub(super) fn end_use(&mut self, range: &Range<u64>, writes: bool) {
         for index in self.pages_of(range) {
-            let Some(uses) = self.uses.get_mut(&index) else { continue };
+            let Entry::Occupied(mut entry) = self.uses.entry(index) else { continue };
+            let uses = entry.get_mut();
             if let Some(at) = uses.iter().position(|u| u.range == *range && u.writes == writes) {
                 uses.swap_remove(at);
             }
             if uses.is_empty() {
-                self.uses.remove(&index);
+                let empty = entry.remove();
+                if self.spare.len() < MOST_SPARE {
+                    self.spare.push(empty);
+                }
             }
         }
     }
@@ -270,11 +282,11 @@ impl<P> Books<P> {
         self.mapped.drain().map(|(_, mapped)| mapped.page)
     }
 
+    /// Enters a use that [`Books::check_use`] found no fault with.
     fn enter(&mut self, range: &Range<u64>, writes: bool) {
         for index in self.pages_of(range) {
-            if self.mapped.contains_key(&index) {
-                self.uses.entry(index).or_default().push(Use { range: range.clone(), writes });
-            }
+            let uses = self.uses.entry(index).or_insert_with(|| self.spare.pop().unwrap_or_default());
+            uses.push(Use { range: range.clone(), writes });
         }
     }
 

@@ -1,10 +1,12 @@
 //! Owns [`ModelBackend`]: pages on the heap, read through the trait only, with bookkeeping that refuses what a driver would refuse. For tests of everything
 //! above the backends, with page sizes, a memory limit and a completion of uploads that the test sets.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
 
 use super::books::{Books, check_create, check_reserve};
 use super::{Access, Backend, BackendCaps, Refused, ReserveSpec, Staging};
@@ -395,7 +397,7 @@ impl Backend for ModelBackend {
     }
 
     fn shows(&self, reservation: &ModelReservation, offset_bytes: u64) -> Option<u64> {
-        lock(&reservation.shown).get(&offset_bytes).copied()
+        self.shared.config.remembers.then(|| lock(&reservation.shown).get(&offset_bytes).copied()).flatten()
     }
 
     fn page_number(&self, page: &ModelPage) -> Option<u64> {

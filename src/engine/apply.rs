@@ -3,7 +3,7 @@
 //! A batch is atomic. Until the first tile is loaded the victims' contents are still in their physical pages, so whatever step fails, mapping those pages
 //! back where they were makes the table true again. If that fails too, the arrays concerned are poisoned.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::{Access, Backend, Refused};
@@ -23,16 +23,16 @@ enum Origin {
     New,
 }
 
-/// The arrays whose pages a plan touches.
-type Touched<B> = HashMap<u32, Arc<ArrayShared<B>>>;
+/// The arrays whose pages a plan touches: mostly one.
+type Touched<B> = BTreeMap<u32, Arc<ArrayShared<B>>>;
 
 /// A batch of mapping calls under way: what has been done so far.
 struct Batch<'e, B: Backend> {
     backend: &'e B,
-    idle: &'e mut HashMap<u64, Vec<B::Page>>,
+    idle: &'e mut BTreeMap<u64, Vec<B::Page>>,
     arrays: &'e Touched<B>,
     /// Unmapped pages in hand, by size.
-    hand: HashMap<u64, Vec<(Origin, B::Page)>>,
+    hand: BTreeMap<u64, Vec<(Origin, B::Page)>>,
     /// Unmapped pages whose memory others have as well, and which nobody takes over.
     shared: Vec<(Victim, B::Page)>,
     mapped: Vec<(Need, Origin)>,
@@ -75,17 +75,18 @@ impl<B: Backend> Engine<B> {
             self.drop_claim(array, claimed);
             return done;
         }
-        let mut state = self.lock();
-        for need in &claimed.plan.commits {
-            state.committing.remove(&need.key);
-            if let Some((_, table)) = state.arrays.get_mut(&need.key.array) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some((_, table)) = state.arrays.get_mut(&array.id) {
+            for need in &claimed.plan.commits {
                 table.set_mapped(need.key.page);
             }
         }
+        state.set_busy(claimed.plan.commits.iter().map(|need| need.key), false);
         state.residency.confirm(&claimed.plan);
         state.forget(&claimed.plan.victims);
-        self.note_holders(&mut state, array, &claimed.plan.commits);
-        self.notify(state);
+        self.note_holders(state, array, &claimed.plan.commits);
+        self.notify(guard);
         count(&self.counters.commits, claimed.plan.commits.len());
         Ok(true)
     }
@@ -150,10 +151,13 @@ impl<B: Backend> Engine<B> {
             return Ok(true);
         }
         let arrays: Touched<B> = {
-            let state = self.lock();
             let needs = plan.commits.iter().chain(&plan.copies).map(|need| need.key);
             let keys = plan.victims.iter().map(|v| v.key).chain(needs).chain(plan.opened.iter().copied());
-            keys.filter_map(|key| state.array_of(key).map(|array| (key.array, array.clone()))).collect()
+            let mut ids: Vec<_> = keys.map(|key| key.array).collect();
+            // Mostly the same as the one before.
+            ids.dedup();
+            let state = self.lock();
+            ids.into_iter().filter_map(|id| Some((id, Arc::clone(&state.arrays.get(&id)?.0)))).collect()
         };
         let mut vmm = self.lock_vmm();
         let Vmm { idle } = &mut *vmm;
@@ -161,7 +165,7 @@ impl<B: Backend> Engine<B> {
             backend: &self.backend,
             idle,
             arrays: &arrays,
-            hand: HashMap::new(),
+            hand: BTreeMap::new(),
             shared: Vec::new(),
             mapped: Vec::new(),
             from_idle: plan.take_idle.clone(),
@@ -225,11 +229,15 @@ impl<B: Backend> Engine<B> {
 impl<B: Backend> super::State<B> {
     /// The victims' memory is gone.
     pub(super) fn forget(&mut self, victims: &[Victim]) {
-        for victim in victims {
-            if let Some((array, table)) = self.arrays.get_mut(&victim.key.array) {
-                table.clear_page(victim.key.page);
+        for of_one in victims.chunk_by(|a, b| a.key.array == b.key.array) {
+            if let Some((array, table)) = self.arrays.get_mut(&of_one[0].key.array) {
+                for victim in of_one {
+                    table.clear_page(victim.key.page);
+                }
                 array.forget_emptied(table);
             }
+        }
+        for victim in victims {
             self.evicting.remove(&victim.key);
         }
     }
@@ -237,9 +245,9 @@ impl<B: Backend> super::State<B> {
 
 impl<'e, B: Backend> Batch<'e, B> {
     fn run(&mut self, plan: &Plan) -> Result<(), BackendError> {
-        let mut victims = plan.victims.clone();
+        let mut victims: Vec<_> = plan.victims.iter().collect();
         victims.sort_unstable_by_key(|v| v.key);
-        for victim in &victims {
+        for victim in victims {
             let Some((array, offset)) = self.place(victim.key) else { continue };
             let page = self.backend.unmap(&array.reservation, offset)?;
             if victim.shared {
@@ -251,9 +259,10 @@ impl<'e, B: Backend> Batch<'e, B> {
         self.drop_shared();
         self.destroy_surplus(plan);
         // Pages whose memory is shown there already come first, so that no other takes it.
-        let (shown, others) = self.by_what_is_shown(&plan.commits);
-        let others = others.into_iter().map(|need| (need, None));
-        for (need, number) in shown.into_iter().chain(others) {
+        let mut commits: Vec<_> = plan.commits.iter().map(|need| (self.shown_at_hand(need), need)).collect();
+        commits.sort_by_key(|(number, _)| number.is_none());
+        self.mapped.reserve(commits.len());
+        for (number, &need) in commits {
             let Some((array, offset)) = self.place(need.key) else { continue };
             let (origin, page) = self.take(need.bytes, number)?;
             if let Err(Refused { error, page }) = self.backend.map(&array.reservation, offset, page) {
@@ -318,20 +327,11 @@ impl<'e, B: Backend> Batch<'e, B> {
         }
     }
 
-    /// The commits whose addresses still show memory that is at hand, with its number, and the rest.
-    fn by_what_is_shown(&self, commits: &[Need]) -> (Vec<(Need, Option<u64>)>, Vec<Need>) {
-        let (mut shown, mut others) = (Vec::new(), Vec::new());
-        for &need in commits {
-            let number = self.place(need.key).and_then(|(array, offset)| {
-                let number = self.backend.shows(&array.reservation, offset)?;
-                self.is_at_hand(need.bytes, number).then_some(number)
-            });
-            match number {
-                Some(_) => shown.push((need, number)),
-                None => others.push(need),
-            }
-        }
-        (shown, others)
+    /// The number of the memory that a page's address still shows, if that is at hand.
+    fn shown_at_hand(&self, need: &Need) -> Option<u64> {
+        let (array, offset) = self.place(need.key)?;
+        let number = self.backend.shows(&array.reservation, offset)?;
+        self.is_at_hand(need.bytes, number).then_some(number)
     }
 
     fn is_at_hand(&self, bytes: u64, number: u64) -> bool {
@@ -344,21 +344,21 @@ impl<'e, B: Backend> Batch<'e, B> {
     /// A physical page, the one of that number if it is at hand.
     fn take(&mut self, bytes: u64, number: Option<u64>) -> Result<(Origin, B::Page), BackendError> {
         let backend = self.backend;
-        let wanted = |page: &B::Page| number.is_some() && backend.page_number(page) == number;
+        let wanted = |page: &B::Page| backend.page_number(page) == number;
         let hand = self.hand.get_mut(&bytes).filter(|pages| !pages.is_empty());
         // Only as many as the plan counts on: the others may be set aside for somebody else's.
         let from_idle = self.from_idle.iter().position(|&b| b == bytes);
         let idle = self.idle.get_mut(&bytes).filter(|pages| from_idle.is_some() && !pages.is_empty());
         if let Some(pages) = hand {
-            let at = pages.iter().position(|(_, page)| wanted(page));
-            let in_idle = idle.as_ref().is_some_and(|idle| idle.iter().any(wanted));
+            let at = number.and_then(|_| pages.iter().position(|(_, page)| wanted(page)));
+            let in_idle = number.is_some() && idle.as_ref().is_some_and(|idle| idle.iter().any(wanted));
             if at.is_some() || !in_idle {
                 return Ok(pages.swap_remove(at.unwrap_or(pages.len() - 1)));
             }
         }
         if let (Some(pages), Some(from)) = (idle, from_idle) {
             self.from_idle.swap_remove(from);
-            let at = pages.iter().position(wanted).unwrap_or(pages.len() - 1);
+            let at = number.and_then(|_| pages.iter().position(wanted)).unwrap_or(pages.len() - 1);
             return Ok((Origin::Idle, pages.swap_remove(at)));
         }
         Ok((Origin::New, self.backend.create(bytes)?))

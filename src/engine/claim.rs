@@ -1,10 +1,11 @@
 //! Owns what happens under the state lock: [`Engine::claim`] decides who loads what and whose memory goes, [`Engine::settle_claim`] ends it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::layout::{PageId, TileId};
+use crate::page_table::Known;
 use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 
 use super::frame::{Epoch, Stamping};
@@ -30,10 +31,17 @@ pub(super) enum Claim {
 /// Tiles that this request loads, the pages that it holds for them, and the plan that gives these memory.
 #[derive(Debug)]
 pub(super) struct Claimed {
-    pub(super) tiles: Vec<TileId>,
+    pub(super) loading: Arc<Loading>,
     pub(super) pages: Vec<PageId>,
     pub(super) plan: Plan,
     pub(super) retired: Epoch,
+}
+
+impl Claimed {
+    /// In order.
+    pub(super) fn tiles(&self) -> &Arc<[TileId]> {
+        &self.loading.tiles
+    }
 }
 
 impl<B: Backend> Engine<B> {
@@ -76,27 +84,30 @@ impl<B: Backend> Engine<B> {
         let time = stamping.time();
         drop(stamping);
         let bytes = array.layout.page_bytes();
+        let mut needs = Vec::with_capacity(pages.len());
         for &page in &pages {
-            state.residency.hold(array.key(page), bytes);
-        }
-        let needs: Vec<_> = pages
-            .iter()
-            .filter(|&&page| !state.table(array.id).is_some_and(|table| table.is_mapped(page)))
-            .map(|&page| {
+            let key = array.key(page);
+            if state.table(array.id).is_some_and(|table| table.is_mapped(page)) {
+                state.residency.hold(key, bytes);
+            } else {
+                state.residency.hold_unmapped(key, bytes);
                 let shown = self.shown_at(state, array, page);
-                Need { key: array.key(page), bytes, shown, copies: false }
-            })
-            .collect();
+                needs.push(Need { key, bytes, shown, copies: false });
+            }
+        }
         let framed = self.clock.oldest().is_some();
         match self.plan_and_retire(state, &needs, time) {
             Ok((plan, retired)) => {
                 state.committing.extend(needs.iter().map(|n| (n.key, retired)));
-                for &tile in &sorted.free {
-                    let loading = Loading { outcome: std::sync::OnceLock::new(), retired };
-                    state.loading.insert((array.id, tile), Arc::new(loading));
+                if sorted.free.len() == missing.len() {
+                    missing.clear();
+                } else {
+                    missing.retain(|tile| sorted.free.binary_search(tile).is_err());
                 }
-                missing.retain(|tile| sorted.free.binary_search(tile).is_err());
-                Ok(Claim::Claimed(Claimed { tiles: sorted.free, pages, plan, retired }))
+                let (tiles, outcomes) = (sorted.free.into(), OnceLock::new());
+                let loading = Arc::new(Loading { array: array.id, tiles, outcomes, retired });
+                state.loading.push(Arc::clone(&loading));
+                Ok(Claim::Claimed(Claimed { loading, pages, plan, retired }))
             }
             Err(why) => {
                 state.release(array, &pages);
@@ -154,12 +165,10 @@ impl<B: Backend> Engine<B> {
             state.residency.abandon(plan);
             return None;
         }
-        for victim in &plan.victims {
-            state.each_resident_word(victim.key, |array, tile, mask| {
-                stamping.hide(array.planes.resident_word(tile), mask);
-                array.planes.note_change(tile);
-            });
-        }
+        state.each_resident_word(&plan.victims, |array, tile, mask| {
+            stamping.hide(array.planes.resident_word(tile), mask);
+            array.planes.note_change(tile);
+        });
         drop(stamping);
         state.enter(&plan.victims, Became::Evicted);
         let retired = self.clock.barrier();
@@ -177,10 +186,10 @@ impl<B: Backend> Engine<B> {
     ) -> Vec<PageId> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
+        let mut table = state.arrays.get_mut(&array.id).map(|(_, table)| table);
+        for (&tile, outcome) in claimed.tiles().iter().zip(&outcomes) {
             if outcome.is_ok() {
-                let was_uniform =
-                    state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_resident(tile));
+                let was_uniform = table.as_mut().is_some_and(|table| table.set_resident(tile));
                 array.planes.publish_resident(tile, 1 << (tile.0 & 63));
                 if was_uniform {
                     array.planes.retract_uniform(tile);
@@ -193,14 +202,14 @@ impl<B: Backend> Engine<B> {
             stamping.stamp(array.planes.stamp(page));
         }
         drop(stamping);
-        state.release(array, &claimed.pages);
-        for (&tile, outcome) in claimed.tiles.iter().zip(outcomes) {
-            if let Some(loading) = state.loading.remove(&(array.id, tile)) {
-                // Set once, by the one who claimed it.
-                let _ = loading.outcome.set(Some(outcome));
-            }
+        // They have memory, and nobody takes that from pages that are held.
+        for &page in &claimed.pages {
+            state.residency.unhold(array.key(page), true, array.stamp_of(page));
         }
-        let empty = state.take_empty(array, &claimed.pages);
+        // There is a tile in each of the pages now, unless one failed.
+        let failed = outcomes.iter().any(Result::is_err);
+        state.end_loading(&claimed.loading, Some(outcomes));
+        let empty = if failed { state.take_empty(array, &claimed.pages) } else { Vec::new() };
         self.notify(guard);
         empty
     }
@@ -210,15 +219,9 @@ impl<B: Backend> Engine<B> {
         let mut state = self.lock();
         state.unretire(&claimed.plan.victims);
         state.residency.abandon_failed(&claimed.plan);
-        for need in &claimed.plan.commits {
-            state.committing.remove(&need.key);
-        }
+        state.set_busy(claimed.plan.commits.iter().map(|need| need.key), false);
         state.release(array, &claimed.pages);
-        for &tile in &claimed.tiles {
-            if let Some(loading) = state.loading.remove(&(array.id, tile)) {
-                let _ = loading.outcome.set(None);
-            }
-        }
+        state.end_loading(&claimed.loading, None);
         self.notify(state);
     }
 }
@@ -249,16 +252,17 @@ impl<B: Backend> State<B> {
             let page = array.layout.page_of(tile);
             let key = array.key(page);
             let evicting = self.evicting.get(&key);
-            if evicting.is_none() && table.is_some_and(|t| t.is_resident(tile)) {
+            let known = table.map_or(Known::Nothing, |table| table.known(tile));
+            if evicting.is_none() && known == Known::Resident {
                 stamping.stamp(array.planes.stamp(page));
                 report.hits += 1;
                 return false;
             }
-            if purpose == Purpose::Read && table.is_some_and(|t| t.is_uniform(tile)) {
+            if purpose == Purpose::Read && known == Known::Uniform {
                 report.uniform += 1;
                 return false;
             }
-            if let Some(loading) = self.loading.get(&(array.id, tile)) {
+            if let Some(loading) = self.loading(array.id, tile) {
                 sorted.others.push((tile, loading.clone()));
             } else if let Some(&epoch) = evicting.or_else(|| self.committing.get(&key)) {
                 sorted.blocked_by = sorted.blocked_by.max(epoch);
@@ -311,10 +315,8 @@ impl<B: Backend> State<B> {
 
     /// Makes retired pages visible again.
     pub(super) fn unretire(&mut self, victims: &[Victim]) {
+        self.each_resident_word(victims, |array, tile, mask| array.planes.publish_resident(tile, mask));
         for victim in victims {
-            self.each_resident_word(victim.key, |array, tile, mask| {
-                array.planes.publish_resident(tile, mask);
-            });
             self.evicting.remove(&victim.key);
         }
         self.enter(victims, Became::Back);
@@ -328,16 +330,18 @@ impl<B: Backend> State<B> {
         }
         for Victim { key, .. } in victims {
             if let Some((_, table)) = arrays.get(&key.array) {
-                journal.enter_words(key.array, &table.resident_words(key.page), became);
+                journal.enter_words(key.array, table.resident_words(key.page), became);
             }
         }
     }
 
-    fn each_resident_word(&self, key: PageKey, act: impl Fn(&ArrayShared<B>, TileId, u64)) {
-        let Some((array, table)) = self.arrays.get(&key.array) else { return };
-        for (tile, mask) in table.resident_words(key.page) {
-            // Pages of fewer than 64 tiles share words: the mask begins at the tile's own bit.
-            act(array, tile, mask << (tile.0 & 63));
+    fn each_resident_word(&self, victims: &[Victim], act: impl Fn(&ArrayShared<B>, TileId, u64)) {
+        for of_one in victims.chunk_by(|a, b| a.key.array == b.key.array) {
+            let Some((array, table)) = self.arrays.get(&of_one[0].key.array) else { continue };
+            for (tile, mask) in of_one.iter().flat_map(|victim| table.resident_words(victim.key.page)) {
+                // Pages of fewer than 64 tiles share words: the mask begins at the tile's own bit.
+                act(array, tile, mask << (tile.0 & 63));
+            }
         }
     }
 }

@@ -119,7 +119,7 @@ impl<B: Backend> Engine<B> {
 impl<B: Backend> State<B> {
     fn is_busy(&self, array: &ArrayShared<B>, tile: TileId) -> bool {
         let key = array.key(array.layout.page_of(tile));
-        self.loading.contains_key(&(array.id, tile))
+        self.loading(array.id, tile).is_some()
             || self.evicting.contains_key(&key)
             || self.committing.contains_key(&key)
     }

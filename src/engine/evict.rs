@@ -1,8 +1,9 @@
 //! Owns the ways out that no request asked for: evicting on demand, shrinking the budget, giving waiting pages back, dropping an array. And pins.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+
+use foldhash::{HashMap, HashSet};
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError};
@@ -291,7 +292,7 @@ impl<B: Backend> Engine<B> {
         let state = self.lock();
         let room =
             state.residency.budget().saturating_sub(state.residency.pinned()) / array.layout.page_bytes();
-        let mut pages = std::collections::HashSet::new();
+        let mut pages = HashSet::default();
         let fits = |tile: &&TileId| {
             let page = array.layout.page_of(**tile);
             array.planes.is_uniform(**tile)
@@ -315,7 +316,7 @@ impl<B: Backend> Engine<B> {
     /// Pages that a failed batch committed and that no tile lives in go to the waiting ones. They are in `evicting` and out of the order.
     pub(super) fn decommit_empty(&self, array: &ArrayShared<B>, pages: &[PageId]) {
         let bytes = array.layout.page_bytes();
-        let mut unmapped = HashMap::with_capacity(pages.len());
+        let mut unmapped = HashMap::default();
         // Others go on using memory that is shared, and what is not shared stays so: nobody forks a page on its way out.
         let shared: HashSet<_> = {
             let state = self.lock();

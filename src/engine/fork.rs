@@ -10,8 +10,9 @@
 //!
 //! What is neither shared nor kept is what the source has.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use foldhash::HashSet;
 
 use crate::backend::{Access, Backend, Refused};
 use crate::error::{BackendError, Error};
@@ -104,8 +105,9 @@ impl<B: Backend> Engine<B> {
                 self.await_change(array.layout.page_bytes(), epoch, seen, deadline)?;
                 continue;
             }
-            let of_array = state.loading.keys().filter(|(id, _)| *id == array.id);
-            let loading: HashSet<_> = of_array.map(|(_, tile)| array.layout.page_of(*tile)).collect();
+            let of_array = state.loading.iter().filter(|loading| loading.array == array.id);
+            let loading = of_array.flat_map(|loading| loading.tiles.iter());
+            let loading: HashSet<_> = loading.map(|&tile| array.layout.page_of(tile)).collect();
             let mut chosen = Chosen::default();
             for page in pages {
                 if state.evicting.contains_key(&array.key(page)) {
@@ -260,11 +262,10 @@ impl<B: Backend> Engine<B> {
         for &page in &chosen.share {
             let stamp = array.stamp_of(page);
             fork.planes.stamp(page).store(stamp, Ordering::Relaxed);
-            let words = table.resident_words(page);
-            for &(tile, mask) in &words {
+            for (tile, mask) in table.resident_words(page) {
                 fork.planes.publish_resident(tile, mask << (tile.0 & 63));
             }
-            state.journal.enter_words(fork.id, &words, Became::Resident);
+            state.journal.enter_words(fork.id, table.resident_words(page), Became::Resident);
             state.residency.place(fork.key(page), fork.layout.page_bytes(), stamp);
         }
         state.arrays.insert(fork.id, (Arc::clone(fork), table));

@@ -80,6 +80,8 @@ impl Stamping<'_> {
 pub(crate) struct FrameClock {
     stamping: Mutex<()>,
     now: AtomicU64,
+    /// Which slots were ever taken, a bit each: nobody needs to look at the others, each of which is a cache line of its own.
+    taken: [AtomicU64; SLOTS.div_ceil(64)],
     slots: Box<[Slot]>,
     crowd: AtomicU64,
     crowded: Mutex<BTreeMap<u64, u64>>,
@@ -89,6 +91,7 @@ impl FrameClock {
     pub(crate) fn new() -> Self {
         Self {
             now: AtomicU64::new(1),
+            taken: std::array::from_fn(|_| AtomicU64::new(0)),
             slots: (0..SLOTS).map(|_| Slot(AtomicU64::new(0))).collect(),
             crowd: AtomicU64::new(0),
             crowded: Mutex::new(BTreeMap::new()),
@@ -105,17 +108,34 @@ impl FrameClock {
     /// Opens a frame. `hint` spreads threads over the slots.
     pub(crate) fn open(&self, hint: usize) -> FrameToken {
         let opened = self.now.load(Ordering::Acquire);
-        let token = (0..SLOTS)
-            .map(|i| hint.wrapping_add(i) % SLOTS)
-            .find(|&i| {
-                self.slots[i].0.compare_exchange(0, opened, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-            })
-            .map_or_else(
+        let token =
+            (0..SLOTS).map(|i| hint.wrapping_add(i) % SLOTS).find(|&i| self.take(i, opened)).map_or_else(
                 || self.join_crowd(opened),
                 |slot| FrameToken { slot: Some(slot), opened: Epoch(opened) },
             );
         fence(Ordering::SeqCst);
         token
+    }
+
+    /// Takes a slot, if it is free. Its bit is set before the fence that the frame begins with, as the slot is: who does not see it hid before that what this frame then does not find.
+    fn take(&self, slot: usize, opened: u64) -> bool {
+        let (word, bit) = (&self.taken[slot / 64], 1 << (slot % 64));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        self.slots[slot].0.compare_exchange(0, opened, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// The slots that were ever taken.
+    fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.slots.chunks(64).zip(&self.taken).flat_map(|(slots, taken)| {
+            let mut left = taken.load(Ordering::Relaxed);
+            std::iter::from_fn(move || {
+                let slot = slots.get(left.trailing_zeros() as usize)?;
+                left &= left - 1;
+                Some(&slot.0)
+            })
+        })
     }
 
     /// Ends a frame: its reads are over.
@@ -148,7 +168,7 @@ impl FrameClock {
     /// When the oldest open frame was opened.
     pub(crate) fn oldest(&self) -> Option<Epoch> {
         let in_slots =
-            self.slots.iter().map(|s| s.0.load(Ordering::Acquire)).filter(|&opened| opened != 0).min();
+            self.slots().map(|slot| slot.load(Ordering::Acquire)).filter(|&opened| opened != 0).min();
         let in_crowd = (self.crowd.load(Ordering::Acquire) > 0)
             .then(|| self.crowded.lock().unwrap_or_else(PoisonError::into_inner).keys().next().copied())
             .flatten();
@@ -157,7 +177,7 @@ impl FrameClock {
 
     /// Number of open frames.
     pub(crate) fn open_frames(&self) -> u64 {
-        let slots = self.slots.iter().filter(|s| s.0.load(Ordering::Relaxed) != 0).count() as u64;
+        let slots = self.slots().filter(|slot| slot.load(Ordering::Relaxed) != 0).count() as u64;
         slots + self.crowd.load(Ordering::Relaxed)
     }
 

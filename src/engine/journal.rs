@@ -63,8 +63,13 @@ impl Journal {
     }
 
     /// The same for tiles as bits from the first of each word on.
-    pub(super) fn enter_words(&mut self, array: u32, words: &[(TileId, u64)], became: Became) {
-        for &(first, mask) in words {
+    pub(super) fn enter_words(
+        &mut self,
+        array: u32,
+        words: impl Iterator<Item = (TileId, u64)>,
+        became: Became,
+    ) {
+        for (first, mask) in words {
             let mut left = mask;
             while left != 0 {
                 let tile = TileId(first.0 + u64::from(left.trailing_zeros()));

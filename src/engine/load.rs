@@ -12,8 +12,23 @@ use crate::layout::TileId;
 
 use super::request::Purpose;
 use super::waiting::while_loading;
-use super::workers::{Shared, Workers};
+use super::workers::Work;
 use super::{ArrayShared, Engine, Outcome, Written};
+
+/// What copying takes about as long as having another thread do it: tiles of sources that only copy are loaded by who asks for them up to here.
+const ALONE_BYTES: u64 = 64 << 10;
+
+/// A tile that was handed to the backend, or failed before.
+type Sent<B> = Result<<B as Backend>::Ticket, Arc<SourceError>>;
+
+/// The tiles of a claim on their way.
+#[derive(Debug)]
+pub(super) enum Load<B: Backend> {
+    /// All of them were handed to the backend by who asked.
+    Alone(Vec<Sent<B>>),
+    /// Others are at work on them.
+    Shared(Arc<Batch<B>>),
+}
 
 /// Tiles to load, and who is how far.
 ///
@@ -22,7 +37,7 @@ use super::{ArrayShared, Engine, Outcome, Written};
 pub(super) struct Batch<B: Backend> {
     engine: Weak<Engine<B>>,
     array: Weak<ArrayShared<B>>,
-    tiles: Vec<TileId>,
+    tiles: Arc<[TileId]>,
     purpose: Purpose,
     next: AtomicUsize,
     /// How many of them have been handed to the backend, or failed.
@@ -34,7 +49,7 @@ pub(super) struct Batch<B: Backend> {
 #[derive(Debug)]
 struct Done<B: Backend> {
     left: usize,
-    results: Vec<Option<Result<B::Ticket, SourceError>>>,
+    sent: Vec<Option<Sent<B>>>,
 }
 
 impl<B: Backend> Engine<B> {
@@ -48,38 +63,48 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Begins to have the tiles filled: those that are in memory already, or hold one value, are sent on their way here, workers take the others. [`Engine::end_load`] must follow.
+    ///
+    /// What is soon done is done here: waking others for it would take longer.
     pub(super) fn begin_load(
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
-        tiles: &[TileId],
+        tiles: &Arc<[TileId]>,
         purpose: Purpose,
-    ) -> Arc<Batch<B>> {
-        let mut results = Vec::with_capacity(tiles.len());
-        if self.backend.caps().asynchronous && purpose != Purpose::Overwrite {
+    ) -> Load<B> {
+        let mut sent: Vec<Sent<B>> = Vec::with_capacity(tiles.len());
+        if self.asynchronous && purpose != Purpose::Overwrite {
             // Copies go by themselves, so sending them costs less than waking somebody up for it, and calls of the driver from two threads get in each other's way.
-            for &tile in tiles {
-                let Some(sent) = caught(|| self.send_ready(array, tile, purpose).transpose()).transpose()
-                else {
-                    break;
-                };
-                results.push(Some(sent));
+            for &tile in tiles.iter() {
+                let place = array.place(tile);
+                let ready = || self.send_ready(array, tile, &place, purpose).transpose();
+                let Some(ready) = caught(ready).transpose() else { break };
+                sent.push(ready.map_err(Arc::new));
             }
             self.flush();
         }
-        let begun = results.len();
-        results.resize_with(tiles.len(), || None);
+        let begun = sent.len();
+        let left = tiles.len() - begun;
+        let only_copies = array.source.only_copies();
+        if left <= 1 || only_copies && left as u64 * array.layout.tile_bytes() <= ALONE_BYTES {
+            sent.extend(tiles[begun..].iter().map(|&tile| self.load_caught(array, tile, purpose)));
+            if left > 0 {
+                self.flush();
+            }
+            return Load::Alone(sent);
+        }
+        let sent = sent.into_iter().map(Some).chain(std::iter::repeat_with(|| None).take(left)).collect();
         let batch = Arc::new(Batch {
             engine: Arc::downgrade(self),
             array: Arc::downgrade(array),
-            tiles: tiles.to_vec(),
+            tiles: Arc::clone(tiles),
             purpose,
             next: AtomicUsize::new(begun),
             handed: AtomicUsize::new(begun),
-            done: Mutex::new(Done { left: tiles.len() - begun, results }),
+            done: Mutex::new(Done { left, sent }),
             all_done: Condvar::new(),
         });
-        self.workers.begin(&batch, tiles.len() - begun, array.source.only_copies());
-        batch
+        self.workers.begin(&batch, left, only_copies);
+        Load::Shared(batch)
     }
 
     /// Sends a tile that needs no preparing; `None` where it does.
@@ -87,9 +112,10 @@ impl<B: Backend> Engine<B> {
         &self,
         array: &ArrayShared<B>,
         tile: TileId,
+        place: &Place,
         purpose: Purpose,
     ) -> Option<Result<B::Ticket, SourceError>> {
-        self.send_value(array, tile, purpose).or_else(|| self.send_prepared(array, tile))
+        self.send_value(array, tile, place, purpose).or_else(|| self.send_prepared(array, tile, place))
     }
 
     /// Has the backend set a tile's memory that gets some only to be written and holds one value; `None` where it does not, or where its range is to be noted.
@@ -97,30 +123,34 @@ impl<B: Backend> Engine<B> {
         &self,
         array: &ArrayShared<B>,
         tile: TileId,
+        place: &Place,
         purpose: Purpose,
     ) -> Option<Result<B::Ticket, SourceError>> {
         if purpose != Purpose::Write || array.planes.ranges().is_some() {
             return None;
         }
-        let (range, region) = array.place(tile);
-        let value = array.known_value(tile, region).transpose()?;
+        let value = array.known_value(tile, place.region).transpose()?;
         Some(value.and_then(|value| {
             let value: &[u8] = bytemuck::cast_slice(&value);
             let voxel = &value[..array.planes.voxel_bytes()];
-            self.backend.fill(&array.reservation, range, voxel).map_err(SourceError::Upload)
+            self.backend.fill(&array.reservation, place.range.clone(), voxel).map_err(SourceError::Upload)
         }))
     }
 
     /// Sends a tile that is in memory already; `None` if it is not.
-    fn send_prepared(&self, array: &ArrayShared<B>, tile: TileId) -> Option<Result<B::Ticket, SourceError>> {
+    fn send_prepared(
+        &self,
+        array: &ArrayShared<B>,
+        tile: TileId,
+        place: &Place,
+    ) -> Option<Result<B::Ticket, SourceError>> {
         if array.kept(tile).is_some() {
             return None;
         }
-        let (range, region) = array.place(tile);
-        match array.source.prepared(&array.layout, &array.planes, tile, region) {
+        match array.source.prepared(&array.layout, &array.planes, tile, place.region) {
             Ok(None) => None,
             Ok(Some(bytes)) => {
-                let sent = self.backend.submit_prepared(&array.reservation, range, bytes);
+                let sent = self.backend.submit_prepared(&array.reservation, place.range.clone(), bytes);
                 Some(sent.map_err(SourceError::Upload))
             }
             Err(error) => Some(Err(error)),
@@ -135,17 +165,27 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Helps with what is left of the loads, and returns how each tile ended once its data is in place. Tiles do not depend on each other.
-    pub(super) fn end_load(&self, batch: &Batch<B>) -> Vec<Outcome> {
-        Workers::finish(batch);
-        let results = std::mem::take(&mut batch.lock().results);
-        results.into_iter().map(|result| self.finish(result)).collect()
+    pub(super) fn end_load(&self, array: &ArrayShared<B>, load: Load<B>) -> Vec<Outcome> {
+        let lost = || SourceError::Panicked { message: "a loading thread ended early".into() };
+        match load {
+            Load::Alone(sent) => sent.into_iter().map(|sent| self.arrive(sent)).collect(),
+            Load::Shared(batch) => {
+                if let Some(first) = batch.begin() {
+                    batch.tell(batch.load(self, array, first));
+                }
+                let sent = batch.join().into_iter();
+                sent.map(|sent| self.arrive(sent.unwrap_or_else(|| Err(Arc::new(lost()))))).collect()
+            }
+        }
     }
 
     /// Waits until a tile's upload is done.
-    fn finish(&self, result: Option<Result<B::Ticket, SourceError>>) -> Outcome {
-        let lost = || SourceError::Panicked { message: "a loading thread ended early".into() };
-        let ticket = result.unwrap_or_else(|| Err(lost())).map_err(Arc::new)?;
-        self.backend.wait(ticket).map_err(|e| Arc::new(SourceError::Upload(e)))
+    fn arrive(&self, sent: Sent<B>) -> Outcome {
+        self.backend.wait(sent?).map_err(|e| Arc::new(SourceError::Upload(e)))
+    }
+
+    fn load_caught(&self, array: &ArrayShared<B>, tile: TileId, purpose: Purpose) -> Sent<B> {
+        caught(|| self.load_tile(array, tile, purpose)).map_err(Arc::new)
     }
 
     fn load_tile(
@@ -154,17 +194,18 @@ impl<B: Backend> Engine<B> {
         tile: TileId,
         purpose: Purpose,
     ) -> Result<B::Ticket, SourceError> {
-        if self.backend.caps().asynchronous
-            && let Some(sent) = self.send_value(array, tile, purpose)
+        let place = array.place(tile);
+        if self.asynchronous
+            && let Some(sent) = self.send_value(array, tile, &place, purpose)
         {
             return sent;
         }
         if purpose != Purpose::Overwrite
-            && let Some(sent) = self.send_prepared(array, tile)
+            && let Some(sent) = self.send_prepared(array, tile, &place)
         {
             return sent;
         }
-        let (range, region) = array.place(tile);
+        let Place { range, region } = place;
         let mut staging = self.backend.stage(&array.reservation, range).map_err(SourceError::Upload)?;
         match array.kept(tile) {
             _ if purpose == Purpose::Overwrite => {}
@@ -188,11 +229,17 @@ pub(super) fn caught<R>(load: impl FnOnce() -> Result<R, SourceError>) -> Result
     })
 }
 
+/// Where a tile lies in the reservation, and its part inside the array.
+struct Place {
+    range: Range<u64>,
+    region: Region,
+}
+
 impl<B: Backend> ArrayShared<B> {
-    /// Where a tile lies in the reservation, and its part inside the array.
-    fn place(&self, tile: TileId) -> (Range<u64>, Region) {
+    fn place(&self, tile: TileId) -> Place {
         let start = self.layout.tile_offset_bytes(tile);
-        (start..start + self.layout.tile_bytes(), self.layout.tile_region(self.coord(tile)))
+        let range = start..start + self.layout.tile_bytes();
+        Place { range, region: self.layout.tile_region(self.coord(tile)) }
     }
 }
 
@@ -200,35 +247,55 @@ impl<B: Backend> Batch<B> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Done<B>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl<B: Backend> Shared for Batch<B> {
-    fn work(&self) {
-        loop {
-            let at = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(&tile) = self.tiles.get(at) else { return };
-            // A piece that was begun is waited for, so the engine is there.
-            let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
-            let result = caught(|| engine.load_tile(&array, tile, self.purpose));
-            // Once a batch, by whoever is last: a call of the driver by every thread that finds nothing left would hold up all others, and the mapping of the next batch.
-            if self.handed.fetch_add(1, Ordering::AcqRel) + 1 == self.tiles.len() {
-                engine.flush();
-            }
-            // Before anyone is told: whoever drops the array then gives its addresses back.
-            drop((engine, array));
-            let mut done = self.lock();
-            done.results[at] = Some(result);
-            done.left -= 1;
-            if done.left == 0 {
-                self.all_done.notify_all();
-            }
+    /// Takes a tile to load, if one is left. Whoever took one is waited for until it has told what became of it.
+    fn begin(&self) -> Option<usize> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed);
+        (at < self.tiles.len()).then_some(at)
+    }
+
+    /// Loads a tile that was begun, and more until none is left.
+    fn load(&self, engine: &Engine<B>, array: &ArrayShared<B>, first: usize) -> Vec<(usize, Sent<B>)> {
+        let begun = std::iter::successors(Some(first), |_| self.begin());
+        let sent: Vec<_> =
+            begun.map(|at| (at, engine.load_caught(array, self.tiles[at], self.purpose))).collect();
+        // Once a batch, by whoever is last: a call of the driver by every thread that finds nothing left would hold up all others, and the mapping of the next batch.
+        if self.handed.fetch_add(sent.len(), Ordering::AcqRel) + sent.len() == self.tiles.len() {
+            engine.flush();
+        }
+        sent
+    }
+
+    /// Tells what became of tiles.
+    fn tell(&self, sent: Vec<(usize, Sent<B>)>) {
+        let mut done = self.lock();
+        done.left -= sent.len();
+        for (at, sent) in sent {
+            done.sent[at] = Some(sent);
+        }
+        if done.left == 0 {
+            self.all_done.notify_all();
         }
     }
 
-    fn join(&self) {
+    /// Waits until all tiles are told of.
+    fn join(&self) -> Vec<Option<Sent<B>>> {
         let mut done = self.lock();
         while done.left > 0 {
             done = self.all_done.wait(done).unwrap_or_else(PoisonError::into_inner);
         }
+        std::mem::take(&mut done.sent)
+    }
+}
+
+impl<B: Backend> Work for Batch<B> {
+    fn work(&self) {
+        let Some(first) = self.begin() else { return };
+        // What was begun is waited for, so both are there.
+        let (Some(engine), Some(array)) = (self.engine.upgrade(), self.array.upgrade()) else { return };
+        let sent = self.load(&engine, &array, first);
+        // Before anyone is told: whoever drops the array then gives its addresses back.
+        drop((engine, array));
+        self.tell(sent);
     }
 }

@@ -20,11 +20,13 @@
 //! call of a source, or while anything is waited for. A third right, `stamping` of the frame clock, is taken for one pass over a batch; nothing is taken under it.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
@@ -138,13 +140,37 @@ impl<B: Backend> ArrayShared<B> {
 /// How the load of one tile ended.
 type Outcome = Result<(), Arc<SourceError>>;
 
-/// One tile on its way, for everyone who waits for it.
+/// The tiles of one claim on their way, for everyone who waits for one of them.
 #[derive(Debug)]
 struct Loading {
-    /// `None`: whoever claimed the tile gave it up before its source was asked. Whoever still wants it may claim it.
-    outcome: OnceLock<Option<Outcome>>,
+    array: u32,
+    /// In order.
+    tiles: Arc<[TileId]>,
+    /// How each of them ended. `None`: whoever claimed them gave them up before their source was asked. Whoever still wants one may claim it.
+    outcomes: OnceLock<Option<Vec<Outcome>>>,
     /// Frames up to here have to end before the load begins (the first epoch: none).
     retired: Epoch,
+}
+
+impl Loading {
+    /// Where the tile is among these, if it is.
+    fn position(&self, tile: TileId) -> Option<usize> {
+        // Most are asked about tiles that lie elsewhere.
+        let (first, last) = (self.tiles.first()?, self.tiles.last()?);
+        if tile < *first || tile > *last {
+            return None;
+        }
+        self.tiles.binary_search(&tile).ok()
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcomes.get().is_some()
+    }
+
+    /// How one of the tiles ended; `None` while it is on its way, or if it was given up.
+    fn outcome(&self, tile: TileId) -> Option<&Outcome> {
+        self.outcomes.get()?.as_ref()?.get(self.position(tile)?)
+    }
 }
 
 /// All arrays of a pool, and what the planner knows of each.
@@ -156,7 +182,8 @@ struct State<B: Backend> {
     residency: Residency,
     arrays: Arrays<B>,
     next_array: u32,
-    loading: HashMap<(u32, TileId), Arc<Loading>>,
+    /// Claims whose tiles are being loaded: a few for each thread that makes requests.
+    loading: Vec<Arc<Loading>>,
     /// Pages that some batch is giving memory to, once the frames up to an epoch have ended.
     committing: HashMap<PageKey, Epoch>,
     /// Pages that some batch is taking memory from, once the frames up to an epoch have ended.
@@ -165,12 +192,14 @@ struct State<B: Backend> {
     holders: HashMap<u64, PageKey>,
     journal: Journal,
     changes: Change,
+    /// Threads that wait for a change.
+    waiting: u32,
 }
 
 /// Physical pages that wait to be mapped, by size. Its lock is the right to make mapping calls.
 #[derive(Debug)]
 struct Vmm<B: Backend> {
-    idle: HashMap<u64, Vec<B::Page>>,
+    idle: BTreeMap<u64, Vec<B::Page>>,
 }
 
 /// What decides how much room a pool has, at one moment: where it is as it was, a request that was refused will be refused again.
@@ -194,6 +223,8 @@ pub(crate) struct Engine<B: Backend> {
     changed: Condvar,
     vmm: Mutex<Vmm<B>>,
     workers: Workers,
+    /// Whether the backend copies by itself.
+    asynchronous: bool,
     patience: Duration,
 }
 
@@ -213,14 +244,15 @@ impl<B: Backend> Engine<B> {
         let asynchronous = backend.caps().asynchronous;
         let state = State {
             residency: Residency::new(config.budget_bytes),
-            arrays: HashMap::new(),
+            arrays: HashMap::default(),
             next_array: 0,
-            loading: HashMap::new(),
-            committing: HashMap::new(),
-            evicting: HashMap::new(),
-            holders: HashMap::new(),
+            loading: Vec::new(),
+            committing: HashMap::default(),
+            evicting: HashMap::default(),
+            holders: HashMap::default(),
             journal: Journal::default(),
             changes: Change::default(),
+            waiting: 0,
         };
         Ok(Arc::new(Self {
             id: NEXT.fetch_add(1, StdOrdering::Relaxed),
@@ -230,8 +262,9 @@ impl<B: Backend> Engine<B> {
             draining: Draining::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
-            vmm: Mutex::new(Vmm { idle: HashMap::new() }),
+            vmm: Mutex::new(Vmm { idle: BTreeMap::new() }),
             workers: Workers::new(config.threads, asynchronous)?,
+            asynchronous,
             patience: config.patience,
         }))
     }
@@ -398,6 +431,19 @@ impl<B: Backend> Engine<B> {
 impl<B: Backend> State<B> {
     fn table(&self, array: u32) -> Option<&PageTable> {
         self.arrays.get(&array).map(|(_, table)| table)
+    }
+
+    /// The claim that loads a tile, if one does.
+    fn loading(&self, array: u32, tile: TileId) -> Option<&Arc<Loading>> {
+        let of_tile = |loading: &&Arc<Loading>| loading.array == array && loading.position(tile).is_some();
+        self.loading.iter().find(of_tile)
+    }
+
+    /// A claim is over: its tiles ended so, or were given up.
+    fn end_loading(&mut self, loading: &Arc<Loading>, outcomes: Option<Vec<Outcome>>) {
+        self.loading.retain(|other| !Arc::ptr_eq(other, loading));
+        // Set once, by the one who claimed them.
+        let _ = loading.outcomes.set(outcomes);
     }
 
     fn array_of(&self, key: PageKey) -> Option<&Arc<ArrayShared<B>>> {

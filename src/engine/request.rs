@@ -12,7 +12,7 @@ use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
 use super::frame::Epoch;
-use super::load::Batch;
+use super::load::Load;
 use super::waiting::{Change, Deadline, is_loading};
 use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome};
 
@@ -104,7 +104,7 @@ pub(super) struct Asked<'a> {
 /// The batches of a request that have memory and are being loaded, oldest first.
 #[derive(Debug)]
 struct Flight<B: Backend> {
-    batches: VecDeque<(Claimed, Arc<Batch<B>>)>,
+    batches: VecDeque<(Claimed, Load<B>)>,
     begun: u32,
 }
 
@@ -238,19 +238,19 @@ impl<B: Backend> Engine<B> {
             match claim {
                 Claim::Claimed(mut claimed) => {
                     if purpose != Purpose::Overwrite {
-                        Self::announce(array, &claimed.tiles);
+                        Self::announce(array, claimed.tiles());
                     }
                     // Whoever holds the frames that are waited for may itself wait for tiles that are under way here.
                     while !self.frames_ended(claimed.retired) && self.land(array, flight, report) {}
                     // 4. Apply: retire the victims, wait until no frame reads them, move their memory to where it is needed.
                     if !self.apply(array, &mut claimed, deadline)? {
-                        batch.extend(claimed.tiles);
+                        batch.extend(claimed.tiles().iter());
                         batch.sort_unstable();
                         missing.splice(0..0, batch);
                         continue;
                     }
                     // 5. Prepare: the source fills every tile, in parallel, right where it will live (or where it is uploaded from).
-                    let load = self.begin_load(array, &claimed.tiles, purpose);
+                    let load = self.begin_load(array, claimed.tiles(), purpose);
                     flight.batches.push_back((claimed, load));
                     flight.begun += 1;
                 }
@@ -307,7 +307,7 @@ impl<B: Backend> Engine<B> {
     /// Step 6 for the oldest batch that is under way, if there is one: waits until it is in place.
     fn land(&self, array: &Arc<ArrayShared<B>>, flight: &mut Flight<B>, report: &mut Report) -> bool {
         let Some((claimed, load)) = flight.batches.pop_front() else { return false };
-        let outcomes = self.end_load(&load);
+        let outcomes = self.end_load(array, load);
         // 6. Publish what was loaded, report what was not.
         self.publish(array, &claimed, outcomes, report);
         true
@@ -365,13 +365,17 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         purpose: Purpose,
     ) -> Result<(), Error> {
+        let (page_bytes, budget_bytes) = (array.layout.page_bytes(), self.budget());
+        // As many pages as tiles at most.
+        if (tiles.len() as u64).checked_mul(page_bytes).is_some_and(|bytes| bytes <= budget_bytes) {
+            return Ok(());
+        }
         let without = |tile| purpose == Purpose::Read && array.planes.is_uniform(tile);
         let with_memory = tiles.iter().filter(|&&tile| !without(tile));
         let mut pages: Vec<_> = with_memory.map(|&tile| array.layout.page_of(tile)).collect();
         pages.sort_unstable();
         pages.dedup();
-        let needed_bytes = pages.len() as u64 * array.layout.page_bytes();
-        let budget_bytes = self.budget();
+        let needed_bytes = pages.len() as u64 * page_bytes;
         if needed_bytes > budget_bytes {
             return Err(ResidencyError::OverBudget { needed_bytes, budget_bytes }.into());
         }
@@ -394,7 +398,7 @@ impl<B: Backend> Engine<B> {
             loaded * usize::try_from(array.layout.tile_bytes()).unwrap_or(usize::MAX),
         );
         report.loaded += loaded as u64;
-        for (&tile, outcome) in claimed.tiles.iter().zip(&outcomes) {
+        for (&tile, outcome) in claimed.tiles().iter().zip(&outcomes) {
             if let Err(error) = outcome {
                 report.failed.push(TileFailure { tile: array.coord(tile), error: error.clone() });
             }
@@ -421,16 +425,16 @@ impl<B: Backend> Engine<B> {
         report: &mut Report,
         deadline: Deadline<'_>,
     ) -> Result<(), Error> {
-        let pending = others.iter().filter(|(_, loading)| loading.outcome.get().is_none());
+        let pending = others.iter().filter(|(_, loading)| !loading.is_over());
         let pending: Vec<_> =
             pending.filter(|(_, loading)| self.own_frame_until(loading.retired)).map(|o| o.0).collect();
         if !pending.is_empty() {
             return Err(self.own_frame_in_the_way(missing_bytes(array, &pending)));
         }
         let mut state = self.lock();
-        while others.iter().any(|(_, loading)| loading.outcome.get().is_none()) {
+        while others.iter().any(|(_, loading)| !loading.is_over()) {
             if !is_loading() {
-                state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+                state = self.wait(state, None);
                 continue;
             }
             let seen = state.changes;
@@ -443,12 +447,12 @@ impl<B: Backend> Engine<B> {
         }
         drop(state);
         for (tile, loading) in others {
-            match loading.outcome.get() {
-                Some(Some(Err(error))) => {
+            match loading.outcome(*tile) {
+                Some(Err(error)) => {
                     report.failed.push(TileFailure { tile: array.coord(*tile), error: error.clone() });
                 }
-                Some(Some(Ok(()))) => report.shared += 1,
-                Some(None) | None => missing.push(*tile),
+                Some(Ok(())) => report.shared += 1,
+                None => missing.push(*tile),
             }
         }
         missing.sort_unstable();

@@ -3,8 +3,8 @@
 //! Each thread knows which frames it opened itself: a request that would have to wait for one of those is told so instead of waiting for ever.
 
 use std::cell::{Cell, RefCell};
-use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
@@ -172,8 +172,23 @@ impl<B: Backend> Engine<B> {
         }
         let Some(left) = deadline.left() else { return false };
         let nap = left.min(if framed { LOOK_AGAIN } else { Duration::from_millis(50) });
-        drop(self.changed.wait_timeout(state, nap));
+        drop(self.wait(state, Some(nap)));
         true
+    }
+
+    /// Waits until the state changes, or no longer than that.
+    pub(super) fn wait<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State<B>>,
+        at_most: Option<Duration>,
+    ) -> MutexGuard<'s, State<B>> {
+        state.waiting += 1;
+        let mut state = match at_most {
+            Some(nap) => self.changed.wait_timeout(state, nap).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.waiting -= 1;
+        state
     }
 
     /// Whether this thread has a frame open that was opened at or before `epoch`: whoever waits for those waits for this thread.
@@ -189,7 +204,11 @@ impl<B: Backend> Engine<B> {
     /// Tells whoever waits that the state has changed.
     pub(super) fn notify(&self, mut state: MutexGuard<'_, State<B>>) {
         state.changes.0 += 1;
+        let waiting = state.waiting > 0;
         drop(state);
-        self.changed.notify_all();
+        // It would be a call of the system, whether anybody waits or not.
+        if waiting {
+            self.changed.notify_all();
+        }
     }
 }

@@ -11,11 +11,9 @@ use crate::error::{BackendError, Error};
 const MOST_COPYING: usize = 10;
 
 /// Work that several threads do together until nothing is left.
-pub(crate) trait Shared: Send + Sync + 'static {
+pub(crate) trait Work: Send + Sync + 'static {
     /// Does pieces until none is left to begin.
     fn work(&self);
-    /// Waits until the pieces that others began are done too.
-    fn join(&self);
 }
 
 /// The loading threads of a pool.
@@ -51,18 +49,12 @@ impl Workers {
         Ok(Self { pool, some })
     }
 
-    /// Has free workers begin a batch of `pieces`; where it only copies memory, some of them, if copies to a device compete with that. [`Workers::finish`] must follow.
-    pub(crate) fn begin(&self, batch: &Arc<impl Shared>, pieces: usize, only_copies: bool) {
+    /// Has free workers begin a batch of `pieces`; where it only copies memory, some of them, if copies to a device compete with that. Who asks does what nobody has begun, and waits for the rest.
+    pub(crate) fn begin(&self, batch: &Arc<impl Work>, pieces: usize, only_copies: bool) {
         let pool = self.some.as_ref().filter(|_| only_copies).unwrap_or(&self.pool);
         for _ in 1..pieces.min(pool.current_num_threads() + 1) {
             let batch = batch.clone();
             pool.spawn(move || batch.work());
         }
-    }
-
-    /// Returns when all of a batch is done: the caller does what nobody has begun.
-    pub(crate) fn finish(batch: &impl Shared) {
-        batch.work();
-        batch.join();
     }
 }

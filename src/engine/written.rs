@@ -5,9 +5,10 @@
 //! A tile that was written to loses its memory only after its bytes are with the scratch store; from then on they are what it is loaded from, in place of its source's. One that holds a
 //! single value is noted as that, and takes no room in the store.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+
+use foldhash::{HashMap, HashSet};
 
 use crate::backend::Backend;
 use crate::error::{Error, SourceError, StoreError};
@@ -19,7 +20,7 @@ use crate::residency::Victim;
 use crate::stats::count;
 use crate::store::ScratchStore;
 
-use super::workers::{Shared, Workers};
+use super::workers::Work;
 use super::{ArrayShared, Engine, State};
 
 /// Where the contents of a tile are that was written to.
@@ -171,15 +172,17 @@ impl<B: Backend> Engine<B> {
         let mut having = Vec::new();
         {
             let state = self.lock();
-            let mut sent = HashMap::new();
+            let mut sent = HashMap::default();
             for victim in victims {
                 let Some((array, table)) = state.arrays.get(&victim.key.array) else { continue };
-                let dirty = table.dirty(victim.key.page);
-                if !dirty.is_empty() && array.written.is_none() {
+                if !table.is_dirty(victim.key.page) {
+                    continue;
+                }
+                if array.written.is_none() {
                     return Ok(false);
                 }
                 let memory = state.residency.shared_memory(victim.key);
-                for tile in dirty {
+                for tile in table.dirty(victim.key.page) {
                     let mut send = || {
                         tiles.push((Arc::clone(array), tile));
                         tiles.len() - 1
@@ -218,7 +221,8 @@ impl<B: Backend> Engine<B> {
         let batch =
             Arc::new(Batch { engine, tiles, next: AtomicUsize::new(0), done, all_done: Condvar::new() });
         self.workers.begin(&batch, left, false);
-        Workers::finish(&*batch);
+        batch.work();
+        batch.join();
         let (kept, failed) = {
             let mut done = batch.lock();
             (std::mem::take(&mut done.kept), done.failed.take())
@@ -293,9 +297,17 @@ impl<B: Backend> Batch<B> {
     fn lock(&self) -> MutexGuard<'_, Done> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until the tiles that others began are done too.
+    fn join(&self) {
+        let mut done = self.lock();
+        while done.left > 0 {
+            done = self.all_done.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
 }
 
-impl<B: Backend> Shared for Batch<B> {
+impl<B: Backend> Work for Batch<B> {
     fn work(&self) {
         let mut buffer = Vec::new();
         loop {
@@ -322,13 +334,6 @@ impl<B: Backend> Shared for Batch<B> {
             if done.left == 0 {
                 self.all_done.notify_all();
             }
-        }
-    }
-
-    fn join(&self) {
-        let mut done = self.lock();
-        while done.left > 0 {
-            done = self.all_done.wait(done).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

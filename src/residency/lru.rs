@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use foldhash::fast::RandomState;
 use lru::LruCache;
 
 use super::out_of_turn::OutOfTurn;
@@ -21,7 +22,7 @@ struct Seen {
 /// the cost of keeping the order is paid per eviction, not per hit. The order is exact among pages whose stamps did not move since they were placed; pages that are
 /// placed again together are placed in the order of their stamps.
 pub(super) struct Recency {
-    list: LruCache<PageKey, Seen>,
+    list: LruCache<PageKey, Seen, RandomState>,
     /// How many pages have been placed.
     placed: u64,
     /// How stamps and places went along of late: the first place of each later stamp, for as many places as there are pages.
@@ -34,7 +35,7 @@ pub(super) struct Recency {
 impl Default for Recency {
     fn default() -> Self {
         Self {
-            list: LruCache::unbounded(),
+            list: LruCache::unbounded_with_hasher(RandomState::default()),
             placed: 0,
             course: VecDeque::new(),
             out_of_turn: OutOfTurn::default(),
@@ -130,6 +131,9 @@ impl Recency {
     }
 
     fn settle(&mut self) {
+        if self.moved.is_empty() {
+            return;
+        }
         self.moved.sort_unstable_by_key(|page| page.stamp);
         for page in std::mem::take(&mut self.moved) {
             self.insert(page);

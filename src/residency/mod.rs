@@ -1,7 +1,10 @@
 //! Owns who stays and who goes: [`Residency`] decides within the byte budget and returns plain [`Plan`]s. Touches no memory, knows no backend and no source.
 //! README.md beside this file has the states and transitions.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+
+use foldhash::{HashMap, HashSet};
 
 mod lru;
 mod out_of_turn;
@@ -61,7 +64,7 @@ impl Residency {
             evicting: 0,
             idle: BTreeMap::new(),
             recency: Recency::default(),
-            held: HashMap::new(),
+            held: HashMap::default(),
             sharing: Sharing::default(),
         }
     }
@@ -81,7 +84,7 @@ impl Residency {
 
     /// Bytes of memory that pins hold.
     pub(crate) fn pinned(&self) -> u64 {
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         let pinned = self.held.iter().filter(|(_, h)| h.mapped && h.pins > 0);
         // Memory that several pages have counts once.
         let once = pinned.filter(|&(&key, _)| self.sharing.group(key).is_none_or(|group| seen.insert(group)));
@@ -107,7 +110,7 @@ impl Residency {
     ) -> Result<Plan, NoRoom> {
         let mut plan = Plan::default();
         let mut spared = Spared::default();
-        let mut recycled: HashMap<u64, u64> = HashMap::new();
+        let mut recycled: BTreeMap<u64, u64> = BTreeMap::new();
         let mut used = self.used();
         let mut failed = None;
         'needs: for (i, need) in needs.iter().enumerate() {
@@ -125,11 +128,12 @@ impl Residency {
                     used -= bytes;
                     continue;
                 }
-                if let Some(victims) = self.next_victims(need.shown, &stamp_of, &may_evict, &mut spared) {
-                    let bytes = victims.iter().filter(|v| !v.shared).map(|v| v.bytes).sum();
+                let victims = &mut plan.victims;
+                if let Some(bytes) =
+                    self.next_victims(need.shown, &stamp_of, &may_evict, &mut spared, victims)
+                {
                     used -= bytes;
                     *recycled.entry(bytes).or_default() += 1;
-                    plan.victims.extend(victims);
                 } else if need.copies
                     && let Some(sharers) = self.take_sharers(need.key, &stamp_of, &may_evict, &mut spared)
                 {
@@ -184,9 +188,11 @@ impl Residency {
                 used -= bytes;
                 continue;
             }
-            let Some(victims) = self.next_victims(None, &stamp_of, &may_evict, &mut spared) else { break };
-            used -= victims.iter().filter(|v| !v.shared).map(|v| v.bytes).sum::<u64>();
-            plan.victims.extend(victims);
+            let victims = &mut plan.victims;
+            let Some(bytes) = self.next_victims(None, &stamp_of, &may_evict, &mut spared, victims) else {
+                break;
+            };
+            used -= bytes;
         }
         spared.put_back(&mut self.recency);
         self.evicting += plan.victims.iter().map(|v| v.bytes).sum::<u64>();
@@ -197,7 +203,7 @@ impl Residency {
         Ok(plan)
     }
 
-    /// The pages whose memory goes next, all that have it: the one that has what an address still shows, or the oldest. `None`: no memory may go.
+    /// Enters the pages whose memory goes next, all that have it: the one that has what an address still shows, or the oldest. Returns the bytes of that memory; `None`: none may go.
     ///
     /// Memory that several pages have is as young as the youngest of them, and goes from all of them or none: taking it from some would free nothing.
     fn next_victims(
@@ -206,7 +212,8 @@ impl Residency {
         stamp_of: impl Fn(PageKey) -> u64,
         may_evict: impl Fn(PageKey, u64) -> bool,
         spared: &mut Spared,
-    ) -> Option<Vec<Victim>> {
+        victims: &mut Vec<Victim>,
+    ) -> Option<u64> {
         let mut shown = shown.filter(|&key| self.sharing.group(key).is_none());
         loop {
             let shown = shown.take().and_then(|key| self.recency.take_if_old(key, &stamp_of));
@@ -219,7 +226,8 @@ impl Residency {
             let members = self.sharing.members(victim.key);
             if members.is_empty() {
                 if may_evict(victim.key, victim.stamp) {
-                    return Some(vec![victim]);
+                    victims.push(victim);
+                    return Some(victim.bytes);
                 }
                 spared.for_now.push(victim);
                 continue;
@@ -234,7 +242,8 @@ impl Residency {
                 // The last one's memory is what is had.
                 let shared = |key| Some(&key) != there.last().map(|last| &last.key);
                 let now = |v: &Victim| Victim { stamp: stamp_of(v.key), shared: shared(v.key), ..*v };
-                return Some(there.iter().map(now).collect());
+                victims.extend(there.iter().map(now));
+                return Some(victim.bytes);
             } else {
                 spared.for_now.extend(there);
             }
@@ -431,6 +440,13 @@ impl Residency {
         self.entry(key, bytes).loads += 1;
     }
 
+    /// The same for a page without memory, which has no place in the order.
+    pub(crate) fn hold_unmapped(&mut self, key: PageKey, bytes: u64) {
+        let hold = self.held.entry(key).or_default();
+        hold.bytes = bytes;
+        hold.loads += 1;
+    }
+
     /// The batch is done with the page; where `mapped`, it takes its place in the order.
     pub(crate) fn unhold(&mut self, key: PageKey, mapped: bool, stamp: u64) {
         self.let_go(key, mapped, stamp, |h| h.loads -= 1);
@@ -465,11 +481,11 @@ impl Residency {
     }
 
     fn let_go(&mut self, key: PageKey, mapped: bool, stamp: u64, release: impl FnOnce(&mut Hold)) {
-        let Some(hold) = self.held.get_mut(&key) else { return };
-        release(hold);
-        let Hold { bytes, pins, loads, .. } = *hold;
+        let Entry::Occupied(mut hold) = self.held.entry(key) else { return };
+        release(hold.get_mut());
+        let Hold { bytes, pins, loads, .. } = *hold.get();
         if pins == 0 && loads == 0 {
-            self.held.remove(&key);
+            hold.remove();
             if mapped {
                 self.recency.insert(Victim { key, bytes, stamp, shared: false });
             }

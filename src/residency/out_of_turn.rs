@@ -4,7 +4,7 @@
 //! streamed again and again at random loses nothing, a walk whose pages come round in turn loses most of its hits. So the safe part grows with every page that was taken out of turn and is missed
 //! while it would have been there still, and shrinks a little with every one that is taken: it rests where one in eight is missed.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::PageKey;
 
@@ -28,7 +28,7 @@ pub(super) struct OutOfTurn {
 
 impl Default for OutOfTurn {
     fn default() -> Self {
-        Self { safe: SAFE_AT_FIRST, taken: HashMap::new() }
+        Self { safe: SAFE_AT_FIRST, taken: HashMap::default() }
     }
 }
 
@@ -49,15 +49,20 @@ impl OutOfTurn {
 
     /// A page is asked for that has no memory: would it have some, had it not been taken?
     pub(super) fn asked_for(&mut self, key: PageKey, last: u64, pages: u64) {
-        if self.taken.remove(&key).is_some_and(|place| last - place < pages) {
+        if self.forget(key).is_some_and(|place| last - place < pages) {
             self.safe = (self.safe + GROWS_BY).min(SAFE_AT_MOST);
         }
     }
 
     /// A page is in the order, and was not asked for since it was taken: so it never went.
     pub(super) fn came_back(&mut self, key: PageKey) {
-        if self.taken.remove(&key).is_some() {
+        if self.forget(key).is_some() {
             self.safe = (self.safe + SHRINKS_BY).min(SAFE_AT_MOST);
         }
+    }
+
+    /// Where a page stood that was taken. Mostly nothing ever is: then this is not to cost a look-up.
+    fn forget(&mut self, key: PageKey) -> Option<u64> {
+        if self.taken.is_empty() { None } else { self.taken.remove(&key) }
     }
 }

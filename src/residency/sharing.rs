@@ -1,6 +1,6 @@
 //! Owns which pages have the same physical memory: [`Sharing`]. Forks of an array make such pages, writing to one ends it.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use super::PageKey;
 
@@ -30,6 +30,9 @@ impl Sharing {
 
     /// The page has that memory no more. Returns whether nobody has it now.
     pub(super) fn leave(&mut self, page: PageKey) -> bool {
+        if self.locked.is_empty() && self.group_of.is_empty() {
+            return true;
+        }
         self.locked.remove(&page);
         let Some(group) = self.group_of.remove(&page) else { return true };
         let Some(members) = self.groups.get_mut(&group) else { return true };

@@ -137,10 +137,10 @@ fn random(mut seed: u64) -> impl FnMut(u64) -> u64 {
 /// Hits of a trace, and how many pages came back to memory that their addresses still showed, by preference or by chance.
 fn replay(trace: &[u64], pages: u64, takes_what_is_shown: bool) -> (u32, u32) {
     let (mut r, mut hits, mut came_back) = (Residency::new(pages), 0u32, 0u32);
-    let mut stamps: HashMap<u64, u64> = HashMap::new();
+    let mut stamps: HashMap<u64, u64> = HashMap::default();
     let mut resident = std::collections::HashSet::new();
     // Which memory an address shows, and who has it.
-    let (mut shows, mut holders) = (HashMap::<u64, u64>::new(), HashMap::<u64, u64>::new());
+    let (mut shows, mut holders) = (HashMap::<u64, u64>::default(), HashMap::<u64, u64>::default());
     for (time, &page) in (1..).zip(trace) {
         stamps.insert(page, time);
         if resident.contains(&page) {

@@ -1,7 +1,7 @@
 //! Owns the volume that questions of cost are asked of: bytes that cost next to nothing to make, in tiles and extents of any power of two.
 
 use vastgrid::source::Procedural;
-use vastgrid::{Backend, Coord, Error, Extent, Pool, SparseArray3D, TileCoord};
+use vastgrid::{Backend, Coord, Error, Extent, Pool, SparseArray3D, TileCoord, TileSource};
 
 /// Axes of a box of `2^log2` voxels, as near to a cube as may be.
 pub(crate) fn shape(log2: u32) -> [u64; 3] {
@@ -21,8 +21,21 @@ pub(crate) fn array<B: Backend>(
     tile_log2: u32,
     page_bytes: u64,
 ) -> Result<SparseArray3D<u8, B>, Error> {
-    let source =
-        Procedural::by_region(Extent::from(shape(extent_log2)), |region, out| out.fill(value(region.start)));
+    array_of(pool, source(extent_log2), tile_log2, page_bytes)
+}
+
+/// The volume itself.
+pub(crate) fn source(extent_log2: u32) -> Procedural<u8> {
+    Procedural::by_region(Extent::from(shape(extent_log2)), |region, out| out.fill(value(region.start)))
+}
+
+/// The same array over another source.
+pub(crate) fn array_of<B: Backend>(
+    pool: &Pool<B>,
+    source: impl TileSource<u8> + 'static,
+    tile_log2: u32,
+    page_bytes: u64,
+) -> Result<SparseArray3D<u8, B>, Error> {
     SparseArray3D::builder(pool, source).tile(shape(tile_log2)).page_bytes(page_bytes).build()
 }
 

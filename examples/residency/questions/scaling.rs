@@ -1,5 +1,6 @@
 //! Does a tile cost the same whatever there is of everything else: addresses, resident tiles, threads? And what would a thousand times more cost?
 
+mod batches;
 mod decisions;
 mod extents;
 mod forecast;

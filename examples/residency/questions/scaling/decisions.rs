@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use vastgrid::backend::{ModelBackend, ModelConfig};
-use vastgrid::{Backend, Pool, PoolConfig, TileCoord};
+use vastgrid::{Backend, Pool, PoolConfig, SparseArray3D, TileCoord};
 
 use super::super::field;
 use super::nothing::{Nothing, PAGE_BYTES};
-use super::{ask, hits};
+use super::{ask, batches, hits};
 use crate::measure::{SplitMix, median, nanoseconds};
 use crate::report::{Axis, Verdict};
 use crate::suite::{Context, Failure};
 
-const EXTENT_LOG2: u32 = 38;
-const TILE_LOG2: u32 = PAGE_BYTES.ilog2();
+pub(super) const EXTENT_LOG2: u32 = 38;
+pub(super) const TILE_LOG2: u32 = PAGE_BYTES.ilog2();
 /// Tiles that a request asks for.
 const BATCH: usize = 1000;
 
@@ -38,7 +38,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<Option<f64>, Failure> {
                 samples.entry((backend, HIT, tiles_log2)).or_default().push(hit);
                 samples.entry((backend, MISS, tiles_log2)).or_default().push(miss);
             };
-            enter("nothing", one(Nothing, tiles_log2, seed)?);
+            enter("nothing", one(Nothing::default(), tiles_log2, seed)?);
             // Its own books take most of the time there: not where there are seconds only.
             if tiles_log2 > context.pick(16, 22, 22) {
                 continue;
@@ -68,7 +68,9 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<Option<f64>, Failure> {
         let axes = (axis("resident tiles"), axis("time for a tile (ns)"));
         context.plot("scaling_decisions", "What deciding costs", axes, named.collect());
     }
-    Ok(found(MISS))
+    let found = found(MISS);
+    batches::run(context, &sets)?;
+    Ok(found)
 }
 
 /// A hit and a miss, in nanoseconds, with so many tiles resident.
@@ -76,27 +78,69 @@ fn one<B: Backend>(backend: B, tiles_log2: u32, seed: u64) -> Result<[f64; 2], F
     let config = PoolConfig { budget_bytes: PAGE_BYTES << tiles_log2, threads: 1, ..PoolConfig::default() };
     let pool = Pool::with_config(backend, config)?;
     let array = field::array(&pool, EXTENT_LOG2, TILE_LOG2, PAGE_BYTES)?;
-    let sides = field::tiles(EXTENT_LOG2, TILE_LOG2);
-    let mut random = SplitMix(seed);
-    let (count, first) = (1u64 << tiles_log2, random.below(1 << 30));
-    let tiles = |from: u64, count: u64| -> Vec<TileCoord> {
-        (from..from + count).map(|n| field::nth(TileCoord::default(), sides, n)).collect()
-    };
-    ask(&array, &tiles(first, count), BATCH.min(1 << (tiles_log2 - 1)))?;
-    let mut resident = array.resident_tiles();
-    random.shuffle(&mut resident);
-    resident.truncate(1 << 16);
-    let hit = hits(&array, &resident, 1)?;
-    // In no order either: what is next in memory is not what is next in time.
-    let mut others = tiles(first + count, 1 << 17);
-    random.shuffle(&mut others);
-    others.truncate(1 << 16);
     let batch = BATCH.min(1 << (tiles_log2 - 1));
-    ask(&array, &others[..1 << 10], batch)?;
-    let others = &others[1 << 10..];
-    let (miss, found) = nanoseconds(others.len() as u64, || ask(&array, others, batch));
-    if found?.1 != others.len() as u64 {
-        return Err("tiles that nobody had asked for were there".into());
-    }
+    let misses = Misses::prepare(&array, tiles_log2, seed)?;
+    let hit = hits(&array, &misses.resident, 1)?;
+    misses.warm_up(&array, batch)?;
+    let (miss, found) = nanoseconds(misses.others().len() as u64, || ask(&array, misses.others(), batch));
+    misses.check(found?.1)?;
     Ok([hit, miss])
+}
+
+/// An array with as many tiles resident as it has room for.
+pub(super) struct Misses {
+    resident: Vec<TileCoord>,
+    others: Vec<TileCoord>,
+}
+
+/// Misses before those that count.
+const WARM_UP: usize = 1 << 12;
+
+impl Misses {
+    pub(super) fn prepare<B: Backend>(
+        array: &SparseArray3D<u8, B>,
+        tiles_log2: u32,
+        seed: u64,
+    ) -> Result<Self, Failure> {
+        let sides = field::tiles(EXTENT_LOG2, TILE_LOG2);
+        let mut random = SplitMix(seed);
+        let (count, first) = (1u64 << tiles_log2, random.below(1 << 30));
+        let tiles = |from: u64, count: u64| -> Vec<TileCoord> {
+            (from..from + count).map(|n| field::nth(TileCoord::default(), sides, n)).collect()
+        };
+        ask(array, &tiles(first, count), BATCH.min(1 << (tiles_log2 - 1)))?;
+        let mut resident = array.resident_tiles();
+        random.shuffle(&mut resident);
+        resident.truncate(1 << 16);
+        // In no order either: what is next in memory is not what is next in time.
+        let mut others = tiles(first + count, 1 << 17);
+        random.shuffle(&mut others);
+        others.truncate(1 << 16);
+        Ok(Self { resident, others })
+    }
+
+    /// Asks for some that are not there, and that do not count.
+    pub(super) fn warm_up<B: Backend>(
+        &self,
+        array: &SparseArray3D<u8, B>,
+        batch: usize,
+    ) -> Result<(), Failure> {
+        ask(array, &self.others[..WARM_UP], batch)?;
+        Ok(())
+    }
+
+    /// Tiles that are not there, and count.
+    pub(super) fn others(&self) -> &[TileCoord] {
+        &self.others[WARM_UP..]
+    }
+
+    /// # Errors
+    /// Some of them were.
+    pub(super) fn check(&self, loaded: u64) -> Result<(), Failure> {
+        if loaded == self.others().len() as u64 {
+            Ok(())
+        } else {
+            Err("tiles that nobody had asked for were there".into())
+        }
+    }
 }
