@@ -80,6 +80,20 @@
 //!
 //! The README has one program of most of these.
 //!
+//! **Compute on a sparse grid**: an array over [`source::Fill`] that is built [`writable`](ArrayBuilder::writable) takes memory where it is written to.
+//!
+//! | to | use |
+//! | --- | --- |
+//! | write voxels, boxes, whole tiles, in parallel | [`array.writer()`](SparseArray3D::writer), a [`Writer`]; what the budget does not hold goes to a scratch file and comes back by itself |
+//! | know where anything is | [`array.written_tiles()`](SparseArray3D::written_tiles), or [`compute::written`] as a set; sets are of tiles, not of voxels: "active" means that a tile was written to |
+//! | grow, shrink and combine such sets | [`compute::TileSet`]: `dilate`, `erode`, and, or |
+//! | sum, find extremes, map, see neighbours | [`compute`], in parallel and within the budget; over `written` sets, since [`compute::all`] visits every tile of the extent |
+//! | give memory back | [`prune`](SparseArray3D::prune): tiles of one value, to be called now and then where something moves; [`discard_written`](SparseArray3D::discard_written): what was written to some tiles; [`reset`](SparseArray3D::reset): all that was; [`evict`](SparseArray3D::evict): memory alone |
+//! | take a snapshot, or try something out | [`array.fork()`](SparseArray3D::fork) |
+//! | save | [`write_to`](SparseArray3D::write_to) what was written, or [`write_all_to`](SparseArray3D::write_all_to) the source's voxels too, then `save()` of the [`store`]: one array at a time |
+//! | go on from a save | open it as the source of a writable array; [`compute::written`] has then what is written from there on |
+//! | write from CUDA kernels | [`prepare_write`](SparseArray3D::prepare_write), `vg_tile_to_write` (see [`device`]) |
+//!
 //! **Look at it from afar**: a [`Pyramid3D`] has a volume in several resolutions, from files that have them or computed where they are read (see [`pyramid`]).
 //!
 //! **Use a GPU**: [`CudaBackend`] stands where [`HostBackend`] stood; kernels read through a [`GridView`] within a [`DeviceFrame`] (see [`device`]). Loading, pins, budgets and
@@ -107,6 +121,8 @@
 //! | uniform tile | a tile known to hold one value: never needs memory | constant tile |
 //! | evict | the policy picks a victim, and its page is decommitted | |
 //! | pin | forbids eviction, as a guard | fix |
+//! | written, dirty | a tile that was written to; one whose contents are not in its scratch store yet | active; modified |
+//! | scratch store | where an array's written tiles go while the budget does not hold them; nobody else's | swap |
 //! | frame | a span of reading during which no page that it may touch is unmapped | epoch |
 //! | level | one resolution of a pyramid, 0 = full | mip, scale, LOD |
 //!

@@ -631,3 +631,35 @@ fn threads_share_a_small_budget() {
         }
     });
 }
+
+#[test]
+fn what_no_budget_will_hold_is_said_at_once() {
+    let begun = std::time::Instant::now();
+    let extent = Extent::cube(48);
+    let too_small = |pages: u64| {
+        let pool = Pool::new(HostBackend::new(), pages << 14).unwrap();
+        let source = Procedural::new(extent, |c: Coord| (c.x + c.y * c.z) as f32);
+        let from = SparseArray3D::builder(&pool, source).tile([16, 16, 16]).build().unwrap();
+        let fill = Fill::new(extent, 0.0f32);
+        let mut to = SparseArray3D::builder(&pool, fill).tile([16, 16, 16]).writable().build().unwrap();
+        let tiles = compute::all(&from);
+        let mut writer = to.writer().unwrap();
+        let zipped = compute::zip(&mut writer, &from, &tiles, |_, voxel, near| *voxel = near);
+        let near = |near: &[f32; 27]| near[13];
+        let stencil = compute::stencil27_into(&mut writer, &from, &tiles, Boundary::Clamp, near);
+        let refused = |result: Result<(), Error>| match result {
+            Ok(()) => false,
+            Err(Error::Residency(ResidencyError::OverBudget { needed_bytes, budget_bytes })) => {
+                assert!(needed_bytes > budget_bytes && budget_bytes == pages << 14);
+                true
+            }
+            Err(error) => panic!("{pages} pages: {error}"),
+        };
+        [refused(zipped), refused(stencil)]
+    };
+    assert_eq!(too_small(1), [true, true]);
+    assert_eq!(too_small(2), [false, true]);
+    assert_eq!(too_small(27), [false, true]);
+    assert_eq!(too_small(28), [false, false]);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(9), "nobody waits for what will not come");
+}

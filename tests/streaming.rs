@@ -801,3 +801,27 @@ fn many_threads_want_at_once() {
         assert_eq!(b.to_vec(region).unwrap(), expected(region));
     });
 }
+
+#[test]
+fn what_is_wanted_does_not_go_for_what_is_wanted_with_it() {
+    const PAGES: u64 = 24;
+    let pool = Pool::new(model(), PAGES * PAGE).unwrap();
+    let source = Procedural::new(Extent::new(32 * 400, 8, 8), value);
+    let array = SparseArray3D::builder(&pool, source).tile([32, 8, 8]).page([1, 1, 1]).build().unwrap();
+    let options = StreamOptions { threads: 0, batch_tiles: 4, ..StreamOptions::default() };
+    let streamer = Streamer::new(&pool, options).unwrap();
+    let enrolled = streamer.enrol(&array).unwrap();
+    let mut random = Random::new(11);
+    let mut middle: u64 = 200;
+    for picture in 0..2000 {
+        // Something that moves, is near where it was for a while, and never wants more than there is room for.
+        middle = (middle + random.below(9)).saturating_sub(4).clamp(20, 380);
+        let mut wanted: Vec<u64> = (middle - 16..middle + 16).filter(|_| random.below(3) > 0).collect();
+        wanted.truncate(usize::try_from(PAGES).unwrap());
+        streamer.replace(wants(enrolled, wanted.iter().copied())).unwrap();
+        while streamer.step() {}
+        let lacking = wanted.iter().filter(|&&x| !array.is_resident(t(x, 0, 0))).count();
+        assert_eq!(lacking, 0, "picture {picture}: of {} tiles", wanted.len());
+    }
+    assert!(pool.stats().evictions > 1000, "{:?}", pool.stats());
+}

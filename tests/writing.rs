@@ -461,3 +461,67 @@ fn pictures_show_what_was_written() {
     assert!(picture(&array).pixels() == expected.pixels(), "from the scratch file");
     assert!(expected.pixels() != before.pixels());
 }
+
+#[test]
+fn a_grid_that_was_saved_is_gone_on_with_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("grid.zarr");
+    let options = vastgrid::store::ZarrOptions { chunk: Extent::cube(32), ..Default::default() };
+    let (_pool, mut array) = sparse(256 << 10);
+    let extent = array.extent();
+    let mut writer = array.writer().unwrap();
+    writer.set([100, 100, 100], 1.0).unwrap();
+    writer.set([5000, 5000, 5000], 2.0).unwrap();
+    drop(writer);
+    let store = vastgrid::store::ZarrStore::<f32>::create(&path, extent, -1.0, &options).unwrap();
+    array.write_all_to(&store).unwrap();
+    store.save().unwrap();
+
+    let open = || {
+        let zarr = vastgrid::source::Zarr::open(&path).unwrap();
+        zarr.arrays()[0].source::<f32>(&vastgrid::source::ZarrSlice::last(3)).unwrap()
+    };
+    let pool = Pool::new(HostBackend::new(), 1 << 20).unwrap();
+    let mut again = SparseArray3D::builder(&pool, open()).tile([16, 16, 16]).writable().build().unwrap();
+    again.writer().unwrap().set([100, 100, 100], 10.0).unwrap();
+    let options = vastgrid::store::ZarrOptions { replace: true, ..options };
+    let store = vastgrid::store::ZarrStore::<f32>::create(&path, extent, -1.0, &options).unwrap();
+    again.write_all_to(&store).unwrap();
+    store.save().unwrap();
+
+    let last = SparseArray3D::builder(&pool, open()).tile([16, 16, 16]).build().unwrap();
+    let voxels = [[100; 3], [5000; 3], [0; 3]].map(|c: [u64; 3]| last.get(c).unwrap());
+    assert_eq!(voxels.map(f32::to_bits), [10.0, 2.0, -1.0f32].map(f32::to_bits));
+}
+
+#[test]
+fn writers_leave_room_for_each_other_and_for_who_computes() {
+    // All of the budget would be held by two writers that know nothing of each other.
+    let pool = Pool::with_config(
+        HostBackend::new(),
+        vastgrid::PoolConfig {
+            budget_bytes: 1 << 20,
+            patience: std::time::Duration::from_secs(60),
+            ..vastgrid::PoolConfig::default()
+        },
+    )
+    .unwrap();
+    let extent = Extent::cube(1 << 10);
+    let fill = || Fill::new(extent, 0.0f32);
+    let build = || SparseArray3D::builder(&pool, fill()).tile([16, 16, 16]).writable().build().unwrap();
+    let (mut a, mut b) = (build(), build());
+    let source = Procedural::new(Extent::cube(128), |c: Coord| c.x as f32);
+    let other = SparseArray3D::builder(&pool, source).tile([16, 16, 16]).build().unwrap();
+    let begun = std::time::Instant::now();
+    let (mut first, mut second) = (a.writer().unwrap(), b.writer().unwrap());
+    for i in 0..60 {
+        first.set([16 * i, 0, 0], 1.0).unwrap();
+        second.set([0, 16 * i, 0], 2.0).unwrap();
+    }
+    assert!(other.unpinned_budget() >= 1 << 18, "{} bytes are left", other.unpinned_budget());
+    let sum = vastgrid::compute::sum(&other, &vastgrid::compute::all(&other)).unwrap();
+    assert_eq!(sum, 127.0 / 2.0 * f64::from(1 << 21));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "nobody waited for room");
+    drop((first, second));
+    assert_eq!(other.unpinned_budget(), 1 << 20);
+}

@@ -26,7 +26,7 @@ const STEP_PAGES: u64 = 4096;
 /// Writes to an array. There is one at a time, and nobody reads the array through a frame meanwhile: the borrow says so.
 ///
 /// Tiles get memory when they are first written to, with their source's contents, and stay in memory while the writer holds them: it holds those that it was at last, up to half of the budget
-/// that is not pinned, and lets go of them when it is dropped. What was written is kept from then on: where its memory is wanted for others it goes to the array's scratch store first
+/// that neither pins nor other writers hold, and lets go of them when it is dropped ([`Writer::let_go`]: before). What was written is kept from then on: where its memory is wanted for others it goes to the array's scratch store first
 /// ([`ArrayBuilder::writable`](crate::ArrayBuilder::writable)).
 ///
 /// ```
@@ -265,6 +265,7 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
         }
         if !self.held.is_empty() {
             let pages: Vec<_> = self.held.drain().collect();
+            self.array.engine().keep_open_no_more(pages.len() as u64 * self.array.layout().page_bytes());
             self.array.engine().release_pages(self.array.shared(), &pages);
         }
     }
@@ -322,7 +323,8 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
     /// How many pages are held at a time, but where more are asked for at once.
     fn most_pages(&self) -> usize {
         let page_bytes = self.array.layout().page_bytes();
-        let unpinned = self.array.engine().unpinned_budget();
+        let own = self.held.len() as u64 * page_bytes;
+        let unpinned = self.array.engine().unpinned_budget() + own;
         let bytes = (unpinned / 2).min(STEP_BYTES);
         usize::try_from((bytes / page_bytes).clamp(1, STEP_PAGES)).unwrap_or(usize::MAX)
     }
@@ -360,7 +362,9 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
         };
         first_failure(&held.report)?;
         for page in held.keep() {
-            if !self.held.insert(page) {
+            if self.held.insert(page) {
+                engine.keep_open(layout.page_bytes());
+            } else {
                 engine.release_pages(shared, &[page]);
             }
         }

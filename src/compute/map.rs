@@ -61,7 +61,7 @@ pub fn map<T: Voxel, B: HostAddressable>(
 /// ```
 ///
 /// # Errors
-/// As [`map`] and [`fold`](super::fold). [`LayoutError::NotAlike`](crate::LayoutError::NotAlike): the arrays differ in extent or in the shape of their tiles.
+/// As [`map`] and [`fold`](super::fold). [`ResidencyError::OverBudget`](crate::ResidencyError::OverBudget): the budget does not hold a page of each array at once. [`LayoutError::NotAlike`](crate::LayoutError::NotAlike): the arrays differ in extent or in the shape of their tiles.
 #[expect(clippy::needless_pass_by_value, reason = "references, and tuples of them")]
 pub fn zip<T: Voxel, B: HostAddressable, I: Inputs>(
     writer: &mut Writer<'_, T, B>,
@@ -79,7 +79,7 @@ pub fn zip<T: Voxel, B: HostAddressable, I: Inputs>(
             let length = length(left, room, |tile, pages| {
                 pages.add_written(writer.array(), tile);
                 inputs.need(tile, pages);
-            });
+            })?;
             let hold_all = |step: &[_]| {
                 let mut held = Vec::new();
                 inputs.hold(step, &mut held).map(|()| held)

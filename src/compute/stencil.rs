@@ -167,7 +167,7 @@ impl<T: Voxel> Source<'_, '_, T> {
 /// ```
 ///
 /// # Errors
-/// As [`fold`](super::fold) and [`Writer::tile`]. [`LayoutError::NotAlike`](crate::LayoutError::NotAlike): the arrays differ in extent or in the shape of their tiles. Some tiles may have been written then.
+/// As [`fold`](super::fold) and [`Writer::tile`]. [`ResidencyError::OverBudget`](crate::ResidencyError::OverBudget): the budget does not hold a tile that is written and those around it that are read, 28 at most. [`LayoutError::NotAlike`](crate::LayoutError::NotAlike): the arrays differ in extent or in the shape of their tiles. Some tiles may have been written then.
 pub fn stencil27_into<T: Voxel, U: Voxel, B: HostAddressable>(
     writer: &mut Writer<'_, U, B>,
     from: &SparseArray3D<T, B>,
@@ -187,7 +187,7 @@ pub fn stencil27_into<T: Voxel, U: Voxel, B: HostAddressable>(
             let length = length(left, room, |tile, pages| {
                 pages.add_written(writer.array(), tile);
                 need_near(from, tile, rim, boundary, pages);
-            });
+            })?;
             let (step, held) = hold(&left[..length], |step| hold_near(from, step, rim, boundary))?;
             let first = First::default();
             writer.for_each_tile(step, |tile, out| {

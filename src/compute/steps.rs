@@ -26,6 +26,15 @@ pub struct Pages {
     /// With the address of each one's array.
     seen: HashSet<(usize, PageId)>,
     bytes: u64,
+    /// What is needed of each pool, and what it may have at most.
+    pools: Vec<PoolNeed>,
+}
+
+#[derive(Debug)]
+struct PoolNeed {
+    pool: u64,
+    needed_bytes: u64,
+    budget_bytes: u64,
 }
 
 impl Pages {
@@ -43,6 +52,23 @@ impl Pages {
             && self.seen.insert((std::ptr::from_ref(array).addr(), layout.page_of(id)))
         {
             self.bytes += layout.page_bytes();
+            let engine = array.engine();
+            if let Some(need) = self.pools.iter_mut().find(|need| need.pool == engine.id) {
+                need.needed_bytes += layout.page_bytes();
+            } else {
+                let (needed_bytes, budget_bytes) = (layout.page_bytes(), engine.budget());
+                self.pools.push(PoolNeed { pool: engine.id, needed_bytes, budget_bytes });
+            }
+        }
+    }
+
+    /// What is needed at once, and more than a budget will ever hold.
+    fn check(&self) -> Result<(), ResidencyError> {
+        match self.pools.iter().find(|need| need.needed_bytes > need.budget_bytes) {
+            Some(&PoolNeed { needed_bytes, budget_bytes, .. }) => {
+                Err(ResidencyError::OverBudget { needed_bytes, budget_bytes })
+            }
+            None => Ok(()),
         }
     }
 }
@@ -84,13 +110,27 @@ pub(super) fn in_memory_order(
 }
 
 /// How many tiles, from the first on, need no more than `room` bytes of pages; one at least.
-pub(super) fn length(tiles: &[TileCoord], room: u64, needs: impl Fn(TileCoord, &mut Pages)) -> usize {
+///
+/// # Errors
+/// [`ResidencyError::OverBudget`]: what one tile needs at once is more than a whole budget.
+pub(super) fn length(
+    tiles: &[TileCoord],
+    room: u64,
+    needs: impl Fn(TileCoord, &mut Pages),
+) -> Result<usize, Error> {
     let mut pages = Pages::default();
-    let fits = |&&tile: &&TileCoord| {
+    let mut length = 0;
+    for &tile in tiles.iter().take(STEP_TILES) {
         needs(tile, &mut pages);
-        pages.bytes <= room
-    };
-    tiles.iter().take(STEP_TILES).take_while(fits).count().max(1)
+        if pages.bytes > room {
+            break;
+        }
+        length += 1;
+    }
+    if length == 0 {
+        pages.check()?;
+    }
+    Ok(length.max(1))
 }
 
 /// Holds what a step needs. One that finds no room, since others hold some, is halved: returns what is left of it.
@@ -121,7 +161,7 @@ pub(super) fn in_steps<H>(
 ) -> Result<(), Error> {
     let mut left = tiles;
     while !left.is_empty() {
-        let length = length(left, room(), &needs);
+        let length = length(left, room(), &needs)?;
         let (step, held) = hold(&left[..length], &hold_all)?;
         work(step)?;
         drop(held);

@@ -51,7 +51,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn claim(
         &self,
         array: &Arc<ArrayShared<B>>,
-        Asked { tiles: requested, held, purpose, .. }: Asked<'_>,
+        Asked { tiles: requested, held, purpose, keep_since, .. }: Asked<'_>,
         missing: &mut Vec<TileId>,
         report: &mut Report,
     ) -> Result<Claim, Error> {
@@ -96,7 +96,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         let framed = self.clock.oldest().is_some();
-        match self.plan_and_retire(state, &needs, time) {
+        match self.plan_and_retire(state, &needs, time, keep_since) {
             Ok((plan, retired)) => {
                 state.committing.extend(needs.iter().map(|n| (n.key, retired)));
                 if sorted.free.len() == missing.len() {
@@ -125,13 +125,15 @@ impl<B: Backend> Engine<B> {
         state.holders.get(&number).copied()
     }
 
-    /// Makes a plan for `needs` and hides the bits of its victims. Where one of them is asked for in that very moment, the plan is made anew.
+    /// Makes a plan for `needs`, in which what was used at `keep_since` or later goes last, and hides the bits of its victims. Where one of them is asked for in that very moment, the plan is made anew.
     pub(super) fn plan_and_retire(
         &self,
         state: &mut State<B>,
         needs: &[Need],
         time: u64,
+        keep_since: u64,
     ) -> Result<(Plan, Epoch), NoRoom> {
+        state.residency.keep_since(keep_since);
         loop {
             let in_frame = self.oldest_frame();
             let State { residency, arrays, .. } = &mut *state;

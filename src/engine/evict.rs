@@ -234,7 +234,8 @@ impl<B: Backend> Engine<B> {
         let array = held.array;
         let there: HashSet<_> =
             tiles.iter().copied().filter(|&tile| array.planes.is_resident(tile)).collect();
-        let report = self.request_as(array, Asked { tiles, held: &held.pages, purpose, stop });
+        let report =
+            self.request_as(array, Asked { tiles, held: &held.pages, purpose, stop, keep_since: u64::MAX });
         if purpose == Purpose::Overwrite && !report.as_ref().is_ok_and(|report| report.failed.is_empty()) {
             // Nobody will write to them now.
             let mut fresh = tiles.to_vec();

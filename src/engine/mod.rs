@@ -217,6 +217,8 @@ pub(crate) struct Engine<B: Backend> {
     pub(crate) id: u64,
     pub(crate) backend: B,
     pub(crate) counters: Counters,
+    /// Bytes of pages that writers hold between one write and the next.
+    kept_open: StdAtomicU64,
     clock: FrameClock,
     draining: Draining,
     state: Mutex<State<B>>,
@@ -258,6 +260,7 @@ impl<B: Backend> Engine<B> {
             id: NEXT.fetch_add(1, StdOrdering::Relaxed),
             backend,
             counters: Counters::default(),
+            kept_open: StdAtomicU64::new(0),
             clock: FrameClock::new(),
             draining: Draining::default(),
             state: Mutex::new(state),
@@ -339,10 +342,21 @@ impl<B: Backend> Engine<B> {
         Room { budget_bytes, pinned_bytes, oldest_frame }
     }
 
-    /// Bytes of the budget that pins do not hold.
+    /// Bytes of the budget that neither pins hold nor writers between one write and the next.
     pub(crate) fn unpinned_budget(&self) -> u64 {
         let state = self.lock();
-        state.residency.budget().saturating_sub(state.residency.pinned())
+        let taken = state.residency.pinned() + self.kept_open.load(StdOrdering::Relaxed);
+        state.residency.budget().saturating_sub(taken)
+    }
+
+    /// A writer holds so many bytes of pages from now on, until it is done with them.
+    pub(crate) fn keep_open(&self, bytes: u64) {
+        self.kept_open.fetch_add(bytes, StdOrdering::Relaxed);
+    }
+
+    /// It holds so many fewer.
+    pub(crate) fn keep_open_no_more(&self, bytes: u64) {
+        self.kept_open.fetch_sub(bytes, StdOrdering::Relaxed);
     }
 
     pub(crate) fn stats(&self) -> Stats {

@@ -79,7 +79,7 @@ impl<B: Backend> Engine<B> {
             let time = stamping.time();
             drop(stamping);
             let framed = self.clock.oldest().is_some();
-            match self.plan_and_retire(state, &needs, time) {
+            match self.plan_and_retire(state, &needs, time, u64::MAX) {
                 Ok((mut plan, retired)) => {
                     plan.opened.extend(alone);
                     state.set_busy(keys.iter().copied(), true);

@@ -99,6 +99,8 @@ pub(super) struct Asked<'a> {
     pub(super) purpose: Purpose,
     /// Ends the waiting for others early.
     pub(super) stop: Option<&'a AtomicBool>,
+    /// What was used at this time or later goes last.
+    pub(super) keep_since: u64,
 }
 
 /// The batches of a request that have memory and are being loaded, oldest first.
@@ -131,18 +133,28 @@ impl<B: Backend> Engine<B> {
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
     ) -> Result<Report, Error> {
-        self.request_as(array, Asked { tiles, held: &[], purpose: Purpose::Read, stop: None })
+        self.request_as(
+            array,
+            Asked { tiles, held: &[], purpose: Purpose::Read, stop: None, keep_since: u64::MAX },
+        )
     }
 
-    /// The same, but what it waits for of other threads' frames and of room it waits for no longer than until `stop` is set: then it fails as when time is up.
+    /// The same for who wants other tiles besides, and [touched](Engine::touch) them at `keep_since` or later: those go last. What it waits for of other threads' frames and of room it waits for no longer
+    /// than until `stop` is set: then it fails as when time is up.
     pub(crate) fn request_until(
         self: &Arc<Self>,
         array: &Arc<ArrayShared<B>>,
         tiles: &[TileId],
         stop: &AtomicBool,
+        keep_since: u64,
     ) -> Result<Report, Error> {
-        let asked = Asked { tiles, held: &[], purpose: Purpose::Read, stop: Some(stop) };
+        let asked = Asked { tiles, held: &[], purpose: Purpose::Read, stop: Some(stop), keep_since };
         self.request_as(array, asked)
+    }
+
+    /// A time before all that is asked for from now on, and after all that was.
+    pub(crate) fn time(&self) -> u64 {
+        self.clock.stamping().time()
     }
 
     /// Stamps those of the tiles that are resident as asked for now, and returns the others. Waits for nothing but the right to stamp.
@@ -221,7 +233,7 @@ impl<B: Backend> Engine<B> {
         report: &mut Report,
         flight: &mut Flight<B>,
     ) -> Result<(), Error> {
-        let Asked { tiles, held, purpose, stop } = asked;
+        let Asked { tiles, held, purpose, stop, .. } = asked;
         let deadline = self.deadline().or_when(stop);
         while !missing.is_empty() {
             if flight.is_full() {

@@ -30,7 +30,14 @@ pub(super) struct Recency {
     out_of_turn: OutOfTurn,
     /// Pages whose stamp had moved on when they came up, to be placed again together.
     moved: Vec<Victim>,
+    /// Pages that were used at this time or later are wanted, and go only where all others have gone.
+    wanted_since: u64,
+    /// The last such time at which that was in vain: there was nothing else.
+    in_vain: u64,
 }
+
+/// So many wanted pages are passed over before one is taken all the same: the time that this takes is another request's.
+const MOST_PASSED: u32 = 1 << 14;
 
 impl Default for Recency {
     fn default() -> Self {
@@ -40,6 +47,8 @@ impl Default for Recency {
             course: VecDeque::new(),
             out_of_turn: OutOfTurn::default(),
             moved: Vec::new(),
+            wanted_since: u64::MAX,
+            in_vain: u64::MAX,
         }
     }
 }
@@ -95,20 +104,40 @@ impl Recency {
         self.out_of_turn.asked_for(key, self.placed, self.list.len() as u64);
     }
 
+    /// From now on what was used at `time` or later goes last, whatever the order says: a page that is placed again stands behind some that were used after it.
+    pub(super) fn keep_since(&mut self, time: u64) {
+        self.wanted_since = if time == self.in_vain { u64::MAX } else { time };
+    }
+
     /// Takes the least recently used page out, with the stamp that it really has.
     pub(super) fn pop_oldest(&mut self, stamp_of: impl Fn(PageKey) -> u64) -> Option<Victim> {
         // Two rounds at most: in the second every page has been placed by its present stamp.
+        let mut passed = 0;
         for round in 0..2 {
             while let Some((key, seen)) = self.list.pop_lru() {
                 let page = Victim { key, bytes: seen.bytes, stamp: stamp_of(key), shared: false };
-                if round > 0 || page.stamp == seen.stamp {
+                let is_wanted = page.stamp >= self.wanted_since;
+                if round > 0 || (page.stamp == seen.stamp && !is_wanted) {
                     return Some(page);
                 }
                 self.moved.push(page);
+                passed += u32::from(is_wanted);
+                if passed == MOST_PASSED {
+                    self.pass_over_nothing();
+                }
             }
             self.settle();
+            self.pass_over_nothing();
         }
         None
+    }
+
+    /// There is nothing besides what is wanted, or too much of that: the next plan of the same wants need not look.
+    fn pass_over_nothing(&mut self) {
+        if self.wanted_since != u64::MAX {
+            self.in_vain = self.wanted_since;
+            self.wanted_since = u64::MAX;
+        }
     }
 
     /// Places pages again that were taken out but stay, oldest first.

@@ -99,6 +99,11 @@ impl Residency {
         held.map(|(_, h)| h.bytes).sum::<u64>() + self.evicting + self.reserved
     }
 
+    /// From now on what was used at `time` or later is evicted last.
+    pub(crate) fn keep_since(&mut self, time: u64) {
+        self.recency.keep_since(time);
+    }
+
     /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims: the page that has the memory which a need's address still shows, unless that was used too
     /// recently ([`out_of_turn`]), or else in order of last use. `stamp_of` tells when a page was really last used, and `may_evict` whether it may go at all. On success the bytes are set aside and the victims are out of the order until
     /// [`Residency::confirm`] or [`Residency::abandon`].

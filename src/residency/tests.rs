@@ -287,3 +287,22 @@ fn plans_that_come_to_nothing_teach_nothing() {
     let plan = r.plan(&[shows(99, 54)], stamps, |_, _| true).unwrap();
     assert_ne!(plan.victims[0].key, key(54));
 }
+
+#[test]
+fn what_is_wanted_goes_last_whatever_the_order_says() {
+    let mut r = Residency::new(60);
+    commit(&mut r, &[1, 2, 3, 4, 5, 6]);
+    // Wanted at 20 are 2, 3 and 5; the others were used after they were placed as well, but before that.
+    let stamps = |k: PageKey| if [2, 3, 5].contains(&k.page.0) { 20 } else { 10 };
+    r.keep_since(20);
+    let gone = |r: &mut Residency| {
+        let plan = r.plan(&[need(9, 10)], stamps, |_, _| true).unwrap();
+        r.confirm(&plan);
+        plan.victims[0].key.page.0
+    };
+    let mut first: Vec<_> = (0..3).map(|_| gone(&mut r)).collect();
+    first.sort_unstable();
+    assert_eq!(first, [1, 4, 6]);
+    // Where nothing else is left they go all the same, the oldest first.
+    assert_eq!(gone(&mut r), 2);
+}

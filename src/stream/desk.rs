@@ -39,6 +39,8 @@ struct Member<B: Backend> {
 #[derive(Debug)]
 pub(super) struct State<B: Backend> {
     pub(super) schedule: Schedule,
+    /// When what is wanted and resident was last stamped, all of it: from then on it is the last to go.
+    keep_since: u64,
     members: HashMap<u32, Member<B>>,
 }
 
@@ -65,7 +67,7 @@ type Arrays<B> = HashMap<u32, Arc<ArrayShared<B>>>;
 impl<B: Backend> Desk<B> {
     pub(super) fn new(engine: Arc<Engine<B>>, options: StreamOptions) -> Self {
         let schedule = Schedule::new(options, engine.room());
-        let state = Mutex::new(State { schedule, members: HashMap::new() });
+        let state = Mutex::new(State { schedule, keep_since: u64::MAX, members: HashMap::new() });
         Self { engine, state, changed: Condvar::new(), stop: AtomicBool::new(false) }
     }
 
@@ -117,7 +119,7 @@ impl<B: Backend> Desk<B> {
     /// [`ResidencyError::NotEnrolled`], [`ResidencyError::OutOfBounds`].
     pub(super) fn want(&self, wants: impl Iterator<Item = Want>, only: bool) -> Result<(), Error> {
         let (looked, arrays) = self.look_up(wants)?;
-        let now = Instant::now();
+        let (now, time) = (Instant::now(), self.engine.time());
         // In the order of the arrays, so that the same wants leave the same stamps.
         let mut to_touch: BTreeMap<u32, Vec<TileId>> = BTreeMap::new();
         {
@@ -130,6 +132,7 @@ impl<B: Backend> Desk<B> {
             }
             if only {
                 state.schedule.drop_old();
+                state.keep_since = time;
             }
             for Looked { key, found, .. } in &looked {
                 if *found == Found::Resident && state.schedule.has_share(*key) {
@@ -281,8 +284,9 @@ impl<B: Backend> Desk<B> {
     fn request(&self, handle: &Handle<B>, batch: &Batch, room: Room) -> Ended {
         let array = handle.shared();
         let enrolled = Enrolled { pool: self.pool(), array: batch.array };
+        let keep_since = self.lock().keep_since;
         // Sources that panic are the engine's to catch; but a thread that ended here would leave its tiles under way for ever.
-        let result = quietly(|| self.engine.request_until(array, &batch.tiles, &self.stop));
+        let result = quietly(|| self.engine.request_until(array, &batch.tiles, &self.stop, keep_since));
         let result = result.unwrap_or_else(|| {
             Err(SourceError::Panicked { message: "while tiles were requested".into() }.into())
         });

@@ -166,7 +166,11 @@ fn peak<B: Backend>(
     if failed.load(Ordering::Relaxed) {
         return Err("memory could not be measured while arrays streamed".into());
     }
-    Ok(most.load(Ordering::Relaxed).saturating_sub(before))
+    let most = most.load(Ordering::Relaxed);
+    // What was there before may have gone meanwhile: then nothing is known.
+    most.checked_sub(before).filter(|&peak| peak > 0).ok_or_else(|| {
+        format!("{most} bytes at most while arrays streamed, but {before} before: that says nothing of what they took").into()
+    })
 }
 
 /// Asks for tile after tile, and now and then for some of those before.

@@ -125,6 +125,10 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
             compare(context, &asked, &mut found)?;
         }
     }
+    context.note(
+        "Belady's optimum is of whole pictures, resident at once, as the array and LRU keep them; the other policies may evict for the end of a picture what its beginning wanted, so that near its size they move less than that"
+            .to_owned(),
+    );
     found.enter(context);
     Ok(())
 }
