@@ -466,7 +466,7 @@ fn pictures_show_what_was_written() {
 fn a_grid_that_was_saved_is_gone_on_with_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("grid.zarr");
-    let options = vastgrid::store::ZarrOptions { chunk: Extent::cube(32), ..Default::default() };
+    let options = vastgrid::store::ZarrOptions { chunk: Extent::cube(128), ..Default::default() };
     let (_pool, mut array) = sparse(256 << 10);
     let extent = array.extent();
     let mut writer = array.writer().unwrap();
