@@ -501,7 +501,7 @@ fn writers_leave_room_for_each_other_and_for_who_computes() {
         HostBackend::new(),
         vastgrid::PoolConfig {
             budget_bytes: 1 << 20,
-            patience: std::time::Duration::from_secs(60),
+            patience: std::time::Duration::from_mins(1),
             ..vastgrid::PoolConfig::default()
         },
     )
