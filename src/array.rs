@@ -229,7 +229,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         self.layout().tile_id(tile).is_some_and(|id| self.shared().planes.is_uniform(id))
     }
 
-    /// Bytes of the pool's budget that no pin holds.
+    /// Bytes of the pool's budget that neither pins hold nor [writers](crate::Writer) between one write and the next.
     #[must_use]
     pub fn unpinned_budget(&self) -> u64 {
         self.engine().unpinned_budget()

@@ -9,7 +9,7 @@ use crate::voxel::Voxel;
 use super::TileSet;
 use super::inputs::Inputs;
 use super::reduce::rows;
-use super::steps::{First, hold, in_memory_order, length, room_within};
+use super::steps::{First, Pages, check, hold, in_memory_order, length, room_within};
 
 /// Writes to each voxel of the tiles what `compute` makes of its position and of what it held, with all threads of rayon's current pool, in steps that the budget holds.
 ///
@@ -76,15 +76,17 @@ pub fn zip<T: Voxel, B: HostAddressable, I: Inputs>(
         while !left.is_empty() {
             writer.let_go();
             let room = room_within(writer.array().unpinned_budget().min(inputs.unpinned_budget()));
-            let length = length(left, room, |tile, pages| {
+            let needs = |tile, pages: &mut Pages| {
                 pages.add_written(writer.array(), tile);
                 inputs.need(tile, pages);
-            })?;
+            };
+            let length = length(left, room, &needs);
             let hold_all = |step: &[_]| {
                 let mut held = Vec::new();
                 inputs.hold(step, &mut held).map(|()| held)
             };
             let (step, held) = hold(&left[..length], hold_all)?;
+            check(step, needs)?;
             let first = First::default();
             writer.for_each_tile(step, |tile, out| {
                 let frames = inputs.frames();

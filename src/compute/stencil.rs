@@ -15,7 +15,7 @@ use super::TileSet;
 use super::around::{Around, At, Boundary};
 use super::halo::{hold_near, near_each_other, need_near};
 use super::reduce::index;
-use super::steps::{First, hold, ids, in_memory_order, length, room_within};
+use super::steps::{First, Pages, check, hold, ids, in_memory_order, length, room_within};
 
 /// Computes something of each voxel of a tile and its 26 neighbours.
 ///
@@ -184,11 +184,13 @@ pub fn stencil27_into<T: Voxel, U: Voxel, B: HostAddressable>(
         while !left.is_empty() {
             writer.let_go();
             let room = room_within(writer.array().unpinned_budget().min(from.unpinned_budget()));
-            let length = length(left, room, |tile, pages| {
+            let needs = |tile, pages: &mut Pages| {
                 pages.add_written(writer.array(), tile);
                 need_near(from, tile, rim, boundary, pages);
-            })?;
+            };
+            let length = length(left, room, &needs);
             let (step, held) = hold(&left[..length], |step| hold_near(from, step, rim, boundary))?;
+            check(step, needs)?;
             let first = First::default();
             writer.for_each_tile(step, |tile, out| {
                 first.note(stencil27(&from.frame(), tile, boundary, out, &compute));

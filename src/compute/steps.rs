@@ -110,27 +110,24 @@ pub(super) fn in_memory_order(
 }
 
 /// How many tiles, from the first on, need no more than `room` bytes of pages; one at least.
+pub(super) fn length(tiles: &[TileCoord], room: u64, needs: impl Fn(TileCoord, &mut Pages)) -> usize {
+    let mut pages = Pages::default();
+    let fits = |&&tile: &&TileCoord| {
+        needs(tile, &mut pages);
+        pages.bytes <= room
+    };
+    tiles.iter().take(STEP_TILES).take_while(fits).count().max(1)
+}
+
+/// Refuses what a whole budget will never hold, rather than wait for room: of a step of one tile whose inputs are held, so that it is known which of those have no memory.
 ///
 /// # Errors
-/// [`ResidencyError::OverBudget`]: what one tile needs at once is more than a whole budget.
-pub(super) fn length(
-    tiles: &[TileCoord],
-    room: u64,
-    needs: impl Fn(TileCoord, &mut Pages),
-) -> Result<usize, Error> {
+/// [`ResidencyError::OverBudget`].
+pub(super) fn check(step: &[TileCoord], needs: impl Fn(TileCoord, &mut Pages)) -> Result<(), Error> {
+    let &[tile] = step else { return Ok(()) };
     let mut pages = Pages::default();
-    let mut length = 0;
-    for &tile in tiles.iter().take(STEP_TILES) {
-        needs(tile, &mut pages);
-        if pages.bytes > room {
-            break;
-        }
-        length += 1;
-    }
-    if length == 0 {
-        pages.check()?;
-    }
-    Ok(length.max(1))
+    needs(tile, &mut pages);
+    Ok(pages.check()?)
 }
 
 /// Holds what a step needs. One that finds no room, since others hold some, is halved: returns what is left of it.
@@ -161,7 +158,7 @@ pub(super) fn in_steps<H>(
 ) -> Result<(), Error> {
     let mut left = tiles;
     while !left.is_empty() {
-        let length = length(left, room(), &needs)?;
+        let length = length(left, room(), &needs);
         let (step, held) = hold(&left[..length], &hold_all)?;
         work(step)?;
         drop(held);

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! Level 0 is gone through in *groups* of *blocks* (a block is a chunk of the file, or two where a chunk's side is odd): along x as far as the budget allows, so that rows of files are read in long stretches, and beyond that along a
-//! space-filling curve, so that few blocks of coarser levels are unfinished at any time. While one group is encoded by all threads the next is read. Every voxel is read once.
+//! space-filling curve, so that few blocks of coarser levels are unfinished at any time. While one group is encoded by all threads the next is read. Every voxel is read once where
+//! the input's tiles, whose sides are powers of two, divide groups, or all of them fit; of chunks with other sides some tiles lie in two groups, and are read again where the pool has let go of them meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -90,7 +90,7 @@ impl<T: Scalar> Conversion<T> {
     ///
     /// After an error, or when the process is killed, what was written stays beside it, and [`ZarrOptions::resume`](crate::store::ZarrOptions::resume) goes on from there.
     ///
-    /// **Cost**: reads every voxel of the source once (when it goes on, those that it needs), within the budget.
+    /// **Cost**: reads every voxel of the source once (when it goes on, those that it needs), within the budget; where chunks have sides that no power of two from 16 on divides, some of them twice.
     ///
     /// # Errors
     /// [`Error::Tile`]: a tile of the source could not be read; [`Error::Store`]: the image could not be written, as

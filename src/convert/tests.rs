@@ -1,4 +1,4 @@
-//! Conversions as a Zarr library finds them: the levels that are computed where they are read, of every voxel read once, within the budget, whatever happened on the way.
+//! Conversions as a Zarr library finds them: the levels that are computed where they are read, of every voxel read once where that can be, within the budget, whatever happened on the way.
 #![allow(clippy::naive_bytecount, reason = "a test")]
 
 use std::hash::{BuildHasher, RandomState};
@@ -95,6 +95,7 @@ fn check<T: Scalar>(seed: u64, method: Downsample) {
     options.budget_bytes = needed_bytes << (seed >> 52 & 3);
     let conversion = Conversion::new(source, options.clone()).unwrap();
     let (levels, progress) = (conversion.plan().levels.clone(), conversion.progress());
+    let (tile, pool_bytes) = (conversion.plan().tile, conversion.plan().pool_bytes);
     let summary = conversion.run(&root).unwrap();
     let all: u64 = levels.iter().map(|level| voxels(level.extent)).sum();
     assert_eq!((summary.written_voxels, summary.found_voxels), (all, 0));
@@ -113,13 +114,20 @@ fn check<T: Scalar>(seed: u64, method: Downsample) {
         assert!(same, "level {level} of {extent}: {options:?}");
     }
     let reads = watch.reads_by_region();
-    // One seed in ten has some tiles read twice (an eighth of them, in pieces that divide nothing): why is not known yet. Without order nearly all would be.
     let again: u64 = reads.iter().map(|(_, times)| *times - 1).sum();
-    assert!(again * 4 <= reads.len() as u64, "{again} of {} read again: {options:?}", reads.len());
+    // A tile that lies in two groups may have gone when the second one comes. None does where tiles divide blocks, which are of chunks of even sides, and none goes where there is room for all.
+    let divides = (0..3).all(|axis| {
+        let [tile, chunk, full] = [tile, options.zarr.chunk, extent].map(|of| of.to_array()[axis]);
+        tile >= full || (chunk + chunk % 2 * chunk).is_multiple_of(tile)
+    });
+    let sides = [0, 1, 2].map(|axis| extent.to_array()[axis].next_multiple_of(tile.to_array()[axis]));
+    let fits = sides.iter().product::<u64>() * size_of::<T>() as u64 <= pool_bytes;
+    let most = if divides || fits { 0 } else { reads.len() as u64 / 4 };
+    assert!(again <= most, "{again} of {} read again, in tiles of {tile}: {options:?}", reads.len());
 }
 
 #[test]
-fn levels_are_those_that_are_computed_where_they_are_read_and_every_tile_is_read_once() {
+fn levels_are_those_that_are_computed_where_they_are_read_and_tiles_are_read_once() {
     let seed = seed();
     for round in 0..6 {
         let seed = noise(seed, Coord::new(round, 0, 0));

@@ -9,7 +9,8 @@ use crate::page_table::Known;
 use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 
 use super::frame::{Epoch, Stamping};
-use super::request::{Asked, Purpose, Report};
+use super::report::Report;
+use super::request::{Asked, Purpose};
 use super::waiting::Change;
 use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome, State};
 

@@ -12,7 +12,8 @@ use crate::residency::{NoRoom, PageKey};
 
 use super::apply::destroy;
 use super::frame::Epoch;
-use super::request::{Asked, Purpose, Report};
+use super::report::Report;
+use super::request::{Asked, Purpose};
 use super::{ArrayShared, Engine};
 
 /// Pages that stay until it is dropped, and what became of the request for them.

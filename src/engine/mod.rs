@@ -1,7 +1,7 @@
 //! Owns the main path: request -> plan -> apply -> load -> publish. Start reading at [`request`].
 //!
 //! ```text
-//! request.rs   the main path, step by step
+//! request.rs   the main path, step by step; what it tells report.rs, how it waits for room room.rs
 //! claim.rs     under the lock: who loads what, whose memory goes     (policy: crate::residency)
 //! apply.rs     under the VMM lock: unmap, map, set access, and the undo of all of it
 //! load.rs      in parallel: ask the source for each tile
@@ -49,7 +49,9 @@ mod load;
 mod own;
 mod prune;
 mod ranges;
+mod report;
 mod request;
+mod room;
 mod typed;
 mod waiting;
 mod workers;
@@ -60,8 +62,8 @@ pub(crate) use journal::Became;
 #[cfg(feature = "render")]
 pub(crate) use journal::Follower;
 pub(crate) use ranges::Tracking;
+pub use report::{Loaded, Report, TileFailure};
 pub(crate) use request::Purpose;
-pub use request::{Loaded, Report, TileFailure};
 pub(crate) use typed::{BytesSource, Typed};
 pub(crate) use waiting::{OpenFrame, is_loading};
 pub(crate) use written::{Kept, Written};

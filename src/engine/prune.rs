@@ -12,7 +12,8 @@ use crate::planes::VoxelWords;
 
 use super::edit::Contents;
 use super::evict::Held;
-use super::request::{Purpose, Report};
+use super::report::Report;
+use super::request::Purpose;
 use super::{ArrayShared, Engine};
 
 impl<B: Backend> Engine<B> {

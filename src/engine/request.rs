@@ -5,72 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::backend::Backend;
-use crate::error::{Error, ResidencyError, SourceError};
+use crate::error::{Error, ResidencyError};
 use crate::layout::{PageId, TileCoord, TileId};
-use crate::residency::NoRoom;
 use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
-use super::frame::Epoch;
 use super::load::Load;
-use super::waiting::{Change, Deadline, is_loading};
+use super::report::{Report, TileFailure};
+use super::waiting::{Deadline, is_loading};
 use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome};
-
-/// What became of a request, tile by tile. Tiles that were asked for twice and had to be loaded count once.
-#[derive(Debug, Default)]
-#[must_use = "tiles may have failed to load"]
-pub struct Report {
-    /// Tiles that were resident already.
-    pub hits: u64,
-    /// Tiles that this request loaded.
-    pub loaded: u64,
-    /// Tiles that another request was loading, and that this one waited for.
-    pub shared: u64,
-    /// Tiles known to hold one value: readable without memory.
-    pub uniform: u64,
-    /// Tiles that could not be loaded.
-    pub failed: Vec<TileFailure>,
-    /// Tiles left out because they do not fit; only of requests for whatever fits.
-    pub left_out: u64,
-}
-
-/// One tile that could not be loaded.
-#[derive(Debug, Clone)]
-pub struct TileFailure {
-    /// Which.
-    pub tile: TileCoord,
-    /// Why.
-    pub error: Arc<SourceError>,
-}
-
-/// A request of which no tile failed: how many of its entries were what. As in [`Report`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Loaded {
-    /// Resident already.
-    pub hits: u64,
-    /// Loaded by this request.
-    pub loaded: u64,
-    /// Loaded by another request meanwhile.
-    pub shared: u64,
-    /// Known to hold one value.
-    pub uniform: u64,
-    /// Left out because they do not fit.
-    pub left_out: u64,
-}
-
-impl Report {
-    /// The counts, if no tile failed.
-    ///
-    /// # Errors
-    /// [`Error::Tile`], the first failure.
-    pub fn complete(self) -> Result<Loaded, Error> {
-        let Self { hits, loaded, shared, uniform, left_out, .. } = self;
-        match self.failed.first() {
-            None => Ok(Loaded { hits, loaded, shared, uniform, left_out }),
-            Some(f) => Err(Error::Tile { tile: f.tile, error: f.error.clone() }),
-        }
-    }
-}
 
 /// How many batches of one request are under way at most: while some are copied or filled the next is mapped.
 const BATCHES_UNDER_WAY: usize = 4;
@@ -469,65 +412,6 @@ impl<B: Backend> Engine<B> {
         }
         missing.sort_unstable();
         Ok(())
-    }
-
-    /// Waits until another request's mapping calls, which wait for the frames up to `epoch`, are through.
-    pub(super) fn await_change(
-        &self,
-        needed_bytes: u64,
-        epoch: Epoch,
-        seen: Change,
-        deadline: Deadline<'_>,
-    ) -> Result<(), Error> {
-        if self.own_frame_until(epoch) {
-            return Err(self.own_frame_in_the_way(needed_bytes));
-        }
-        if self.wait_for_change(seen, false, deadline) {
-            return Ok(());
-        }
-        let (frames, budget_bytes) = (self.clock.open_frames(), self.budget());
-        if frames > 0 {
-            return Err(ResidencyError::FramesOpen { needed_bytes, frames, own: false }.into());
-        }
-        Err(ResidencyError::AllPinned {
-            needed_bytes,
-            budget_bytes,
-            pinned_bytes: 0,
-            busy_bytes: needed_bytes,
-            written_bytes: 0,
-        }
-        .into())
-    }
-
-    /// Waits for room, if there is any hope of it. `framed`: frames were open when there was none.
-    pub(super) fn await_room(
-        &self,
-        why: NoRoom,
-        framed: bool,
-        budget_bytes: u64,
-        seen: Change,
-        deadline: Deadline<'_>,
-    ) -> Result<(), Error> {
-        let NoRoom { needed_bytes, pinned_bytes, busy_bytes, spared_bytes } = why;
-        // What an open frame asked for can go when the frame ends, unless that is this thread's own.
-        let (spared_by_frames, own) = (framed && spared_bytes > 0, self.has_own_frame());
-        let hopeful = busy_bytes > 0 || spared_by_frames && !own;
-        if hopeful && self.wait_for_change(seen, framed, deadline) {
-            return Ok(());
-        }
-        if spared_by_frames {
-            return Err(
-                ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own }.into()
-            );
-        }
-        let written_bytes = self.stats().dirty_bytes;
-        let busy_bytes = busy_bytes + spared_bytes.saturating_sub(written_bytes);
-        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes, written_bytes }
-            .into())
-    }
-
-    fn own_frame_in_the_way(&self, needed_bytes: u64) -> Error {
-        ResidencyError::FramesOpen { needed_bytes, frames: self.clock.open_frames(), own: true }.into()
     }
 }
 

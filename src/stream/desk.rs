@@ -119,7 +119,9 @@ impl<B: Backend> Desk<B> {
     /// [`ResidencyError::NotEnrolled`], [`ResidencyError::OutOfBounds`].
     pub(super) fn want(&self, wants: impl Iterator<Item = Want>, only: bool) -> Result<(), Error> {
         let (looked, arrays) = self.look_up(wants)?;
-        let (now, time) = (Instant::now(), self.engine.time());
+        let now = Instant::now();
+        // Before any of them is stamped.
+        let since = only.then(|| self.engine.time());
         // In the order of the arrays, so that the same wants leave the same stamps.
         let mut to_touch: BTreeMap<u32, Vec<TileId>> = BTreeMap::new();
         {
@@ -130,9 +132,9 @@ impl<B: Backend> Desk<B> {
             for Looked { want, key, found } in &looked {
                 state.schedule.want(*key, want.priority, *found, now);
             }
-            if only {
+            if let Some(since) = since {
                 state.schedule.drop_old();
-                state.keep_since = time;
+                state.keep_since = since;
             }
             for Looked { key, found, .. } in &looked {
                 if *found == Found::Resident && state.schedule.has_share(*key) {

@@ -21,6 +21,9 @@ pub(crate) struct Question {
 
 /// Every question, in the order in which they are answered.
 const ALL: &[Question] = &[
+    // First: what other questions leave in the heap would be taken for what was there before.
+    Question { name: "memory", on: On::Host, run: memory::run },
+    Question { name: "memory", on: On::Cuda, run: memory::run },
     Question { name: "calls", on: On::Host, run: calls_host::run },
     Question { name: "calls", on: On::Cuda, run: calls_cuda::run },
     Question { name: "schemes", on: On::Host, run: schemes::run },
@@ -30,8 +33,6 @@ const ALL: &[Question] = &[
     Question { name: "scaling", on: On::Host, run: scaling::run },
     Question { name: "scaling", on: On::Cuda, run: scaling::run },
     Question { name: "scaling", on: On::Model, run: scaling::run },
-    Question { name: "memory", on: On::Host, run: memory::run },
-    Question { name: "memory", on: On::Cuda, run: memory::run },
     Question { name: "policies", on: On::Model, run: policies::run },
 ];
 
