@@ -80,7 +80,7 @@ pub fn zip<T: Voxel, B: HostAddressable, I: Inputs>(
                 pages.add_written(writer.array(), tile);
                 inputs.need(tile, pages);
             };
-            let length = length(left, room, &needs);
+            let length = length(left, room, needs);
             let hold_all = |step: &[_]| {
                 let mut held = Vec::new();
                 inputs.hold(step, &mut held).map(|()| held)

@@ -188,7 +188,7 @@ pub fn stencil27_into<T: Voxel, U: Voxel, B: HostAddressable>(
                 pages.add_written(writer.array(), tile);
                 need_near(from, tile, rim, boundary, pages);
             };
-            let length = length(left, room, &needs);
+            let length = length(left, room, needs);
             let (step, held) = hold(&left[..length], |step| hold_near(from, step, rim, boundary))?;
             check(step, needs)?;
             let first = First::default();
