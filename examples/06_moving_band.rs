@@ -73,7 +73,7 @@ fn run<H: Hand>(pool: &Pool<H::B>, mut hand: H, steps: u64, path: Option<&str>) 
         // One voxel a step: what a tile holds reaches those around it, and no farther.
         let band = compute::written(&now).dilate(Neighbours::Corners, 1, Beyond::Out);
         hand.step(&now, &mut next, &band)?;
-        // Tiles of the band that nothing came to need no memory.
+        // Tiles of the band that nothing came to need no memory. Without this every step's band would be a tile wider than the last: "written" are all that were in it.
         next.prune(&band.iter().collect::<Vec<_>>())?;
         computed += band.len();
         // What the older grid holds is of the step before.

@@ -33,6 +33,9 @@ mod written;
 pub use builder::ArrayBuilder;
 pub use writer::Writer;
 
+/// The most tiles that one call takes: lists of more, and what is noted of each, are no sensible thing to have.
+const MOST_TILES: u64 = 1 << 26;
+
 /// A 3-D array of `T` that is reserved in full and resident in part.
 ///
 /// The whole extent has addresses; tiles get memory when they are asked for and lose it, least recently used first, when the pool's budget is needed for
@@ -106,7 +109,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// When this returns, the tiles are the last that would be evicted; they are sure to stay only while a frame that was opened before is open, or while pinned.
     ///
     /// # Errors
-    /// [`ResidencyError::OutOfBounds`]; [`ResidencyError::OverBudget`] where the tiles' pages are larger than the budget; [`ResidencyError::AllPinned`] and
+    /// [`ResidencyError::OutOfBounds`]; [`ResidencyError::OverBudget`] where the tiles' pages are larger than the budget; [`ResidencyError::NothingToEvict`] and
     /// [`ResidencyError::FramesOpen`] where nothing may be evicted; [`Error::Backend`]. Then the array is as before; on a backend that copies by itself (CUDA) a large request is made
     /// in batches, of which the one that failed is undone and earlier ones stay. Tiles that fail to load are no error here: see [`Report::failed`].
     #[doc(alias = "load")]
@@ -265,19 +268,25 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
 
     /// The tiles of a region, if a list of them is a sensible thing to have.
     fn tiles_in(&self, region: Region) -> Result<Vec<TileCoord>, Error> {
-        const MOST: u64 = 1 << 26;
         self.check_bounds(region)?;
-        let layout = self.layout();
-        let [first, last] = [region.start, region.end().unwrap_or(region.start)].map(|c| layout.tile_of(c));
-        let across = |a: u64, b: u64| u128::from(b - a + 1);
-        let tiles = across(first.x, last.x) * across(first.y, last.y) * across(first.z, last.z);
-        if !region.is_empty() && tiles > u128::from(MOST) {
-            let needed_bytes = u64::try_from(tiles).unwrap_or(u64::MAX).saturating_mul(layout.tile_bytes());
+        let tiles = self.tile_count(region);
+        if tiles > MOST_TILES {
+            let needed_bytes = tiles.saturating_mul(self.layout().tile_bytes());
             return Err(
                 ResidencyError::OverBudget { needed_bytes, budget_bytes: self.engine().budget() }.into()
             );
         }
-        Ok(layout.tiles_in(region).collect())
+        Ok(self.layout().tiles_in(region).collect())
+    }
+
+    /// How many tiles a region of the array touches.
+    fn tile_count(&self, region: Region) -> u64 {
+        let Some(end) = region.end().filter(|_| !region.is_empty()) else { return 0 };
+        let last = Coord::new(end.x - 1, end.y - 1, end.z - 1);
+        let [first, last] = [region.start, last].map(|c| self.layout().tile_of(c));
+        let across = |a: u64, b: u64| u128::from(b - a + 1);
+        let tiles = across(first.x, last.x) * across(first.y, last.y) * across(first.z, last.z);
+        u64::try_from(tiles).unwrap_or(u64::MAX)
     }
 }
 

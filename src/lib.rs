@@ -90,7 +90,7 @@
 //! | sum, find extremes, map, see neighbours | [`compute`], in parallel and within the budget; over `written` sets, since [`compute::all`] visits every tile of the extent |
 //! | give memory back | [`prune`](SparseArray3D::prune): tiles of one value, to be called now and then where something moves; [`discard_written`](SparseArray3D::discard_written): what was written to some tiles; [`reset`](SparseArray3D::reset): all that was; [`evict`](SparseArray3D::evict): memory alone |
 //! | take a snapshot, or try something out | [`array.fork()`](SparseArray3D::fork) |
-//! | save | [`write_to`](SparseArray3D::write_to) what was written, or [`write_all_to`](SparseArray3D::write_all_to) the source's voxels too, then `save()` of the [`store`]: one array at a time |
+//! | save | [`write_to`](SparseArray3D::write_to) what was written, or [`write_all_to`](SparseArray3D::write_all_to) the source's voxels too, then `save()` of the [`store`]; several arrays as one in a [`store::SaveFolder`] |
 //! | go on from a save | open it as the source of a writable array; [`compute::written`] has then what is written from there on |
 //! | write from CUDA kernels | [`prepare_write`](SparseArray3D::prepare_write), `vg_tile_to_write` (see [`device`]) |
 //!

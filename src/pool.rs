@@ -116,7 +116,7 @@ impl<B: Backend> Pool<B> {
     /// Changes the budget, live. Where it shrinks, the least recently used pages are evicted and their memory is given back to the system before this returns.
     ///
     /// # Errors
-    /// [`ResidencyError::BudgetBelowPage`], [`ResidencyError::BudgetBeyondMemory`], [`ResidencyError::AllPinned`] where pins hold more than that, [`ResidencyError::FramesOpen`] where frames do not
+    /// [`ResidencyError::BudgetBelowPage`], [`ResidencyError::BudgetBeyondMemory`], [`ResidencyError::NothingToEvict`] where pins hold more than that, [`ResidencyError::FramesOpen`] where frames do not
     /// end in time, or the backend's failure. The budget is as before then.
     pub fn set_budget(&self, bytes: u64) -> Result<(), Error> {
         let stats = self.stats();

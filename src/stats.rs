@@ -48,15 +48,17 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} of {} bytes used ({} pinned), {} resident tiles; {} hits, {} loads, {} failures, {} evictions",
+            "{} of {} bytes used ({} pinned, {} written to), {} resident tiles; {} hits, {} loads, {} failures, {} evictions, {} tiles written back",
             self.used_bytes,
             self.budget_bytes,
             self.pinned_bytes,
+            self.dirty_bytes,
             self.resident_tiles,
             self.hits,
             self.loads,
             self.failures,
-            self.evictions
+            self.evictions,
+            self.written_back
         )
     }
 }

@@ -169,7 +169,7 @@ fn misuse_is_named() {
     }
     let held = array.prepare_write(&far[..2]).unwrap();
     let error = array.prepare_write(&far[2..4]).unwrap_err();
-    assert!(matches!(error, Error::Residency(ResidencyError::AllPinned { .. })), "{error}");
+    assert!(matches!(error, Error::Residency(ResidencyError::NothingToEvict { .. })), "{error}");
     drop(held);
     let error = array.prepare_write(&[t(1 << 20, 0, 0)]).unwrap_err();
     assert!(matches!(error, Error::Residency(ResidencyError::OutOfBounds { .. })), "{error}");

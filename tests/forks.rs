@@ -563,7 +563,7 @@ fn where_nothing_else_can_go_those_who_share_do() {
     assert!(
         matches!(
             refused,
-            Error::Residency(ResidencyError::AllPinned { pinned_bytes: PAGE, busy_bytes: 0, .. })
+            Error::Residency(ResidencyError::NothingToEvict { pinned_bytes: PAGE, busy_bytes: 0, .. })
         ),
         "{refused}"
     );

@@ -106,7 +106,7 @@ fn misuse_is_named() {
     for error in
         [array.prepare_write(&tiles[3..]).unwrap_err(), array.prepare_overwrite(&tiles[3..]).unwrap_err()]
     {
-        assert!(matches!(error, Error::Residency(ResidencyError::AllPinned { .. })), "{error}");
+        assert!(matches!(error, Error::Residency(ResidencyError::NothingToEvict { .. })), "{error}");
     }
     drop(held);
     let outside = [t(64, 0, 0)];

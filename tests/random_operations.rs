@@ -359,7 +359,7 @@ impl<B: Backend> World<B> {
                 assert_eq!((*needed_bytes, *budget_bytes), (whole, self.budget.get()));
                 assert!(whole > self.budget.get());
             }
-            Error::Residency(ResidencyError::AllPinned { pinned_bytes, busy_bytes, .. }) => {
+            Error::Residency(ResidencyError::NothingToEvict { pinned_bytes, busy_bytes, .. }) => {
                 let needed = self.needed(volume, tiles);
                 assert!(self.pinned_bytes() + needed > self.budget.get(), "{error}, needed {needed}");
                 assert!(*pinned_bytes <= self.pinned_bytes() && *busy_bytes <= whole, "{error}");
@@ -547,7 +547,7 @@ impl<B: Backend> World<B> {
             Err(Error::Residency(ResidencyError::BudgetBelowPage { .. })) => {
                 assert!(bytes < 4 * self.setup.page_bytes);
             }
-            Err(Error::Residency(ResidencyError::AllPinned { .. })) => assert!(self.pinned_bytes() > bytes),
+            Err(Error::Residency(ResidencyError::NothingToEvict { .. })) => assert!(self.pinned_bytes() > bytes),
             Err(Error::Residency(ResidencyError::FramesOpen { own: true, .. })) => assert!(self.framed()),
             Err(e) => panic!("{e}"),
         }

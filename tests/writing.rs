@@ -13,7 +13,7 @@ use vastgrid::source::{Fill, Procedural};
 use vastgrid::store::{ScratchFile, ScratchStore};
 use vastgrid::{
     Coord, Error, Extent, HostBackend, Pool, PoolConfig, Region, ResidencyError, SparseArray3D, StoreError,
-    Tile, TileCoord,
+    Tile, TileCoord, compute,
 };
 
 /// A scratch file that fails when told to.
@@ -350,6 +350,12 @@ fn misuse_is_named() {
         writer.write_region(region, &[0.0; 7]),
         Err(Error::Residency(ResidencyError::BufferLength { expected_voxels: 8, actual_voxels: 7 }))
     ));
+    let everything = Region::whole(Extent::new(1 << 14, 1 << 13, 1 << 13));
+    assert!(matches!(
+        writer.fill(everything, 1.0),
+        Err(Error::Residency(ResidencyError::TooManyTiles { tiles, most_tiles, .. }))
+            if tiles == 1 << 28 && most_tiles == 1 << 26
+    ));
 }
 
 #[test]
@@ -385,6 +391,25 @@ fn fills_of_whole_tiles_take_no_memory() {
     assert_eq!(array.get([50, 50, 50]).unwrap(), -1.0, "the source's again");
     assert_eq!(array.get([70, 50, 50]).unwrap(), 2.5);
     assert!(pool.stats().used_bytes <= 1 << 20);
+}
+
+#[test]
+fn fills_of_more_tiles_than_are_told_at_once_are_whole() {
+    let (pool, mut array) = sparse(1 << 20);
+    // 65 536 tiles, with memory of some.
+    let region = Region::new(Coord::new(160, 32, 16), Extent::new(1024, 512, 512));
+    let mut writer = array.writer().unwrap();
+    (0..40).for_each(|i| writer.set([160 + 20 * i, 40, 500], 1.0).unwrap());
+    writer.fill(region, 3.5).unwrap();
+    drop(writer);
+    let tiles: Vec<_> = array.layout().tiles_in(region).collect();
+    assert_eq!(tiles.len(), 1 << 16);
+    assert!(tiles.iter().all(|&tile| array.is_uniform(tile)));
+    assert_eq!(compute::sum(&array, &compute::written(&array)).unwrap(), 3.5 * f64::from(1 << 28));
+    assert_eq!((pool.stats().used_bytes, pool.stats().dirty_tiles), (0, 0));
+    let fork = array.fork().unwrap();
+    array.writer().unwrap().fill(region, 4.5).unwrap();
+    assert_eq!([&array, &fork].map(|array| array.get([1183, 543, 527]).unwrap()), [4.5, 3.5]);
 }
 
 #[test]

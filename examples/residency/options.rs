@@ -11,7 +11,7 @@ use crate::suite::{Effort, On};
 
 /// Measures what residency costs, and against what.
 #[derive(Debug, Parser)]
-#[command(name = "residency", version)]
+#[command(name = "residency", version, after_help = questions::list())]
 pub(crate) struct Arguments {
     /// Where the arrays are: in this process, on a CUDA device, or in the model that has no driver beneath it
     #[arg(value_enum, default_value_t = On::Host)]

@@ -25,7 +25,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// What [`SparseArray3D::discard_written`] gave up is the source's in the fork, unless it was still shown. On a device, kernels of frames that have ended are waited for first, however long they run. Whoever
     /// writes to memory by its address, kernels or others, says so *before*.
     ///
-    /// **Cost**: address space as for a new array; a table's entry for each tile that was written or is known to hold one value, and a word for each cell whose range was noted. Where memory is shared, four calls of the backend for each
+    /// **Cost**: address space as for a new array, of which a process has 128 TiB (so about 30 arrays of 2^40 `f32`, forks included); a table's entry for each tile that was written or is known to hold one value, and a word for each cell whose range was noted. Where memory is shared, four calls of the backend for each
     /// page (on the host, one system call of a few microseconds, and faults without copies where the fork is read first); else a write-back of what is resident and was written.
     ///
     /// ```

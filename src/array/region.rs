@@ -89,7 +89,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
             match self.engine().request(self.shared(), tiles) {
                 // Whatever is in the way of all of them may leave room for one.
                 Err(Error::Residency(
-                    ResidencyError::AllPinned { .. } | ResidencyError::OverBudget { .. },
+                    ResidencyError::NothingToEvict { .. } | ResidencyError::OverBudget { .. },
                 )) => {}
                 report => first_failure(&report?)?,
             }

@@ -14,7 +14,7 @@ use crate::planes::to_words;
 use crate::view::Cells;
 use crate::voxel::Voxel;
 
-use super::SparseArray3D;
+use super::{MOST_TILES, SparseArray3D};
 use super::region::{copy_into, first_failure};
 
 /// The most that one step of a large write holds.
@@ -22,6 +22,9 @@ const STEP_BYTES: u64 = 64 << 20;
 
 /// The most pages that one step holds: what is kept of each meanwhile is a good part of a page of 4 KiB.
 const STEP_PAGES: u64 = 4096;
+
+/// The most tiles that are told at once what they hold.
+const FILL_TILES: usize = 1 << 14;
 
 /// Writes to an array. There is one at a time, and nobody reads the array through a frame meanwhile: the borrow says so.
 ///
@@ -234,15 +237,20 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
 
     /// Writes one value everywhere in a box. Tiles that lie in it as a whole need no memory: they give up what they have, and are known to hold that value.
     ///
-    /// **Cost**: a lock and a table's entry for each tile in the region, and writes to those that lie in it in part.
+    /// **Cost**: a table's entry of 27 to 55 bytes outside the budget for each tile that lies in it as a whole, and writes to those that lie in it in part. Where an array is to hold one value nearly everywhere, a source that
+    /// says so ([`Fill`](crate::source::Fill)) costs nothing.
     ///
     /// # Errors
-    /// As [`Writer::write_region`].
+    /// [`ResidencyError::TooManyTiles`] for a region of more than 2^26 tiles; as [`Writer::write_region`].
     pub fn fill(&mut self, region: Region, value: T) -> Result<(), Error> {
         self.array.check_bounds(region)?;
+        let tiles = self.array.tile_count(region);
+        if tiles > MOST_TILES {
+            return Err(ResidencyError::TooManyTiles { region, tiles, most_tiles: MOST_TILES }.into());
+        }
         let layout = self.array.layout();
         let mut whole = Vec::new();
-        for tile in self.array.tiles_in(region)? {
+        for tile in layout.tiles_in(region) {
             if layout.tile_region(tile).intersection(&region) == Some(layout.tile_region(tile)) {
                 whole.push(layout.tile_id_unchecked(tile));
             } else if let Some(part) = layout.tile_region(tile).intersection(&region) {
@@ -254,7 +262,11 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
             }
         }
         self.let_go();
-        self.array.engine().fill(self.array.shared(), &whole, to_words(value))
+        // Others get their turn in between.
+        for step in whole.chunks(FILL_TILES) {
+            self.array.engine().fill(self.array.shared(), step, to_words(value))?;
+        }
+        Ok(())
     }
 
     /// Lets go of all tiles that are held: their memory may be wanted by others.

@@ -43,7 +43,8 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     ///
     /// What was written here stays written; the store is to be saved or flushed afterwards, and others see it no sooner.
     ///
-    /// **Cost**: every such piece is read once through the budget, and written by rayon's threads, one piece each at a time.
+    /// **Cost**: every such piece is read once through the budget, and written by rayon's threads, one piece each at a time. Disk: a [`RawStore`](crate::store::RawStore) has the rows of a tile far apart, and most file systems
+    /// give each 4 KiB of its own, so that a thin grid takes tens of times its voxels; a `ZarrStore` (feature `zarr`) takes its chunks.
     ///
     /// ```
     /// use vastgrid::{Coord, Extent, HostBackend, Pool, Region, SparseArray3D, source::Fill, store::RawStore};

@@ -45,9 +45,10 @@ pub fn written<T: Voxel, B: Backend>(array: &SparseArray3D<T, B>) -> TileSet {
     TileSet::of(array.layout().tiles(), array.written_tiles())
 }
 
-/// All tiles of the array.
+/// All tiles of the array, those included that nothing was ever done with: of a large sparse array [`written`] and [`resident`] are rarely more than a few of them, and a pass over 2^29 tiles takes minutes even where none
+/// has memory.
 ///
-/// **Cost**: one insertion for 64 tiles.
+/// **Cost**: one insertion for 64 tiles. The set borrows nothing, so that it can be made before the [`Writer`](crate::Writer) that it is for: `let tiles = all(&array); map(&mut array.writer()?, &tiles, ...)`.
 #[must_use]
 pub fn all<T: Voxel, B: Backend>(array: &SparseArray3D<T, B>) -> TileSet {
     TileSet::from_region(array.layout(), Region::whole(array.extent()))

@@ -138,7 +138,7 @@ pub(super) fn hold<H>(
     let mut step = step;
     loop {
         match hold(step) {
-            Err(Error::Residency(ResidencyError::AllPinned { .. } | ResidencyError::OverBudget { .. }))
+            Err(Error::Residency(ResidencyError::NothingToEvict { .. } | ResidencyError::OverBudget { .. }))
                 if step.len() > 1 =>
             {
                 step = &step[..step.len() / 2];

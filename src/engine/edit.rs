@@ -10,12 +10,12 @@ use crate::planes::VoxelWords;
 use super::{ArrayShared, Became, Engine, Entry, Kept, State};
 
 /// What a tile holds that has no memory any more.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Contents {
-    /// This value, which was written to it.
-    Written(VoxelWords),
+    /// This value, which was written to it. Tiles that were filled together have it together.
+    Written(Arc<VoxelWords>),
     /// What its source says: this value, if it is known.
-    Source(Option<VoxelWords>),
+    Source(Option<Arc<VoxelWords>>),
 }
 
 impl<B: Backend> Engine<B> {
@@ -40,7 +40,8 @@ impl<B: Backend> Engine<B> {
         tiles: &[TileId],
         value: VoxelWords,
     ) -> Result<(), Error> {
-        self.clear(array, tiles.iter().map(|&tile| (tile, Contents::Written(value))).collect())
+        let contents = Contents::Written(Arc::new(value));
+        self.clear(array, tiles.iter().map(|&tile| (tile, contents.clone())).collect())
     }
 
     /// From now on the tiles hold what is said, whatever they held before, and have no memory. Pages that are held keep theirs until they are let go of.
@@ -68,7 +69,7 @@ impl<B: Backend> Engine<B> {
                 state.take_back(array, tile);
                 let value = match contents {
                     Contents::Written(value) => {
-                        before.push(written.enter(tile, Kept::Uniform(value)));
+                        before.push(written.enter(tile, Kept::Uniform(Arc::clone(&value))));
                         Some(value)
                     }
                     Contents::Source(value) => {
@@ -79,7 +80,7 @@ impl<B: Backend> Engine<B> {
                 if let Some(value) = value
                     && state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile))
                 {
-                    array.planes.publish_uniform(tile, value);
+                    array.planes.publish_uniform(tile, *value);
                     state.journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
                 }
             }

@@ -89,7 +89,7 @@ impl<B: Backend> Engine<B> {
     /// Changes the budget; where it shrinks, evicts and gives memory back to the system until what is left fits.
     ///
     /// # Errors
-    /// What is pinned does not fit ([`ResidencyError::AllPinned`]), frames that do not end, or the backend's failure: then the budget is as before.
+    /// What is pinned does not fit ([`ResidencyError::NothingToEvict`]), frames that do not end, or the backend's failure: then the budget is as before.
     pub(crate) fn set_budget(self: &Arc<Self>, bytes: u64) -> Result<(), Error> {
         let deadline = self.deadline();
         loop {

@@ -100,8 +100,8 @@ impl<B: Backend> ArrayShared<B> {
     /// What it is to hold a value for a tile: nothing to be kept, where its source says the same.
     fn as_written(&self, tile: TileId, value: VoxelWords) -> Contents {
         match self.source.uniform(self.layout.tile_region(self.coord(tile))) {
-            Ok(Some(same)) if same == value => Contents::Source(Some(value)),
-            _ => Contents::Written(value),
+            Ok(Some(same)) if same == value => Contents::Source(Some(Arc::new(value))),
+            _ => Contents::Written(Arc::new(value)),
         }
     }
 }

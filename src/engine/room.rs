@@ -27,7 +27,7 @@ impl<B: Backend> Engine<B> {
         if frames > 0 {
             return Err(ResidencyError::FramesOpen { needed_bytes, frames, own: false }.into());
         }
-        Err(ResidencyError::AllPinned {
+        Err(ResidencyError::NothingToEvict {
             needed_bytes,
             budget_bytes,
             pinned_bytes: 0,
@@ -60,7 +60,7 @@ impl<B: Backend> Engine<B> {
         }
         let written_bytes = self.stats().dirty_bytes;
         let busy_bytes = busy_bytes + spared_bytes.saturating_sub(written_bytes);
-        Err(ResidencyError::AllPinned { needed_bytes, budget_bytes, pinned_bytes, busy_bytes, written_bytes }
+        Err(ResidencyError::NothingToEvict { needed_bytes, budget_bytes, pinned_bytes, busy_bytes, written_bytes }
             .into())
     }
 

@@ -29,7 +29,7 @@ pub(crate) enum Kept {
     /// In the scratch store.
     Stored(Arc<Stored>),
     /// Everywhere this value.
-    Uniform(VoxelWords),
+    Uniform(Arc<VoxelWords>),
 }
 
 /// A tile's bytes in a scratch store, until nobody needs them any more.
@@ -93,7 +93,7 @@ impl Written {
     /// Keeps a tile's bytes, for whoever enters what it returns.
     fn keep(&self, bytes: &[u8], voxel_bytes: usize) -> Result<Kept, StoreError> {
         if let Some(value) = one_value(bytes, voxel_bytes) {
-            return Ok(Kept::Uniform(value));
+            return Ok(Kept::Uniform(Arc::new(value)));
         }
         let scratch = Arc::clone(&self.scratch);
         let number = scratch.last_number.fetch_add(1, Ordering::Relaxed) + 1;
@@ -121,7 +121,7 @@ impl Written {
                 read.map_err(|error| SourceError::Other(Box::new(error)))
             }
             Kept::Uniform(value) => {
-                let value: &[u8] = bytemuck::cast_slice(value);
+                let value: &[u8] = bytemuck::cast_slice(&value[..]);
                 out.chunks_exact_mut(voxel_bytes)
                     .for_each(|voxel| voxel.copy_from_slice(&value[..voxel_bytes]));
                 Ok(())
@@ -286,7 +286,7 @@ impl<B: Backend> ArrayShared<B> {
         region: Region,
     ) -> Result<Option<VoxelWords>, SourceError> {
         match self.kept(tile) {
-            Some(Kept::Uniform(value)) => Ok(Some(value)),
+            Some(Kept::Uniform(value)) => Ok(Some(*value)),
             Some(Kept::Stored(_)) => Ok(None),
             None => self.source.uniform(region),
         }

@@ -204,7 +204,7 @@ pub enum ResidencyError {
     #[error(
         "{needed_bytes} more bytes are needed, but of the budget of {budget_bytes} bytes {pinned_bytes} are pinned, {written_bytes} hold what was written and {busy_bytes} are in use by other requests"
     )]
-    AllPinned {
+    NothingToEvict {
         /// Bytes that could not be had.
         needed_bytes: u64,
         /// The pool's budget.
@@ -239,6 +239,16 @@ pub enum ResidencyError {
         region: Region,
         /// The array's extent.
         extent: Extent,
+    },
+    /// A region of more tiles than one call takes.
+    #[error("{region} covers {tiles} tiles: one call takes at most {most_tiles}")]
+    TooManyTiles {
+        /// The region.
+        region: Region,
+        /// The tiles that it touches.
+        tiles: u64,
+        /// The most that one call takes.
+        most_tiles: u64,
     },
     /// A buffer has the wrong length.
     #[error("a buffer of {actual_voxels} voxels for a region of {expected_voxels}")]

@@ -20,6 +20,7 @@
 //! | a NRRD file (feature `nrrd`) | `RawStore::create_nrrd` |
 //! | a Zarr v3 array (feature `zarr`) | `ZarrStore` |
 //! | an OME-Zarr image of several levels (feature `zarr`) | `PyramidWriter` |
+//! | several of them that appear as one | [`SaveFolder`] |
 //!
 //! # What "written" means
 //!
@@ -33,6 +34,7 @@ use crate::source::index;
 use crate::voxel::Voxel;
 
 mod disk;
+mod folder;
 #[cfg(feature = "nrrd")]
 mod nrrd;
 mod raw;
@@ -41,6 +43,7 @@ mod unfinished;
 #[cfg(feature = "zarr")]
 mod zarr;
 
+pub use folder::SaveFolder;
 #[cfg(feature = "nrrd")]
 pub use nrrd::NrrdDescription;
 pub use raw::RawStore;

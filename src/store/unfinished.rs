@@ -1,4 +1,4 @@
-//! Owns [`Unfinished`]: a file under a hidden name beside the one that it will have. Knows nothing of what is in it.
+//! Owns [`Unfinished`]: a file or folder under a hidden name beside the one that it will have. Knows nothing of what is in it.
 //!
 //! It is locked for as long as it is written. So what a killed process left is known, and removed by whoever begins the next file of that name; where a file system knows no locks, it stays.
 
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::disk::{beside, create_new, parent_and_name};
+use super::disk::{beside, create_new, failed, parent_and_name};
 use crate::error::StoreError;
 
 /// A name of the meantime, which goes with this unless it was given up.
@@ -24,12 +24,29 @@ impl Unfinished {
     ///
     /// **Cost**: the folder is read for what killed processes left.
     pub(super) fn beside(target: &Path) -> Result<(File, Self), StoreError> {
+        Self::made_by(target, create_new)
+    }
+
+    /// A new folder beside `target`, which will be `target`, and what locks it while it is open.
+    ///
+    /// **Cost**: as [`Unfinished::beside`].
+    pub(super) fn folder_beside(target: &Path) -> Result<(File, Self), StoreError> {
+        Self::made_by(target, |path| {
+            fs::create_dir(path).map_err(failed("making", path))?;
+            File::open(path).map_err(failed("opening", path))
+        })
+    }
+
+    fn made_by(
+        target: &Path,
+        make: impl Fn(&Path) -> Result<File, StoreError>,
+    ) -> Result<(File, Self), StoreError> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         remove_left(target);
         for _ in 0..1000 {
             let nth = MADE.fetch_add(1, Ordering::Relaxed);
             let path = beside(target, &format!(".partial-{}-{nth}", std::process::id()))?;
-            match create_new(&path) {
+            match make(&path) {
                 // One that somebody took for left before it was locked is not ours any more.
                 Ok(file) if lock(&file) != Lock::Theirs && is_at(&file, &path) => {
                     return Ok((file, Self(Some(path))));
@@ -48,7 +65,7 @@ impl Unfinished {
         self.0.as_deref()
     }
 
-    /// The file has another name now.
+    /// It has another name now.
     pub(super) fn renamed(&mut self) {
         self.0 = None;
     }
@@ -57,12 +74,17 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(path) = &self.0
-            && let Err(error) = fs::remove_file(path)
+            && let Err(error) = remove(path)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(%error, path = %path.display(), "what was written of a file could not be removed");
+            tracing::warn!(%error, path = %path.display(), "what was written and not saved could not be removed");
         }
     }
+}
+
+/// Removes a file, or a folder with all that is in it; a link, and not what it leads to.
+fn remove(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -88,7 +110,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((open, there), (Ok(open), Ok(there)) if open == there)
 }
 
-/// Removes unfinished files of `target` that nobody writes. What cannot be looked at or removed stays.
+/// Removes unfinished files and folders of `target` that nobody writes. What cannot be looked at or removed stays.
 fn remove_left(target: &Path) {
     let Ok((folder, name)) = parent_and_name(target) else { return };
     let prefix = [b".", name.as_encoded_bytes(), b".partial-"].concat();
@@ -100,13 +122,13 @@ fn remove_left(target: &Path) {
         (all && count == 2).then_some(())
     };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_file = || entry.file_type().is_ok_and(|kind| kind.is_file());
-        if numbered(&entry.file_name()).is_none() || !is_file() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if numbered(&entry.file_name()).is_none() || !(kind.is_file() || kind.is_dir()) {
             continue;
         }
         let path = entry.path();
-        let Ok(file) = File::options().read(true).write(true).open(&path) else { continue };
-        if lock(&file) == Lock::Ours && is_at(&file, &path) && fs::remove_file(&path).is_ok() {
+        let Ok(file) = File::options().read(true).write(kind.is_file()).open(&path) else { continue };
+        if lock(&file) == Lock::Ours && is_at(&file, &path) && remove(&path).is_ok() {
             tracing::info!(path = %path.display(), "removed what a process left that ended while it wrote");
         }
     }
@@ -131,11 +153,17 @@ mod tests {
         }
         fs::write(at(".a.raw.partial-7-8"), "left").unwrap();
         fs::create_dir(at(".a.raw.partial-7-9")).unwrap();
+        fs::write(at(".a.raw.partial-7-9").join("part"), "left").unwrap();
+        fs::create_dir(at("kept")).unwrap();
+        std::os::unix::fs::symlink(at("kept"), at(".a.raw.partial-7-10")).unwrap();
+        let (_lock, folder_of) = Unfinished::folder_beside(&at("a.raw")).unwrap();
         let third = Unfinished::beside(&at("a.raw")).unwrap();
         assert!(!at(".a.raw.partial-7-8").exists());
-        assert!(others.iter().all(|name| at(name).exists()) && at(".a.raw.partial-7-9").exists());
-        assert!(second.path().unwrap().exists(), "it is still written");
-        drop((second, third, first));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 1);
+        assert!(!at(".a.raw.partial-7-9").exists());
+        assert!(others.iter().all(|name| at(name).exists()) && at(".a.raw.partial-7-10").exists());
+        assert!(second.path().unwrap().exists() && folder_of.path().unwrap().exists(), "they are still written");
+        drop((second, third, first, folder_of));
+        // The others, the folder, and the link to it.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 2);
     }
 }

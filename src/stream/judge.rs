@@ -55,7 +55,7 @@ fn empty_pages<B: Backend>(array: &ArrayShared<B>, batch: &Batch) -> Vec<PageId>
 /// What an error that may be none at another time says of the room there is.
 fn refusal(error: &Error) -> Option<StreamLimit> {
     match error {
-        Error::Residency(ResidencyError::OverBudget { .. } | ResidencyError::AllPinned { .. }) => {
+        Error::Residency(ResidencyError::OverBudget { .. } | ResidencyError::NothingToEvict { .. }) => {
             Some(StreamLimit::Budget)
         }
         Error::Residency(ResidencyError::FramesOpen { .. }) => Some(StreamLimit::Frames),
