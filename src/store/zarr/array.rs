@@ -2,7 +2,6 @@
 //!
 //! **Source**: the Zarr v3 core specification, and its codecs `bytes`, `zstd`, `gzip`, `blosc`, `crc32c` and `sharding_indexed`, <https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html>.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use zarrs::storage::store::MemoryStore;
 
 use super::options::{Shuffle, ZarrCodec};
 use crate::error::StoreError;
+use crate::source::with_buffer;
 use crate::voxel::{Scalar, ScalarType};
 
 /// Bytes of a shard's index for each chunk: where it begins, and how long it is.
@@ -120,15 +120,16 @@ impl ArrayForm {
         pretty(&self.metadata)
     }
 
-    /// Encodes the voxels of one whole chunk, in this machine's byte order.
-    pub(super) fn encode<'a>(&self, voxels: &'a [u8]) -> Result<Cow<'a, [u8]>, CodecError> {
+    /// Encodes the voxels of one whole chunk, in this machine's byte order, for `then`.
+    pub(super) fn encode<R>(&self, voxels: &[u8], then: impl FnOnce(&[u8]) -> R) -> Result<R, CodecError> {
         if let Some(level) = self.zstd
             && cfg!(target_endian = "little")
         {
-            return Ok(Cow::Owned(compressed(level, voxels)?));
+            return Ok(compressed(level, voxels, then)?);
         }
         let bytes = ArrayBytes::new_flen(voxels);
-        self.inner.encode(bytes, &self.chunk, &self.data_type, &self.fill, &self.options)
+        let encoded = self.inner.encode(bytes, &self.chunk, &self.data_type, &self.fill, &self.options)?;
+        Ok(then(&encoded))
     }
 
     /// Undoes [`ArrayForm::encode`].
@@ -187,16 +188,21 @@ thread_local! {
     static ZSTD: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
 }
 
-/// What the codec `zstd` makes of the bytes, with a checksum.
-fn compressed(level: i32, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    ZSTD.with_borrow_mut(|kept| {
-        if kept.as_ref().is_none_or(|(of, _)| *of != level) {
-            let mut compressor = zstd::bulk::Compressor::new(level)?;
-            compressor.include_checksum(true)?;
-            *kept = Some((level, compressor));
-        }
-        let none = || std::io::Error::other("no compressor");
-        kept.as_mut().ok_or_else(none)?.1.compress(bytes)
+/// Has `then` use what the codec `zstd` makes of the bytes, with a checksum.
+///
+/// **Cost**: no allocation where this thread has compressed as much before: memory that comes anew for every chunk has every page of it zeroed by the system.
+fn compressed<R>(level: i32, bytes: &[u8], then: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
+    with_buffer(zstd::zstd_safe::compress_bound(bytes.len()), |out: &mut [u8]| {
+        let length = ZSTD.with_borrow_mut(|kept| {
+            if kept.as_ref().is_none_or(|(of, _)| *of != level) {
+                let mut compressor = zstd::bulk::Compressor::new(level)?;
+                compressor.include_checksum(true)?;
+                *kept = Some((level, compressor));
+            }
+            let none = || std::io::Error::other("no compressor");
+            kept.as_mut().ok_or_else(none)?.1.compress_to_buffer(bytes, out)
+        })?;
+        Ok(then(&out[..length]))
     })
 }
 
@@ -314,7 +320,7 @@ mod tests {
             let form =
                 ArrayForm::new(&spec(ScalarType::U16, json!(0), codec, Some(vec![4, 6, 4])), "a").unwrap();
             let voxels: Vec<u16> = (0..24).collect();
-            let encoded = form.encode(bytemuck::cast_slice(&voxels)).unwrap().into_owned();
+            let encoded = form.encode(bytemuck::cast_slice(&voxels), <[u8]>::to_vec).unwrap();
             assert_eq!(form.decode(encoded).unwrap(), bytemuck::cast_slice::<_, u8>(&voxels), "{codec:?}");
             assert_eq!(form.chunks_per_shard(), 4);
             let index = vec![[0, 5], [u64::MAX; 2], [5, 9], [14, 1]];

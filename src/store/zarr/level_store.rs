@@ -1,6 +1,5 @@
 //! Owns [`LevelStore`]: the chunks of one array, encoded where they are written and gathered into shards. Knows nothing of other levels, nor of how a save is published.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -123,9 +122,11 @@ impl<T: Scalar> LevelStore<T> {
         for part in pieces(region, self.chunk).filter(|part| due(self.place_of(part.start).0)) {
             let needed = if part == region && part.extent == self.chunk { 0 } else { voxels(self.chunk) };
             with_buffer(index(needed), |whole: &mut [T]| {
-                let encoded = self.encode(part, region, voxels_of_region, whole)?;
-                self.put(part.start, encoded.as_deref(), |ranges, object| {
-                    ranges.note(object, part, region, voxels_of_region);
+                let chunk = self.chunk(part, region, voxels_of_region, whole);
+                self.encode(part.start, chunk, |encoded| {
+                    self.put(part.start, encoded, |ranges, object| {
+                        ranges.note(object, part, region, voxels_of_region);
+                    })
                 })
             })?;
         }
@@ -143,10 +144,12 @@ impl<T: Scalar> LevelStore<T> {
             return Ok(());
         }
         let whole = vec![value; index(voxels(self.chunk))];
-        let encoded = self.encode_whole(region.start, &whole)?;
-        pieces(region, self.chunk).filter(|part| due(self.place_of(part.start).0)).try_for_each(|part| {
-            self.put(part.start, encoded.as_deref(), |ranges, object| {
-                ranges.note_uniform(object, part, value);
+        self.encode(region.start, &whole, |encoded| {
+            let due = |part: &Region| due(self.place_of(part.start).0);
+            pieces(region, self.chunk).filter(due).try_for_each(|part| {
+                self.put(part.start, encoded, |ranges, object| {
+                    ranges.note_uniform(object, part, value);
+                })
             })
         })
     }
@@ -160,38 +163,42 @@ impl<T: Scalar> LevelStore<T> {
         self.ranges.as_ref()
     }
 
-    /// What a chunk is encoded to; `None` where it holds the fill value. `part` is what of it lies inside the volume.
-    fn encode<'a>(
+    /// The voxels of a whole chunk, in `whole` where the region does not have just them. `part` is what of it lies inside the volume.
+    fn chunk<'a>(
         &self,
         part: Region,
         region: Region,
         voxels_of_region: &'a [T],
         whole: &'a mut [T],
-    ) -> Result<Option<Cow<'a, [u8]>>, StoreError> {
-        let chunk: &[T] = if part == region && part.extent == self.chunk {
-            voxels_of_region
-        } else {
-            if part.extent != self.chunk {
-                whole.fill(self.fill);
-            }
-            copy_shared(region, voxels_of_region, Region::new(part.start, self.chunk), whole);
-            whole
-        };
-        self.encode_whole(part.start, chunk)
+    ) -> &'a [T] {
+        if part == region && part.extent == self.chunk {
+            return voxels_of_region;
+        }
+        if part.extent != self.chunk {
+            whole.fill(self.fill);
+        }
+        copy_shared(region, voxels_of_region, Region::new(part.start, self.chunk), whole);
+        whole
     }
 
-    fn encode_whole<'a>(&self, start: Coord, chunk: &'a [T]) -> Result<Option<Cow<'a, [u8]>>, StoreError> {
+    /// Has `then` use what a chunk is encoded to; `None` where it holds the fill value.
+    fn encode<R>(
+        &self,
+        start: Coord,
+        chunk: &[T],
+        then: impl FnOnce(Option<&[u8]>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
         let bytes: &[u8] = bytemuck::cast_slice(chunk);
         let fill = bytemuck::bytes_of(&self.fill);
         if bytes.starts_with(fill) && bytes[fill.len()..] == bytes[..bytes.len() - fill.len()] {
-            return Ok(None);
+            return then(None);
         }
-        let encoded = self.form.encode(bytes).map_err(|source| StoreError::Chunk {
+        let done = self.form.encode(bytes, |encoded| then(Some(encoded)));
+        done.map_err(|source| StoreError::Chunk {
             location: self.finisher.target().location(&self.name),
             chunk: [start.z / self.chunk.z, start.y / self.chunk.y, start.x / self.chunk.x].to_vec(),
             source: source.into(),
-        })?;
-        Ok(Some(encoded))
+        })?
     }
 
     /// Adds a chunk to its shard, and hands the shard over if that was the last one.

@@ -237,14 +237,13 @@ fn write_ranges<T: Scalar>(
             chunk
         };
         let at = [0, 1, 2].map(|a| part.start.to_array()[a] / side[a]);
-        let encoded = form.encode(bytemuck::cast_slice(chunk.as_flattened()));
-        let encoded = encoded.map_err(|source| StoreError::Chunk {
+        let mut object = target.begin()?;
+        let put = form.encode(bytemuck::cast_slice(chunk.as_flattened()), |encoded| object.append(encoded));
+        put.map_err(|source| StoreError::Chunk {
             location: target.location(name),
             chunk: vec![at[2], at[1], at[0], 0],
             source: source.into(),
-        })?;
-        let mut object = target.begin()?;
-        object.append(&encoded)?;
+        })??;
         object.finish(&format!("{name}/c/{}/{}/{}/0", at[2], at[1], at[0]))?;
     }
     target.commit(&[] as &[Done])?;
