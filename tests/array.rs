@@ -164,7 +164,9 @@ fn pins_outlast_everything_and_hold_the_budget<B: Backend>(backend: B) {
     }
     assert!(array.is_resident(t(0, 0, 0)) && array.is_resident(t(2, 0, 0)));
     let err = array.request(&[t(0, 4, 4), t(4, 4, 4)]).unwrap_err();
-    let Error::Residency(ResidencyError::NothingToEvict { pinned_bytes: 8192, .. }) = err else { panic!("{err}") };
+    let Error::Residency(ResidencyError::NothingToEvict { pinned_bytes: 8192, .. }) = err else {
+        panic!("{err}")
+    };
     let err = pool.set_budget(4096).unwrap_err();
     assert!(matches!(err, Error::Residency(ResidencyError::NothingToEvict { .. })), "{err}");
     assert_eq!((pool.stats().budget_bytes, array.evict(Region::whole(array.extent())).unwrap()), (12288, 1));

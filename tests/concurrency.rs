@@ -124,7 +124,7 @@ fn all_who_wait_for_a_tile_share_its_failure<B: Backend>(backend: B) {
 
 /// Refusals that others' pins, frames and budgets may cause at any time.
 fn assert_contention(error: &Error) {
-    use ResidencyError::{NothingToEvict, FramesOpen, OverBudget};
+    use ResidencyError::{FramesOpen, NothingToEvict, OverBudget};
     let expected =
         matches!(error, Error::Residency(NothingToEvict { .. } | FramesOpen { .. } | OverBudget { .. }));
     assert!(expected, "{error}");

@@ -547,7 +547,9 @@ impl<B: Backend> World<B> {
             Err(Error::Residency(ResidencyError::BudgetBelowPage { .. })) => {
                 assert!(bytes < 4 * self.setup.page_bytes);
             }
-            Err(Error::Residency(ResidencyError::NothingToEvict { .. })) => assert!(self.pinned_bytes() > bytes),
+            Err(Error::Residency(ResidencyError::NothingToEvict { .. })) => {
+                assert!(self.pinned_bytes() > bytes)
+            }
             Err(Error::Residency(ResidencyError::FramesOpen { own: true, .. })) => assert!(self.framed()),
             Err(e) => panic!("{e}"),
         }

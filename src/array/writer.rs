@@ -14,8 +14,8 @@ use crate::planes::to_words;
 use crate::view::Cells;
 use crate::voxel::Voxel;
 
-use super::{MOST_TILES, SparseArray3D};
 use super::region::{copy_into, first_failure};
+use super::{MOST_TILES, SparseArray3D};
 
 /// The most that one step of a large write holds.
 const STEP_BYTES: u64 = 64 << 20;

@@ -138,9 +138,9 @@ pub(super) fn hold<H>(
     let mut step = step;
     loop {
         match hold(step) {
-            Err(Error::Residency(ResidencyError::NothingToEvict { .. } | ResidencyError::OverBudget { .. }))
-                if step.len() > 1 =>
-            {
+            Err(Error::Residency(
+                ResidencyError::NothingToEvict { .. } | ResidencyError::OverBudget { .. },
+            )) if step.len() > 1 => {
                 step = &step[..step.len() / 2];
             }
             held => return Ok((step, held?)),

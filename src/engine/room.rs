@@ -60,8 +60,14 @@ impl<B: Backend> Engine<B> {
         }
         let written_bytes = self.stats().dirty_bytes;
         let busy_bytes = busy_bytes + spared_bytes.saturating_sub(written_bytes);
-        Err(ResidencyError::NothingToEvict { needed_bytes, budget_bytes, pinned_bytes, busy_bytes, written_bytes }
-            .into())
+        Err(ResidencyError::NothingToEvict {
+            needed_bytes,
+            budget_bytes,
+            pinned_bytes,
+            busy_bytes,
+            written_bytes,
+        }
+        .into())
     }
 
     /// What is waited for is this thread's own frame.

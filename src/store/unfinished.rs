@@ -161,7 +161,10 @@ mod tests {
         assert!(!at(".a.raw.partial-7-8").exists());
         assert!(!at(".a.raw.partial-7-9").exists());
         assert!(others.iter().all(|name| at(name).exists()) && at(".a.raw.partial-7-10").exists());
-        assert!(second.path().unwrap().exists() && folder_of.path().unwrap().exists(), "they are still written");
+        assert!(
+            second.path().unwrap().exists() && folder_of.path().unwrap().exists(),
+            "they are still written"
+        );
         drop((second, third, first, folder_of));
         // The others, the folder, and the link to it.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 2);

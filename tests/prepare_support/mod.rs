@@ -114,7 +114,9 @@ pub(crate) struct Program<B: Backend, H> {
 fn no_room<T>(result: Result<T, Error>) -> Option<T> {
     match result {
         Ok(done) => Some(done),
-        Err(Error::Residency(ResidencyError::OverBudget { .. } | ResidencyError::NothingToEvict { .. })) => None,
+        Err(Error::Residency(ResidencyError::OverBudget { .. } | ResidencyError::NothingToEvict { .. })) => {
+            None
+        }
         Err(error) => panic!("{error}"),
     }
 }

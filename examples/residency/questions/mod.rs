@@ -22,7 +22,8 @@ pub(crate) struct Question {
 
 const MEMORY: &str = "bytes of the process and of the device against the budget";
 const CALLS: &str = "what each call of the system or the driver costs, by size";
-const SCHEMES: &str = "the same tiles and path as flat addresses, page table, atlas, dense memory, files, sparse texture";
+const SCHEMES: &str =
+    "the same tiles and path as flat addresses, page table, atlas, dense memory, files, sparse texture";
 const AGEING: &str = "whether a swap gets dearer over time (full: an hour on the host, eight minutes on a device; resumed by asking again with the same --out)";
 const SCALING: &str = "extents, working sets, threads, batches";
 const POLICIES: &str = "LRU as built, other policies and the best that there can be, on flights";
