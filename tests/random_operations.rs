@@ -548,7 +548,7 @@ impl<B: Backend> World<B> {
                 assert!(bytes < 4 * self.setup.page_bytes);
             }
             Err(Error::Residency(ResidencyError::NothingToEvict { .. })) => {
-                assert!(self.pinned_bytes() > bytes)
+                assert!(self.pinned_bytes() > bytes);
             }
             Err(Error::Residency(ResidencyError::FramesOpen { own: true, .. })) => assert!(self.framed()),
             Err(e) => panic!("{e}"),
