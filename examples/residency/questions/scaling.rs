@@ -5,6 +5,7 @@ mod decisions;
 mod extents;
 mod forecast;
 mod nothing;
+mod pages;
 mod sets;
 mod threads;
 

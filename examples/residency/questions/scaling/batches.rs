@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use vastgrid::{Pool, PoolConfig};
+use vastgrid::{Pool, PoolConfig, SparseArray3D, TileCoord};
 
 use super::super::field;
 use super::decisions::{EXTENT_LOG2, Misses, TILE_LOG2};
@@ -15,8 +15,8 @@ use crate::suite::{Context, Failure};
 /// Tiles that a request asks for.
 const BATCHES: [usize; 4] = [1, 16, 256, 4096];
 
-const WHOLE: &str = "load and eviction of a tile, by batch";
-const DECISION: &str = "of that, deciding";
+pub(super) const WHOLE: &str = "load and eviction of a tile, by batch";
+pub(super) const DECISION: &str = "of that, deciding";
 
 /// By figure, resident tiles, whether the source only copies, and batch.
 type Samples = BTreeMap<(&'static str, u32, bool, usize), Vec<f64>>;
@@ -68,10 +68,21 @@ fn one(tiles_log2: u32, only_copies: bool, batch: usize, seed: u64) -> Result<[f
     let array = field::array_of(&pool, source, TILE_LOG2, PAGE_BYTES)?;
     let misses = Misses::prepare(&array, tiles_log2, seed)?;
     misses.warm_up(&array, batch)?;
-    let mut loading_ns = 0;
-    let mut loaded = 0;
-    let (whole, done) = nanoseconds(misses.others().len() as u64, || {
-        misses.others().chunks(batch).try_for_each(|tiles| {
+    let (times, loaded) = timed(&array, &marks, misses.others(), batch)?;
+    misses.check(loaded)?;
+    Ok(times)
+}
+
+/// Asks for tiles, so many at a time: nanoseconds for each, what of them is deciding, and how many were loaded.
+pub(super) fn timed(
+    array: &SparseArray3D<u8, Nothing>,
+    marks: &Marks,
+    tiles: &[TileCoord],
+    batch: usize,
+) -> Result<([f64; 2], u64), Failure> {
+    let (mut loading_ns, mut loaded) = (0, 0);
+    let (whole, done) = nanoseconds(tiles.len() as u64, || {
+        tiles.chunks(batch).try_for_each(|tiles| {
             marks.expect(tiles.len());
             loaded += array.request(tiles)?.complete()?.loaded;
             loading_ns += marks.loading_ns();
@@ -79,6 +90,5 @@ fn one(tiles_log2: u32, only_copies: bool, batch: usize, seed: u64) -> Result<[f
         })
     });
     done?;
-    misses.check(loaded)?;
-    Ok([whole, whole - loading_ns as f64 / loaded as f64])
+    Ok(([whole, whole - loading_ns as f64 / loaded as f64], loaded))
 }

@@ -7,7 +7,7 @@ use vastgrid::{Backend, Pool, PoolConfig, SparseArray3D, TileCoord};
 
 use super::super::field;
 use super::nothing::{Nothing, PAGE_BYTES};
-use super::{ask, batches, hits};
+use super::{ask, batches, hits, pages};
 use crate::measure::{SplitMix, median, nanoseconds};
 use crate::report::{Axis, Verdict};
 use crate::suite::{Context, Failure};
@@ -70,6 +70,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<Option<f64>, Failure> {
     }
     let found = found(MISS);
     batches::run(context, &sets)?;
+    pages::run(context, most)?;
     Ok(found)
 }
 
