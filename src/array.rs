@@ -121,7 +121,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// Makes every tile that the region touches resident.
     ///
     /// # Errors
-    /// As [`SparseArray3D::request`]. The region must lie inside the array.
+    /// As [`SparseArray3D::request`]; [`ResidencyError::TooManyTiles`] for more than 2^26 of them. The region must lie inside the array.
     pub fn request_region(&self, region: Region) -> Result<Report, Error> {
         self.request(&self.tiles_in(region)?)
     }
@@ -155,7 +155,7 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
     /// Pins every tile that the region touches.
     ///
     /// # Errors
-    /// As [`SparseArray3D::pin`].
+    /// As [`SparseArray3D::pin`]; [`ResidencyError::TooManyTiles`] for more than 2^26 of them.
     pub fn pin_region(&self, region: Region) -> Result<Pins<B>, Error> {
         self.pin(&self.tiles_in(region)?)
     }
@@ -266,27 +266,29 @@ impl<T: Voxel, B: Backend> SparseArray3D<T, B> {
         Err(ResidencyError::OutOfBounds { region, extent: self.extent() }.into())
     }
 
-    /// The tiles of a region, if a list of them is a sensible thing to have.
+    /// The tiles of a region.
+    ///
+    /// # Errors
+    /// As [`SparseArray3D::check_tiles`].
     fn tiles_in(&self, region: Region) -> Result<Vec<TileCoord>, Error> {
-        self.check_bounds(region)?;
-        let tiles = self.tile_count(region);
-        if tiles > MOST_TILES {
-            let needed_bytes = tiles.saturating_mul(self.layout().tile_bytes());
-            return Err(
-                ResidencyError::OverBudget { needed_bytes, budget_bytes: self.engine().budget() }.into()
-            );
-        }
+        self.check_tiles(region)?;
         Ok(self.layout().tiles_in(region).collect())
     }
 
-    /// How many tiles a region of the array touches.
-    fn tile_count(&self, region: Region) -> u64 {
-        let Some(end) = region.end().filter(|_| !region.is_empty()) else { return 0 };
+    /// # Errors
+    /// [`ResidencyError::OutOfBounds`]; [`ResidencyError::TooManyTiles`].
+    fn check_tiles(&self, region: Region) -> Result<(), Error> {
+        self.check_bounds(region)?;
+        let Some(end) = region.end().filter(|_| !region.is_empty()) else { return Ok(()) };
         let last = Coord::new(end.x - 1, end.y - 1, end.z - 1);
         let [first, last] = [region.start, last].map(|c| self.layout().tile_of(c));
         let across = |a: u64, b: u64| u128::from(b - a + 1);
         let tiles = across(first.x, last.x) * across(first.y, last.y) * across(first.z, last.z);
-        u64::try_from(tiles).unwrap_or(u64::MAX)
+        if tiles > u128::from(MOST_TILES) {
+            let tiles = u64::try_from(tiles).unwrap_or(u64::MAX);
+            return Err(ResidencyError::TooManyTiles { region, tiles, most_tiles: MOST_TILES }.into());
+        }
+        Ok(())
     }
 }
 

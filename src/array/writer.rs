@@ -14,8 +14,8 @@ use crate::planes::to_words;
 use crate::view::Cells;
 use crate::voxel::Voxel;
 
+use super::SparseArray3D;
 use super::region::{copy_into, first_failure};
-use super::{MOST_TILES, SparseArray3D};
 
 /// The most that one step of a large write holds.
 const STEP_BYTES: u64 = 64 << 20;
@@ -217,14 +217,14 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
         Ok(())
     }
 
-    /// Writes a box from a dense buffer, however large the box is and however small the budget.
+    /// Writes a box from a dense buffer, however small the budget.
     ///
     /// **Shape**: `voxels` are the region's, densely, x fastest, then y, then z.
     ///
     /// **Cost**: tiles that lie in the region are not loaded first; every voxel is copied once.
     ///
     /// # Errors
-    /// [`ResidencyError::OutOfBounds`], [`ResidencyError::BufferLength`], and as [`Writer::tile`]: a part of the region may have been written then.
+    /// [`ResidencyError::OutOfBounds`], [`ResidencyError::TooManyTiles`] for more than 2^26 of them, [`ResidencyError::BufferLength`], and as [`Writer::tile`]: a part of the region may have been written then.
     pub fn write_region(&mut self, region: Region, voxels: &[T]) -> Result<(), Error> {
         self.array.check_bounds(region)?;
         let expected_voxels = region.extent.checked_volume().unwrap_or(u64::MAX);
@@ -237,17 +237,14 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
 
     /// Writes one value everywhere in a box. Tiles that lie in it as a whole need no memory: they give up what they have, and are known to hold that value.
     ///
-    /// **Cost**: a table's entry of 27 to 55 bytes outside the budget for each tile that lies in it as a whole, and writes to those that lie in it in part. Where an array is to hold one value nearly everywhere, a source that
+    /// **Cost**: outside the budget, a table's entry of 29 to 57 bytes for each tile that lies in it as a whole (half as much again while the table grows) and, where the value is not the array's fill value, a voxel's bytes
+    /// but 8 at least; writes to those that lie in it in part. Where an array is to hold one value nearly everywhere, a source that
     /// says so ([`Fill`](crate::source::Fill)) costs nothing.
     ///
     /// # Errors
-    /// [`ResidencyError::TooManyTiles`] for a region of more than 2^26 tiles; as [`Writer::write_region`].
+    /// As [`Writer::write_region`].
     pub fn fill(&mut self, region: Region, value: T) -> Result<(), Error> {
-        self.array.check_bounds(region)?;
-        let tiles = self.array.tile_count(region);
-        if tiles > MOST_TILES {
-            return Err(ResidencyError::TooManyTiles { region, tiles, most_tiles: MOST_TILES }.into());
-        }
+        self.array.check_tiles(region)?;
         let layout = self.array.layout();
         let mut whole = Vec::new();
         for tile in layout.tiles_in(region) {

@@ -14,6 +14,7 @@ use super::edit::Contents;
 use super::evict::Held;
 use super::report::Report;
 use super::request::Purpose;
+use super::written::Kept;
 use super::{ArrayShared, Engine};
 
 impl<B: Backend> Engine<B> {
@@ -29,8 +30,8 @@ impl<B: Backend> Engine<B> {
         array.check()?;
         self.check_fits(array, tiles, Purpose::Write)?;
         self.settle();
-        let fill = *array.planes.fill_words();
-        let blank = tiles.iter().map(|&tile| (tile, array.as_written(tile, fill))).collect();
+        let fill = Arc::new(*array.planes.fill_words());
+        let blank = tiles.iter().map(|&tile| (tile, array.as_written(tile, &fill))).collect();
         // Their pages keep their memory.
         let held = Held::pages(self, array, pages_of(array, tiles));
         self.clear(array, blank)?;
@@ -55,7 +56,16 @@ impl<B: Backend> Engine<B> {
         let known = |tile| array.known_value(tile, array.layout.tile_region(array.coord(tile))).ok()?;
         same.extend(gone.into_iter().filter_map(|tile| Some((tile, known(tile)?))));
         same.sort_unstable_by_key(|&(tile, _)| tile);
-        let contents = same.iter().map(|&(tile, value)| (tile, array.as_written(tile, value))).collect();
+        // Those of one value have it together, as after a fill.
+        let mut last = Arc::default();
+        let contents = same.iter().map(|&(tile, value)| {
+            if *last != value {
+                last =
+                    array.kept_value(tile).filter(|kept| **kept == value).unwrap_or_else(|| Arc::new(value));
+            }
+            (tile, array.as_written(tile, &last))
+        });
+        let contents = contents.collect();
         self.clear(array, contents)?;
         Ok(same.into_iter().map(|(tile, _)| tile).collect())
     }
@@ -98,10 +108,18 @@ impl<B: Backend> Engine<B> {
 
 impl<B: Backend> ArrayShared<B> {
     /// What it is to hold a value for a tile: nothing to be kept, where its source says the same.
-    fn as_written(&self, tile: TileId, value: VoxelWords) -> Contents {
+    fn as_written(&self, tile: TileId, value: &Arc<VoxelWords>) -> Contents {
         match self.source.uniform(self.layout.tile_region(self.coord(tile))) {
-            Ok(Some(same)) if same == value => Contents::Source(Some(Arc::new(value))),
-            _ => Contents::Written(Arc::new(value)),
+            Ok(Some(same)) if same == **value => Contents::Source(Some(Arc::clone(value))),
+            _ => Contents::Written(Arc::clone(value)),
+        }
+    }
+
+    /// The one value that was written to a tile without memory, where that is known.
+    fn kept_value(&self, tile: TileId) -> Option<Arc<VoxelWords>> {
+        match self.kept(tile) {
+            Some(Kept::Uniform(value)) => Some(value),
+            _ => None,
         }
     }
 }

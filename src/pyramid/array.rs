@@ -174,6 +174,7 @@ pub(super) fn pin_whole<T: Voxel, B: Backend>(
     array.pin_region(Region::whole(array.extent())).map_err(|error| match error {
         Error::Residency(
             ResidencyError::OverBudget { .. }
+            | ResidencyError::TooManyTiles { .. }
             | ResidencyError::NothingToEvict { .. }
             | ResidencyError::FramesOpen { .. },
         ) => {

@@ -25,7 +25,7 @@
 //! # What "written" means
 //!
 //! A target appears under its name when `save` returns, as a whole, or not at all: everything goes into a file or folder beside it that has another name, is made durable, and is renamed. What
-//! [`TileStore::write`] was given is safe once [`TileStore::flush`] or `save` returned without an error, and not before. What an interrupted save left is never found under the target's name.
+//! [`TileStore::write`] was given is safe once [`TileStore::flush`] or `save` returned without an error, and not before (in a [`SaveFolder`], once that is saved). What an interrupted save left is never found under the target's name.
 
 use crate::error::StoreError;
 use crate::geometry::boxes::{pieces, voxels};

@@ -15,6 +15,9 @@ use rustix::io::Errno;
 use super::disk::{beside, create_new, failed, parent_and_name};
 use crate::error::StoreError;
 
+/// The file that is locked of a folder. One that has none is nobody's to remove: it may be in the making.
+pub(super) const LOCK: &str = ".lock";
+
 /// A name of the meantime, which goes with this unless it was given up.
 #[derive(Debug)]
 pub(super) struct Unfinished(Option<PathBuf>);
@@ -24,22 +27,25 @@ impl Unfinished {
     ///
     /// **Cost**: the folder is read for what killed processes left.
     pub(super) fn beside(target: &Path) -> Result<(File, Self), StoreError> {
-        Self::made_by(target, create_new)
+        Self::made_by(target, create_new, Path::to_path_buf)
     }
 
-    /// A new folder beside `target`, which will be `target`, and what locks it while it is open.
+    /// A new folder beside `target`, which will be `target`, and the file in it that is locked meanwhile: locks of folders themselves are not seen by other machines.
     ///
     /// **Cost**: as [`Unfinished::beside`].
     pub(super) fn folder_beside(target: &Path) -> Result<(File, Self), StoreError> {
-        Self::made_by(target, |path| {
+        let make = |path: &Path| {
             fs::create_dir(path).map_err(failed("making", path))?;
-            File::open(path).map_err(failed("opening", path))
-        })
+            create_new(&path.join(LOCK))
+        };
+        Self::made_by(target, make, |path| path.join(LOCK))
     }
 
+    /// `make` makes a file to be locked, `place` says where that is.
     fn made_by(
         target: &Path,
         make: impl Fn(&Path) -> Result<File, StoreError>,
+        place: impl Fn(&Path) -> PathBuf,
     ) -> Result<(File, Self), StoreError> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         remove_left(target);
@@ -48,7 +54,7 @@ impl Unfinished {
             let path = beside(target, &format!(".partial-{}-{nth}", std::process::id()))?;
             match make(&path) {
                 // One that somebody took for left before it was locked is not ours any more.
-                Ok(file) if lock(&file) != Lock::Theirs && is_at(&file, &path) => {
+                Ok(file) if lock(&file) != Lock::Theirs && is_at(&file, &place(&path)) => {
                     return Ok((file, Self(Some(path))));
                 }
                 Ok(_) => {}
@@ -127,9 +133,18 @@ fn remove_left(target: &Path) {
             continue;
         }
         let path = entry.path();
-        let Ok(file) = File::options().read(true).write(kind.is_file()).open(&path) else { continue };
-        if lock(&file) == Lock::Ours && is_at(&file, &path) && remove(&path).is_ok() {
-            tracing::info!(path = %path.display(), "removed what a process left that ended while it wrote");
+        let locked = if kind.is_dir() { path.join(LOCK) } else { path.clone() };
+        let Ok(file) = File::options().read(true).write(true).open(&locked) else { continue };
+        if lock(&file) != Lock::Ours || !is_at(&file, &locked) {
+            continue;
+        }
+        match remove(&path) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "removed what a process left that ended while it wrote");
+            }
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "what a process left could not be removed");
+            }
         }
     }
 }
@@ -154,19 +169,23 @@ mod tests {
         fs::write(at(".a.raw.partial-7-8"), "left").unwrap();
         fs::create_dir(at(".a.raw.partial-7-9")).unwrap();
         fs::write(at(".a.raw.partial-7-9").join("part"), "left").unwrap();
+        fs::write(at(".a.raw.partial-7-9").join(LOCK), "").unwrap();
+        // Somebody may be about to lock it.
+        fs::create_dir(at(".a.raw.partial-7-11")).unwrap();
         fs::create_dir(at("kept")).unwrap();
         std::os::unix::fs::symlink(at("kept"), at(".a.raw.partial-7-10")).unwrap();
         let (_lock, folder_of) = Unfinished::folder_beside(&at("a.raw")).unwrap();
         let third = Unfinished::beside(&at("a.raw")).unwrap();
         assert!(!at(".a.raw.partial-7-8").exists());
         assert!(!at(".a.raw.partial-7-9").exists());
-        assert!(others.iter().all(|name| at(name).exists()) && at(".a.raw.partial-7-10").exists());
+        assert!(others.iter().all(|name| at(name).exists()));
+        assert!(at(".a.raw.partial-7-10").exists() && at(".a.raw.partial-7-11").exists());
         assert!(
             second.path().unwrap().exists() && folder_of.path().unwrap().exists(),
             "they are still written"
         );
         drop((second, third, first, folder_of));
-        // The others, the folder, and the link to it.
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 2);
+        // The others, the folder that is kept, the link to it, and the one without a lock.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), others.len() + 3);
     }
 }

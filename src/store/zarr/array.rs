@@ -15,7 +15,6 @@ use zarrs::storage::store::MemoryStore;
 
 use super::options::{Shuffle, ZarrCodec};
 use crate::error::StoreError;
-use crate::source::with_buffer;
 use crate::voxel::{Scalar, ScalarType};
 
 /// Bytes of a shard's index for each chunk: where it begins, and how long it is.
@@ -183,27 +182,43 @@ pub(super) fn pretty(value: &Value) -> Vec<u8> {
     text
 }
 
+/// Buffers beyond this go after use, so that one large chunk does not keep memory for good.
+const KEPT_BYTES: usize = 64 << 20;
+
 thread_local! {
-    /// Each of them works in memory of its own: a megabyte, which it would be given anew, page by page, for every chunk.
-    static ZSTD: RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
+    static ZSTD: RefCell<Option<Zstd>> = const { RefCell::new(None) };
+}
+
+/// A compressor and what it compresses into. Each works in memory of its own, a megabyte and more, which it would be given anew, page by page, for every chunk.
+struct Zstd {
+    level: i32,
+    compressor: zstd::bulk::Compressor<'static>,
+    out: Vec<u8>,
+}
+
+impl Zstd {
+    fn new(level: i32) -> std::io::Result<Self> {
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
+        compressor.include_checksum(true)?;
+        Ok(Self { level, compressor, out: Vec::new() })
+    }
 }
 
 /// Has `then` use what the codec `zstd` makes of the bytes, with a checksum.
 ///
-/// **Cost**: no allocation where this thread has compressed as much before: memory that comes anew for every chunk has every page of it zeroed by the system.
+/// **Cost**: no allocation where this thread has compressed as much before, up to 64 MiB.
 fn compressed<R>(level: i32, bytes: &[u8], then: impl FnOnce(&[u8]) -> R) -> std::io::Result<R> {
-    with_buffer(zstd::zstd_safe::compress_bound(bytes.len()), |out: &mut [u8]| {
-        let length = ZSTD.with_borrow_mut(|kept| {
-            if kept.as_ref().is_none_or(|(of, _)| *of != level) {
-                let mut compressor = zstd::bulk::Compressor::new(level)?;
-                compressor.include_checksum(true)?;
-                *kept = Some((level, compressor));
-            }
-            let none = || std::io::Error::other("no compressor");
-            kept.as_mut().ok_or_else(none)?.1.compress_to_buffer(bytes, out)
-        })?;
-        Ok(then(&out[..length]))
-    })
+    // Out of reach meanwhile, so that `then` may compress, too.
+    let kept = ZSTD.take().filter(|kept| kept.level == level);
+    let mut kept = kept.map_or_else(|| Zstd::new(level), Ok)?;
+    kept.out.clear();
+    kept.out.reserve(zstd::zstd_safe::compress_bound(bytes.len()));
+    kept.compressor.compress_to_buffer(bytes, &mut kept.out)?;
+    let done = then(&kept.out);
+    if kept.out.capacity() <= KEPT_BYTES {
+        ZSTD.set(Some(kept));
+    }
+    Ok(done)
 }
 
 fn bytes_codec(voxel_bytes: usize) -> Value {

@@ -15,8 +15,8 @@ use crate::suite::{Context, Failure};
 /// Tiles that a request asks for.
 const BATCHES: [usize; 4] = [1, 16, 256, 4096];
 
-pub(super) const WHOLE: &str = "load and eviction of a tile, by batch";
-pub(super) const DECISION: &str = "of that, deciding";
+const WHOLE: &str = "load and eviction of a tile, by batch";
+const DECISION: &str = "of that, deciding";
 
 /// By figure, resident tiles, whether the source only copies, and batch.
 type Samples = BTreeMap<(&'static str, u32, bool, usize), Vec<f64>>;

@@ -7,12 +7,15 @@ use vastgrid::{Pool, PoolConfig, SparseArray3D, TileCoord};
 
 use super::super::field;
 use super::ask;
-use super::batches::{DECISION, WHOLE, timed};
+use super::batches::timed;
 use super::decisions::{EXTENT_LOG2, TILE_LOG2};
 use super::nothing::{Marks, Nothing, PAGE_BYTES, Timed};
 use crate::measure::{SplitMix, median};
 use crate::report::Verdict;
 use crate::suite::{Context, Failure};
+
+const WHOLE: &str = "load and eviction of a tile, by tiles a page";
+const DECISION: &str = "deciding about a tile, by tiles a page";
 
 /// Tiles of a page.
 const PER_PAGE: [u64; 3] = [1, 8, 32];
@@ -43,7 +46,7 @@ pub(super) fn run(context: &mut Context<'_>, tiles_log2: u32) -> Result<(), Fail
             ("resident_log2", tiles_log2.to_string()),
         ];
         let what = format!(
-            "{figure} of {BATCH}, nanoseconds, {per_page} tiles a page, 2^{tiles_log2} tiles resident, no driver and no copy"
+            "{figure}: {per_page}, nanoseconds, requests of {BATCH}, 2^{tiles_log2} tiles resident, no driver and no copy"
         );
         context.verdict(Verdict { what, value: median(&times), target: 150.0, at_least: false });
         context.row(figure, &settings, ("time", "ns a tile"), times);
