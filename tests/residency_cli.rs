@@ -146,6 +146,17 @@ fn what_is_written_parses_and_is_the_same_as_itself() {
     let ratios = said.lines().skip(3).filter_map(|line| line.split_whitespace().nth(2)).take(rows.len());
     assert!(ratios.into_iter().all(|ratio| ratio == "1.000"), "{said}");
 
+    // No two figures are called the same.
+    let name =
+        |row: &Value| ["suite", "case", "metric", "unit", "settings"].map(|field| row[field].to_string());
+    let names: std::collections::BTreeSet<_> = rows.iter().map(name).collect();
+    assert_eq!(names.len(), rows.len());
+
+    // What others found is not written over.
+    let said = fails(&["host", "--quick", "--only", "calls", "--out", &folder], 1);
+    assert!(said.contains(&folder) && said.contains("has results of scaling"), "{said}");
+    assert_eq!(results(&out), all);
+
     // Damaged ones are told apart by file and field.
     let mut damaged = all.clone();
     damaged["rows"][0]["samples"][0] = Value::from("fast");

@@ -13,7 +13,10 @@ use crate::suite::Failure;
 /// Prints how the figures of two runs differ, each given by its folder or its `results.json`.
 pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
     let (a, b) = (read(a, "A")?, read(b, "B")?);
-    let key = |row: &Row| (row.suite.clone(), row.case.clone(), row.settings.clone(), row.metric.clone());
+    let key = |row: &Row| {
+        let names = [&row.suite, &row.case, &row.metric, &row.unit].map(String::clone);
+        (names, row.settings.clone())
+    };
     let others: BTreeMap<_, _> = b.iter().map(|row| (key(row), row)).collect();
     let mut only_a = 0;
     let (mut pairs, mut differing) = (0, 0);

@@ -52,6 +52,15 @@ pub(crate) fn commit() -> String {
     let Some(commit) = git(&["rev-parse", "HEAD"]).filter(|commit| !commit.is_empty()) else {
         return "unknown".to_owned();
     };
+    let built = std::env::current_exe().and_then(fs::metadata).and_then(|program| program.modified()).ok();
+    let built = built.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let committed = git(&["log", "-1", "--format=%ct"]).and_then(|seconds| seconds.parse::<u64>().ok());
+    // Nothing ties a program to the state of its folder but time.
+    if let (Some(built), Some(committed)) = (built, committed)
+        && built.as_secs() < committed
+    {
+        return format!("one before {commit}, which is newer than the program");
+    }
     let changed = git(&["status", "--porcelain"]).is_some_and(|text| !text.is_empty());
     if changed { format!("{commit} and changes") } else { commit }
 }

@@ -95,10 +95,26 @@ fn folder(options: &Options, started: &str) -> Result<PathBuf, Failure> {
     let out = options.out.clone().unwrap_or_else(|| Path::new("target/residency").join(name()));
     let refused = |error| format!("the output folder {} cannot be written to: {error}", out.display());
     fs::create_dir_all(&out).map_err(refused)?;
+    if let Some(others) = others_in(&out, &options.questions) {
+        return Err(format!(
+            "{} has results of {others}, which would be lost: choose another folder",
+            out.display()
+        )
+        .into());
+    }
     let trial = out.join(format!(".trial-{}", std::process::id()));
     fs::write(&trial, b"trial").map_err(refused)?;
     fs::remove_file(&trial).map_err(refused)?;
     Ok(out)
+}
+
+/// The questions that a folder has results of, where they are not just these: a run replaces what the same one found before.
+fn others_in(out: &Path, questions: &[&str]) -> Option<String> {
+    let text = fs::read_to_string(out.join("results.json")).ok()?;
+    let found: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let found = found.pointer("/settings/questions")?.as_array()?;
+    let names: Vec<_> = found.iter().filter_map(serde_json::Value::as_str).collect();
+    names.iter().any(|name| !questions.contains(name)).then(|| names.join(", "))
 }
 
 /// Whether there is enough memory, and enough room for files.

@@ -89,13 +89,16 @@ fn on<B: Backend>(
         age(context, &case, phase, &mut state, path.as_deref(), beyond)?;
     }
     if let Some(path) = path {
-        context.note(format!(
-            "{:.0} of {all} s so far, in {} phases, each in a process of its own, kept in {}; run again with --full --only ageing --out {} to go on until they are over",
+        let mut text = format!(
+            "{:.0} of {all} s so far, in {} phases, each in a process of its own, kept in {}",
             state.seconds,
             state.phases,
-            path.display(),
-            context.out.display()
-        ));
+            path.display()
+        );
+        if state.seconds < f64::from(all) {
+            text += "; to go on, run again with --full --only ageing and a folder (--out) that has this file, and no results of other questions";
+        }
+        context.note(text);
     }
     enter(context, &state.moments);
     Ok(())
@@ -220,25 +223,41 @@ fn enter(context: &mut Context<'_>, moments: &[Moment]) {
         if values.iter().all(|value| *value == 0.0) {
             continue;
         }
-        context.row(name, &[("seconds", format!("{seconds:.0}"))], ("value", unit), values.clone());
-        let tenth = (moments.len() / 10).max(1);
+        context.row(name, &[], ("value", unit), values.clone());
         // Others on this machine make windows slower and none faster: times are those of the fastest tenth.
         let is_time = name.starts_with("time");
         let (typical, of) =
             if is_time { (fast as fn(&[f64]) -> f64, ", fastest tenths") } else { (median as _, "") };
-        let (first, last) = (typical(&values[..tenth]), typical(&values[values.len() - tenth..]));
+        // The last tenth over the first.
+        let aged = |values: &[f64]| {
+            let tenth = (values.len() / 10).max(1);
+            typical(&values[values.len() - tenth..]) / typical(&values[..tenth])
+        };
         let target = match name {
             // On a device the driver and the bus are most of it; on the host the processors are all of it, and others on this machine do not count.
             "time of a swap" if context.on == On::Cuda => 1.1,
             "time of the processors for a swap" if context.on != On::Cuda => 1.1,
             // Whatever is not a number of its own: mappings that touch are one.
             "memory mappings" => 1.02,
+            "resident memory" => 1.1,
+            "handles" if context.on != On::Cuda => 1.0,
             _ => f64::NAN,
         };
-        // Of fewer a tenth is one, or none.
-        if target.is_finite() && moments.len() >= FEWEST_MOMENTS {
-            let what = format!("{name}: last tenth of {seconds:.0} s over the first{of}");
-            context.verdict(Verdict { what, value: last / first, target, at_least: false });
+        if target.is_finite() {
+            // Phases are processes of their own, so that what piles up does so within one. Of fewer windows a tenth is one, or none.
+            let phases = moments.iter().map(|m| m.phase).zip(&values).collect::<Vec<_>>();
+            let phases = phases.chunk_by(|a, b| a.0 == b.0).filter(|phase| phase.len() >= FEWEST_MOMENTS);
+            let within =
+                phases.map(|phase| aged(&phase.iter().map(|(_, value)| **value).collect::<Vec<_>>()));
+            let worst = within.fold(f64::NEG_INFINITY, f64::max);
+            if worst.is_finite() {
+                let what = format!("{name}: last tenth over the first{of}, in the worst phase");
+                context.verdict(Verdict { what, value: worst, target, at_least: false });
+            }
+            if moments.len() >= FEWEST_MOMENTS && moments[0].phase != moments[moments.len() - 1].phase {
+                let what = format!("{name}: last tenth over the first{of}, of all {seconds:.0} s");
+                context.verdict(Verdict { what, value: aged(&values), target, at_least: false });
+            }
         }
         // Pictures need no more points than they have pixels.
         let every = (moments.len() / 600).max(1);

@@ -62,5 +62,6 @@ pub(crate) fn list() -> String {
             lines.push(format!("  {name:8} {places:17} {about}"));
         }
     }
+    lines.push("\nIn tables and curves 'flat' is this crate. The exit status is 1 where a question could not be answered; targets that are not met and Ctrl-C leave it at 0.".to_owned());
     lines.join("\n")
 }

@@ -63,8 +63,10 @@ fn one(tiles_log2: u32, per_page: u64, seed: u64) -> Result<[f64; 2], Failure> {
     let array = field::array_of(&pool, source, TILE_LOG2, PAGE_BYTES * per_page)?;
     let mut random = SplitMix(seed);
     let (first, resident) = (random.below(1 << 24), (1 << tiles_log2) / per_page);
-    for page in first..first + resident {
-        ask(&array, &tiles_of(&array, page), BATCH)?;
+    for page in (first..first + resident).step_by(BATCH) {
+        let pages = page..(page + BATCH as u64).min(first + resident);
+        let tiles: Vec<_> = pages.flat_map(|page| tiles_of(&array, page)).collect();
+        ask(&array, &tiles, BATCH)?;
     }
     // In no order: what is next in memory is not what is next in time.
     let mut others: Vec<_> = (first + resident..first + resident + (TIMED + WARM_UP) / per_page).collect();
