@@ -23,20 +23,20 @@ const PER_PAGE: [u64; 3] = [1, 8, 32];
 /// Tiles that a request asks for: whole pages.
 const BATCH: usize = 4096;
 
-/// Tiles whose loading is timed, and others before.
-const TIMED: u64 = 1 << 16;
+/// Tiles before those whose loading is timed.
 const WARM_UP: u64 = BATCH as u64;
 
 pub(super) fn run(context: &mut Context<'_>, tiles_log2: u32) -> Result<(), Failure> {
     // Where everything is checked, tables of many tiles a page take minutes: not where there are seconds only.
-    let tiles_log2 = context.pick(tiles_log2.min(13), tiles_log2, tiles_log2);
+    let (tiles_log2, timed) =
+        context.pick((tiles_log2.min(13), 1 << 12), (tiles_log2, 1 << 16), (tiles_log2, 1 << 16));
     let mut samples: BTreeMap<(&str, u64), Vec<f64>> = BTreeMap::new();
     for round in 0..context.pick(1, 5, 9) {
         for per_page in PER_PAGE {
             if context.stops() {
                 break;
             }
-            let [whole, decision] = one(tiles_log2, per_page, context.seed ^ round << 32)?;
+            let [whole, decision] = one(tiles_log2, per_page, timed, context.seed ^ round << 32)?;
             samples.entry((WHOLE, per_page)).or_default().push(whole);
             samples.entry((DECISION, per_page)).or_default().push(decision);
         }
@@ -57,7 +57,7 @@ pub(super) fn run(context: &mut Context<'_>, tiles_log2: u32) -> Result<(), Fail
 }
 
 /// A whole miss, and what of it is deciding, in nanoseconds a tile.
-fn one(tiles_log2: u32, per_page: u64, seed: u64) -> Result<[f64; 2], Failure> {
+fn one(tiles_log2: u32, per_page: u64, count: u64, seed: u64) -> Result<[f64; 2], Failure> {
     let marks = Arc::new(Marks::new());
     let config = PoolConfig { budget_bytes: PAGE_BYTES << tiles_log2, threads: 1, ..PoolConfig::default() };
     let pool = Pool::with_config(Nothing::marking(&marks), config)?;
@@ -71,14 +71,14 @@ fn one(tiles_log2: u32, per_page: u64, seed: u64) -> Result<[f64; 2], Failure> {
         ask(&array, &tiles, BATCH)?;
     }
     // In no order: what is next in memory is not what is next in time.
-    let mut others: Vec<_> = (first + resident..first + resident + (TIMED + WARM_UP) / per_page).collect();
+    let mut others: Vec<_> = (first + resident..first + resident + (count + WARM_UP) / per_page).collect();
     random.shuffle(&mut others);
     let tiles: Vec<_> = others.iter().flat_map(|&page| tiles_of(&array, page)).collect();
     let (before, tiles) = tiles.split_at(BATCH);
     ask(&array, before, BATCH)?;
     let (times, loaded) = timed(&array, &marks, tiles, BATCH)?;
-    if loaded != TIMED {
-        return Err(format!("of {TIMED} tiles, {per_page} a page, {loaded} were loaded").into());
+    if loaded != count {
+        return Err(format!("of {count} tiles, {per_page} a page, {loaded} were loaded").into());
     }
     Ok(times)
 }
