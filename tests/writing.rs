@@ -356,6 +356,11 @@ fn misuse_is_named() {
         Err(Error::Residency(ResidencyError::TooManyTiles { tiles, most_tiles, .. }))
             if tiles == 1 << 28 && most_tiles == 1 << 26
     ));
+    drop(writer);
+    assert!(matches!(
+        array.request_region(everything),
+        Err(Error::Residency(ResidencyError::TooManyTiles { .. }))
+    ));
 }
 
 #[test]

@@ -23,7 +23,7 @@ const STEP_BYTES: u64 = 64 << 20;
 /// The most pages that one step holds: what is kept of each meanwhile is a good part of a page of 4 KiB.
 const STEP_PAGES: u64 = 4096;
 
-/// The most tiles that are told at once what they hold.
+/// The most tiles that are told at once what they hold: others get their turn in between.
 const FILL_TILES: usize = 1 << 14;
 
 /// Writes to an array. There is one at a time, and nobody reads the array through a frame meanwhile: the borrow says so.
@@ -250,6 +250,9 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
         for tile in layout.tiles_in(region) {
             if layout.tile_region(tile).intersection(&region) == Some(layout.tile_region(tile)) {
                 whole.push(layout.tile_id_unchecked(tile));
+                if whole.len() == FILL_TILES {
+                    self.fill_whole(&mut whole, value)?;
+                }
             } else if let Some(part) = layout.tile_region(tile).intersection(&region) {
                 let shape = layout.tile_shape();
                 self.open(&[layout.tile_id_unchecked(tile)], Purpose::Write)?;
@@ -258,11 +261,14 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
                 }
             }
         }
+        self.fill_whole(&mut whole, value)
+    }
+
+    /// Has whole tiles hold one value, and takes them off the list.
+    fn fill_whole(&mut self, tiles: &mut Vec<TileId>, value: T) -> Result<(), Error> {
         self.let_go();
-        // Others get their turn in between.
-        for step in whole.chunks(FILL_TILES) {
-            self.array.engine().fill(self.array.shared(), step, to_words(value))?;
-        }
+        self.array.engine().fill(self.array.shared(), tiles, to_words(value))?;
+        tiles.clear();
         Ok(())
     }
 

@@ -14,7 +14,6 @@ use super::edit::Contents;
 use super::evict::Held;
 use super::report::Report;
 use super::request::Purpose;
-use super::written::Kept;
 use super::{ArrayShared, Engine};
 
 impl<B: Backend> Engine<B> {
@@ -60,8 +59,7 @@ impl<B: Backend> Engine<B> {
         let mut last = Arc::default();
         let contents = same.iter().map(|&(tile, value)| {
             if *last != value {
-                last =
-                    array.kept_value(tile).filter(|kept| **kept == value).unwrap_or_else(|| Arc::new(value));
+                last = Arc::new(value);
             }
             (tile, array.as_written(tile, &last))
         });
@@ -112,14 +110,6 @@ impl<B: Backend> ArrayShared<B> {
         match self.source.uniform(self.layout.tile_region(self.coord(tile))) {
             Ok(Some(same)) if same == **value => Contents::Source(Some(Arc::clone(value))),
             _ => Contents::Written(Arc::clone(value)),
-        }
-    }
-
-    /// The one value that was written to a tile without memory, where that is known.
-    fn kept_value(&self, tile: TileId) -> Option<Arc<VoxelWords>> {
-        match self.kept(tile) {
-            Some(Kept::Uniform(value)) => Some(value),
-            _ => None,
         }
     }
 }

@@ -42,7 +42,7 @@ use crate::error::StoreError;
 pub struct SaveFolder {
     // Before what is locked in it.
     written: Unfinished,
-    _lock: File,
+    lock: Option<File>,
     target: PathBuf,
     made: PathBuf,
 }
@@ -59,7 +59,7 @@ impl SaveFolder {
         }
         let (lock, written) = Unfinished::folder_beside(&target)?;
         let made = written.path().unwrap_or(&target).to_owned();
-        Ok(Self { written, _lock: lock, target, made })
+        Ok(Self { written, lock: Some(lock), target, made })
     }
 
     /// The folder's name once it is saved.
@@ -98,15 +98,23 @@ impl SaveFolder {
                 return Err(StoreError::InTheWay { path: entry.path(), reason });
             }
         }
+        if let Err(error) = self.name() {
+            self.lock = self.written.lock_again();
+            return Err(error);
+        }
+        self.written.renamed();
+        self.lock = None;
+        sync_folder(&parent_and_name(&self.target)?.0)
+    }
+
+    fn name(&self) -> Result<(), StoreError> {
         match fs::remove_file(self.made.join(LOCK)) {
-            // Of an attempt before.
+            // It could not be locked again after an attempt before.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             outcome => outcome.map_err(failed("removing", &self.made.join(LOCK)))?,
         }
         sync_folder(&self.made)?;
-        rename_new(&self.made, &self.target)?;
-        self.written.renamed();
-        sync_folder(&parent_and_name(&self.target)?.0)
+        rename_new(&self.made, &self.target)
     }
 }
 
@@ -140,6 +148,7 @@ mod tests {
         assert_eq!(fs::read_to_string(path.join("v/w")).unwrap(), "b");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "its lock is gone");
         assert!(matches!(first.save(), Err(StoreError::Exists { path: at }) if at == path));
+        assert!(first.join(LOCK).unwrap().exists(), "whoever comes knows that it is still written");
         assert!(matches!(SaveFolder::create(&path), Err(StoreError::Exists { .. })));
         // What could not be saved is there to be saved once it can.
         fs::rename(&path, folder.path().join("older")).unwrap();

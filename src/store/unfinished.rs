@@ -27,34 +27,25 @@ impl Unfinished {
     ///
     /// **Cost**: the folder is read for what killed processes left.
     pub(super) fn beside(target: &Path) -> Result<(File, Self), StoreError> {
-        Self::made_by(target, create_new, Path::to_path_buf)
+        Self::made(target, false)
     }
 
-    /// A new folder beside `target`, which will be `target`, and the file in it that is locked meanwhile: locks of folders themselves are not seen by other machines.
+    /// A new folder beside `target`, which will be `target`, and the file in it that is locked meanwhile.
     ///
     /// **Cost**: as [`Unfinished::beside`].
     pub(super) fn folder_beside(target: &Path) -> Result<(File, Self), StoreError> {
-        let make = |path: &Path| {
-            fs::create_dir(path).map_err(failed("making", path))?;
-            create_new(&path.join(LOCK))
-        };
-        Self::made_by(target, make, |path| path.join(LOCK))
+        Self::made(target, true)
     }
 
-    /// `make` makes a file to be locked, `place` says where that is.
-    fn made_by(
-        target: &Path,
-        make: impl Fn(&Path) -> Result<File, StoreError>,
-        place: impl Fn(&Path) -> PathBuf,
-    ) -> Result<(File, Self), StoreError> {
+    fn made(target: &Path, is_folder: bool) -> Result<(File, Self), StoreError> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         remove_left(target);
         for _ in 0..1000 {
             let nth = MADE.fetch_add(1, Ordering::Relaxed);
             let path = beside(target, &format!(".partial-{}-{nth}", std::process::id()))?;
-            match make(&path) {
+            match make(&path, is_folder) {
                 // One that somebody took for left before it was locked is not ours any more.
-                Ok(file) if lock(&file) != Lock::Theirs && is_at(&file, &place(&path)) => {
+                Ok(file) if lock(&file) != Lock::Theirs && is_at(&file, &locked(&path, is_folder)) => {
                     return Ok((file, Self(Some(path))));
                 }
                 Ok(_) => {}
@@ -65,6 +56,12 @@ impl Unfinished {
         }
         let reason = "there are too many unfinished files of it";
         Err(StoreError::InTheWay { path: target.to_owned(), reason })
+    }
+
+    /// Locks a folder again whose lock was removed, since it was about to get its name and did not. Where that fails it stays if the process is killed.
+    pub(super) fn lock_again(&self) -> Option<File> {
+        let file = create_new(&self.path()?.join(LOCK)).ok()?;
+        (lock(&file) == Lock::Ours).then_some(file)
     }
 
     pub(super) fn path(&self) -> Option<&Path> {
@@ -86,6 +83,24 @@ impl Drop for Unfinished {
             tracing::warn!(%error, path = %path.display(), "what was written and not saved could not be removed");
         }
     }
+}
+
+/// What is locked of a file or folder: locks of folders themselves are not seen by other machines.
+fn locked(path: &Path, is_folder: bool) -> PathBuf {
+    if is_folder { path.join(LOCK) } else { path.to_owned() }
+}
+
+/// Makes a file or folder, and what is locked of it.
+fn make(path: &Path, is_folder: bool) -> Result<File, StoreError> {
+    if is_folder {
+        fs::create_dir(path).map_err(failed("making", path))?;
+    }
+    let made = create_new(&locked(path, is_folder));
+    if made.is_err() && is_folder {
+        // It is empty; what is in the way is told already.
+        let _ = fs::remove_dir(path);
+    }
+    made
 }
 
 /// Removes a file, or a folder with all that is in it; a link, and not what it leads to.
@@ -133,7 +148,7 @@ fn remove_left(target: &Path) {
             continue;
         }
         let path = entry.path();
-        let locked = if kind.is_dir() { path.join(LOCK) } else { path.clone() };
+        let locked = locked(&path, kind.is_dir());
         let Ok(file) = File::options().read(true).write(true).open(&locked) else { continue };
         if lock(&file) != Lock::Ours || !is_at(&file, &locked) {
             continue;

@@ -17,7 +17,7 @@ pub(super) fn note(context: &mut Context<'_>, found: &Constants) {
 fn of_decisions(ns: f64) -> String {
     let a_second = 1e9 / ns;
     format!(
-        "(where 100 to 500 bytes of tables a tile are assumed) a decision takes {ns:.0} ns, so that one thread decides about {:.1} million tiles a second. A thousand times the resident tiles is 2^30: with 100 to 500 bytes of tables for each that is 100 to 500 GB, \
+        "a decision takes {ns:.0} ns, so that one thread decides about {:.1} million tiles a second. A thousand times the resident tiles is 2^30: with 100 to 500 bytes of tables for each (assumed) that is 100 to 500 GB, \
          so that pages have to grow first. A thousand times the swaps is {:.0} million a second, that is {:.0} threads deciding: the planner's lock would have to be one for each part of the array",
         a_second / 1e6,
         a_second / 1e3,
