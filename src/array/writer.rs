@@ -237,9 +237,8 @@ impl<T: Voxel, B: HostAddressable> Writer<'_, T, B> {
 
     /// Writes one value everywhere in a box. Tiles that lie in it as a whole need no memory: they give up what they have, and are known to hold that value.
     ///
-    /// **Cost**: outside the budget, a table's entry of 29 to 57 bytes for each tile that lies in it as a whole (half as much again while the table grows) and, where the value is not the array's fill value, a voxel's bytes
-    /// but 8 at least; writes to those that lie in it in part. Where an array is to hold one value nearly everywhere, a source that
-    /// says so ([`Fill`](crate::source::Fill)) costs nothing.
+    /// **Cost**: outside the budget, 90 to 140 bytes in tables and bits for each tile that lies in it as a whole (as the process grows, at 2^18 to 2^21 tiles of a value of up to 8 bytes); writes to those that lie in it in part.
+    /// Where an array is to hold one value nearly everywhere, a source that says so ([`Fill`](crate::source::Fill)) costs nothing.
     ///
     /// # Errors
     /// As [`Writer::write_region`].
