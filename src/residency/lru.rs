@@ -1,11 +1,10 @@
-//! Owns the order of last use: [`Recency`], an `lru` list that is brought up to date from the pages' stamps only when something must be evicted.
+//! Owns the order of last use: [`Recency`], a [`Queue`] that is brought up to date from the pages' stamps only when something must be evicted.
 
 use std::collections::VecDeque;
-
-use foldhash::fast::RandomState;
-use lru::LruCache;
+use std::hint::black_box;
 
 use super::out_of_turn::OutOfTurn;
+use super::queue::Queue;
 use super::{PageKey, Victim};
 
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +21,7 @@ struct Seen {
 /// the cost of keeping the order is paid per eviction, not per hit. The order is exact among pages whose stamps did not move since they were placed; pages that are
 /// placed again together are placed in the order of their stamps.
 pub(super) struct Recency {
-    list: LruCache<PageKey, Seen, RandomState>,
+    order: Queue<Seen>,
     /// How many pages have been placed.
     placed: u64,
     /// How stamps and places went along of late: the first place of each later stamp, for as many places as there are pages.
@@ -30,6 +29,8 @@ pub(super) struct Recency {
     out_of_turn: OutOfTurn,
     /// Pages whose stamp had moved on when they came up, to be placed again together.
     moved: Vec<Victim>,
+    /// So many of those that come up next have had their stamps looked at.
+    ahead: usize,
     /// Pages that were used at this time or later are wanted, and go only where all others have gone.
     wanted_since: u64,
     /// The last such time at which that was in vain: there was nothing else.
@@ -39,14 +40,18 @@ pub(super) struct Recency {
 /// So many wanted pages are passed over before one is taken all the same: the time that this takes is another request's.
 const MOST_PASSED: u32 = 1 << 14;
 
+/// So many stamps are looked at together, before they are needed: each is in a cache line of its own, and waiting for them one by one would take longer than all that is done here.
+const AHEAD: usize = 16;
+
 impl Default for Recency {
     fn default() -> Self {
         Self {
-            list: LruCache::unbounded_with_hasher(RandomState::default()),
+            order: Queue::default(),
             placed: 0,
             course: VecDeque::new(),
             out_of_turn: OutOfTurn::default(),
             moved: Vec::new(),
+            ahead: 0,
             wanted_since: u64::MAX,
             in_vain: u64::MAX,
         }
@@ -56,7 +61,7 @@ impl Default for Recency {
 impl std::fmt::Debug for Recency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recency")
-            .field("pages", &(self.list.len() + self.moved.len()))
+            .field("pages", &(self.order.len() + self.moved.len()))
             .finish_non_exhaustive()
     }
 }
@@ -66,11 +71,11 @@ impl Recency {
     pub(super) fn insert(&mut self, page: Victim) {
         self.placed += 1;
         self.out_of_turn.came_back(page.key);
-        self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place: self.placed });
+        self.order.push_back(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place: self.placed });
         if self.course.back().is_none_or(|&(stamp, _)| stamp < page.stamp) {
             self.course.push_back((page.stamp, self.placed));
         }
-        let pages = self.list.len() as u64;
+        let pages = self.order.len() as u64;
         while self.course.front().is_some_and(|&(_, place)| place + pages < self.placed) {
             self.course.pop_front();
         }
@@ -79,29 +84,29 @@ impl Recency {
     /// Takes a page out of the order.
     pub(super) fn remove(&mut self, key: PageKey) -> Option<Victim> {
         self.settle();
-        self.list.pop(&key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp, shared: false })
+        self.order.remove(key).map(|seen| Victim { key, bytes: seen.bytes, stamp: seen.stamp, shared: false })
     }
 
     /// Takes a page out of turn, with the stamp that it really has, unless it was used too recently for that.
     pub(super) fn take_if_old(&mut self, key: PageKey, stamp_of: impl Fn(PageKey) -> u64) -> Option<Victim> {
-        let seen = *self.list.peek(&key)?;
+        let seen = *self.order.get(key)?;
         let stamp = stamp_of(key);
         // Where it would stand had it been placed again when it was last used.
         let used = self.course.partition_point(|&(at, _)| at <= stamp).checked_sub(1);
         let used = used.and_then(|i| self.course.get(i)).filter(|_| stamp != seen.stamp);
         let place = used.map_or(seen.place, |&(_, place)| place.max(seen.place));
-        let pages = self.list.len() as u64;
+        let pages = self.order.len() as u64;
         if !self.out_of_turn.may_take(self.placed - place, pages) {
             return None;
         }
-        self.list.pop(&key);
+        self.order.remove(key);
         self.out_of_turn.took(key, place, self.placed, pages);
         Some(Victim { key, bytes: seen.bytes, stamp, shared: false })
     }
 
     /// A page without memory is asked for: if it was taken out of turn, that may have been a mistake.
     pub(super) fn asked_for(&mut self, key: PageKey) {
-        self.out_of_turn.asked_for(key, self.placed, self.list.len() as u64);
+        self.out_of_turn.asked_for(key, self.placed, self.order.len() as u64);
     }
 
     /// From now on what was used at `time` or later goes last, whatever the order says: a page that is placed again stands behind some that were used after it.
@@ -114,7 +119,7 @@ impl Recency {
         // Two rounds at most: in the second every page has been placed by its present stamp.
         let mut passed = 0;
         for round in 0..2 {
-            while let Some((key, seen)) = self.list.pop_lru() {
+            while let Some((key, seen)) = self.pop_front(&stamp_of) {
                 let page = Victim { key, bytes: seen.bytes, stamp: stamp_of(key), shared: false };
                 let is_wanted = page.stamp >= self.wanted_since;
                 if round > 0 || (page.stamp == seen.stamp && !is_wanted) {
@@ -130,6 +135,16 @@ impl Recency {
             self.pass_over_nothing();
         }
         None
+    }
+
+    /// Takes the first page of the order out.
+    fn pop_front(&mut self, stamp_of: impl Fn(PageKey) -> u64) -> Option<(PageKey, Seen)> {
+        if self.ahead == 0 {
+            self.order.first(AHEAD).for_each(|key| _ = black_box(stamp_of(key)));
+            self.ahead = AHEAD;
+        }
+        self.ahead -= 1;
+        self.order.pop_front()
     }
 
     /// There is nothing besides what is wanted, or too much of that: the next plan of the same wants need not look.
@@ -152,10 +167,9 @@ impl Recency {
         pages.sort_unstable_by_key(|page| std::cmp::Reverse(page.stamp));
         for page in pages {
             // As old as the oldest: nothing else ages by it.
-            let place = self.list.peek_lru().map_or(self.placed, |(_, oldest)| oldest.place);
+            let place = self.order.front().map_or(self.placed, |oldest| oldest.place);
             self.out_of_turn.came_back(page.key);
-            self.list.put(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place });
-            self.list.demote(&page.key);
+            self.order.push_front(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place });
         }
     }
 

@@ -10,6 +10,7 @@ mod choose;
 mod lru;
 mod out_of_turn;
 mod plan;
+mod queue;
 mod sharing;
 
 pub(crate) use plan::{Need, PageKey, Plan, Victim};
