@@ -165,6 +165,7 @@ pub struct Region {
 impl Region {
     /// The box that begins at `start`.
     #[must_use]
+    #[inline]
     pub const fn new(start: Coord, extent: Extent) -> Self {
         Self { start, extent }
     }
@@ -211,6 +212,7 @@ impl Region {
 
     /// The part that lies inside the box from the origin to `bounds` (empty where there is none).
     #[must_use]
+    #[inline]
     pub fn clipped_to(&self, bounds: Extent) -> Self {
         let clip = |start: u64, size: u64, bound: u64| size.min(bound.saturating_sub(start));
         Self {

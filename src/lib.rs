@@ -173,6 +173,7 @@ mod planes;
 mod pool;
 mod prepared;
 pub mod pyramid;
+mod recall;
 #[cfg(feature = "render")]
 pub mod render;
 mod residency;

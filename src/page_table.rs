@@ -3,6 +3,8 @@
 //! | plane | per | meaning |
 //! | --- | --- | --- |
 //! | mapped | page | a physical page is mapped at the page's address |
+//! | fresh | page | the batch that did that has yet to load what it did it for |
+//! | evicting | page | somebody is about to take it from there |
 //! | resident | tile | the tile's contents are valid |
 //! | dirty | tile | the contents differ from the source's |
 //! | uniform | tile | the tile is known to hold one value and has no memory |
@@ -14,19 +16,19 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use bitvec::prelude::{BitVec, Lsb0};
-use foldhash::HashMap;
-
 use crate::layout::{PageId, TileId};
+use crate::recall::RecallMap;
+
+mod plane;
+
+use plane::Plane;
 
 /// Tiles in a block of the planes (a block of one page where a page has more).
 pub(crate) const BLOCK_TILES: u64 = 4096;
 
-/// How many blocks that became empty are kept, with the planes' memory: what comes back soon finds all as it was. For tiles that are alone in their blocks they take 10 MiB: 4 KiB each of bits and of stamps, and
+/// How many blocks that became empty are kept, with the planes' memory: what comes back soon finds all as it was. For tiles that are alone in their blocks they take 11 MiB: 4 KiB each of bits and of stamps, and
 /// what is here.
 const EMPTY_BLOCKS: usize = 1024;
-
-type Bits = BitVec<u64, Lsb0>;
 
 /// What is known of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +40,25 @@ pub(crate) enum Known {
     Uniform,
 }
 
+/// What is known of a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OfPage {
+    /// It has memory.
+    pub(crate) mapped: bool,
+    /// Whoever got it that is still loading into it.
+    pub(crate) fresh: bool,
+    /// Somebody is about to take it.
+    pub(crate) evicting: bool,
+}
+
 #[derive(Debug)]
 struct Block {
-    mapped: Bits,
-    resident: Bits,
-    dirty: Bits,
-    uniform: Bits,
+    mapped: Plane,
+    fresh: Plane,
+    evicting: Plane,
+    resident: Plane,
+    dirty: Plane,
+    uniform: Plane,
     /// Mapped pages and uniform tiles: without any of them nothing else is set either.
     in_use: u64,
     /// The how manieth it was of those that became empty; 0 while it is in use.
@@ -63,13 +78,14 @@ struct Tiles {
 pub(crate) struct PageTable {
     page_shift: u32,
     block_shift: u32,
-    blocks: HashMap<u64, Block>,
+    blocks: RecallMap<u64, Block>,
     /// Blocks that became empty, each with its [`Block::emptied`], in that order: those of other numbers have been in use since.
     emptied: VecDeque<(u64, u64)>,
     /// How often one became empty, and how many of them are.
     emptyings: u64,
     empty_blocks: usize,
     mapped_pages: u64,
+    evicting_pages: u64,
     resident_tiles: u64,
     uniform_tiles: u64,
     dirty_tiles: u64,
@@ -83,11 +99,12 @@ impl PageTable {
         Self {
             page_shift,
             block_shift,
-            blocks: HashMap::default(),
+            blocks: RecallMap::default(),
             emptied: VecDeque::new(),
             emptyings: 0,
             empty_blocks: 0,
             mapped_pages: 0,
+            evicting_pages: 0,
             resident_tiles: 0,
             uniform_tiles: 0,
             dirty_tiles: 0,
@@ -97,6 +114,11 @@ impl PageTable {
     /// Pages with memory.
     pub(crate) fn mapped_pages(&self) -> u64 {
         self.mapped_pages
+    }
+
+    /// Pages that somebody is about to take the memory from.
+    pub(crate) fn evicting_pages(&self) -> u64 {
+        self.evicting_pages
     }
 
     /// Tiles with valid contents.
@@ -123,22 +145,39 @@ impl PageTable {
         self.blocks.values().map(|b| pages(b) as u64).sum()
     }
 
+    #[inline]
     pub(crate) fn is_mapped(&self, page: PageId) -> bool {
         let (block, bit) = self.page_at(page);
-        self.blocks.get(&block).is_some_and(|b| b.mapped[bit])
+        self.blocks.get(block).is_some_and(|b| b.mapped[bit])
     }
 
-    /// What is known of a tile.
-    pub(crate) fn known(&self, tile: TileId) -> Known {
+    #[inline]
+    pub(crate) fn is_evicting(&self, page: PageId) -> bool {
+        self.of_page(page).evicting
+    }
+
+    /// What is known of a page.
+    #[inline]
+    pub(crate) fn of_page(&self, page: PageId) -> OfPage {
+        let (block, bit) = self.page_at(page);
+        self.blocks.get(block).map_or_else(OfPage::default, |b| b.of_page(bit))
+    }
+
+    /// What is known of a tile, and of its page.
+    #[inline]
+    pub(crate) fn known(&self, tile: TileId) -> (Known, OfPage) {
         let (block, bit) = self.tile_at(tile);
-        match self.blocks.get(&block) {
-            Some(b) if b.resident[bit] => Known::Resident,
-            Some(b) if b.uniform[bit] => Known::Uniform,
-            _ => Known::Nothing,
-        }
+        let Some(b) = self.blocks.get(block) else { return (Known::Nothing, OfPage::default()) };
+        let known = match () {
+            () if b.resident[bit] => Known::Resident,
+            () if b.uniform[bit] => Known::Uniform,
+            () => Known::Nothing,
+        };
+        (known, b.of_page(bit >> self.page_shift))
     }
 
     /// Whether a tile of the page holds what its source does not: such a page may not be decommitted.
+    #[inline]
     pub(crate) fn is_dirty(&self, page: PageId) -> bool {
         self.dirty_tiles > 0 && self.words(page, |b| &b.dirty).any(|(_, word)| word != 0)
     }
@@ -146,7 +185,7 @@ impl PageTable {
     /// Whether the tile holds what its source does not.
     pub(crate) fn is_dirty_tile(&self, tile: TileId) -> bool {
         let (block, bit) = self.tile_at(tile);
-        self.blocks.get(&block).is_some_and(|b| b.dirty[bit])
+        self.blocks.get(block).is_some_and(|b| b.dirty[bit])
     }
 
     /// Whether any tile of the page is resident.
@@ -155,6 +194,7 @@ impl PageTable {
     }
 
     /// The resident tiles of a page as bits, from the page's first tile on, in words of 64 tiles: `(first tile, mask)`.
+    #[inline]
     pub(crate) fn resident_words(&self, page: PageId) -> impl Iterator<Item = (TileId, u64)> {
         self.words(page, |b| &b.resident).filter(|&(_, mask)| mask != 0)
     }
@@ -169,6 +209,7 @@ impl PageTable {
         self.tiles(|b| &b.dirty)
     }
 
+    #[inline]
     pub(crate) fn set_mapped(&mut self, page: PageId) {
         let (block, bit) = self.page_at(page);
         let b = self.block(block);
@@ -178,27 +219,63 @@ impl PageTable {
         debug_assert!(self.is_valid(block));
     }
 
+    /// The same for a page that is about to be loaded into.
+    #[inline]
+    pub(crate) fn set_fresh(&mut self, page: PageId) {
+        self.set_mapped(page);
+        let (block, bit) = self.page_at(page);
+        if let Some(b) = self.blocks.get_mut(block) {
+            b.fresh.replace(bit, true);
+        }
+    }
+
+    /// What the page got its memory for was loaded into it. Returns whether that was to come.
+    #[inline]
+    pub(crate) fn take_fresh(&mut self, page: PageId) -> bool {
+        let (block, bit) = self.page_at(page);
+        self.blocks.get_mut(block).is_some_and(|b| b.fresh.replace(bit, false))
+    }
+
+    /// Notes that somebody is about to take the page's memory, or that it stays after all. Without any memory this says nothing.
+    #[inline]
+    pub(crate) fn set_evicting(&mut self, page: PageId, evicting: bool) {
+        let (block, bit) = self.page_at(page);
+        let Some(b) = self.blocks.get_mut(block).filter(|b| b.mapped[bit]) else { return };
+        self.evicting_pages += u64::from(evicting);
+        self.evicting_pages -= u64::from(b.evicting.replace(bit, evicting));
+        debug_assert!(self.is_valid(block));
+    }
+
     /// Marks the page as without memory, and so its tiles as not resident.
+    #[inline]
     pub(crate) fn clear_page(&mut self, page: PageId) {
         let (_, bit) = self.page_at(page);
         let Tiles { block, words, mask, .. } = self.tiles_at(page);
-        let Some(b) = self.blocks.get_mut(&block) else { return };
+        let Some(b) = self.blocks.get_mut(block) else { return };
         let was = u64::from(b.mapped.replace(bit, false));
         b.in_use -= was;
+        let is_empty = b.in_use == 0;
         self.mapped_pages -= was;
-        for (plane, count) in
-            [(&mut b.resident, &mut self.resident_tiles), (&mut b.dirty, &mut self.dirty_tiles)]
-        {
+        self.evicting_pages -= u64::from(b.evicting.replace(bit, false));
+        b.fresh.replace(bit, false);
+        let clear = |plane: &mut Plane, count: &mut u64| {
             for word in &mut plane.as_raw_mut_slice()[words.clone()] {
                 *count -= u64::from((*word & mask).count_ones());
                 *word &= !mask;
             }
+        };
+        clear(&mut b.resident, &mut self.resident_tiles);
+        if self.dirty_tiles > 0 {
+            clear(&mut b.dirty, &mut self.dirty_tiles);
         }
-        self.note_if_empty(block);
+        if is_empty {
+            self.note_if_empty(block);
+        }
         debug_assert!(self.is_valid(block));
     }
 
     /// Notes that the tile's contents are valid, and returns whether it was known to hold one value before.
+    #[inline]
     pub(crate) fn set_resident(&mut self, tile: TileId) -> bool {
         let (block, bit) = self.tile_at(tile);
         let b = self.block(block);
@@ -214,7 +291,7 @@ impl PageTable {
     /// Notes that a resident tile holds what its source does not.
     pub(crate) fn set_dirty(&mut self, tile: TileId) {
         let (block, bit) = self.tile_at(tile);
-        let Some(b) = self.blocks.get_mut(&block).filter(|b| b.resident[bit]) else { return };
+        let Some(b) = self.blocks.get_mut(block).filter(|b| b.resident[bit]) else { return };
         self.dirty_tiles += u64::from(!b.dirty.replace(bit, true));
         debug_assert!(self.is_valid(block));
     }
@@ -222,7 +299,7 @@ impl PageTable {
     /// Gives that up.
     pub(crate) fn clear_dirty(&mut self, tile: TileId) {
         let (block, bit) = self.tile_at(tile);
-        if let Some(b) = self.blocks.get_mut(&block) {
+        if let Some(b) = self.blocks.get_mut(block) {
             self.dirty_tiles -= u64::from(b.dirty.replace(bit, false));
         }
         debug_assert!(self.is_valid(block));
@@ -245,7 +322,7 @@ impl PageTable {
     /// Forgets the tile's contents, written or not, and returns whether it had any. Its page keeps its memory.
     pub(crate) fn clear_resident(&mut self, tile: TileId) -> bool {
         let (block, bit) = self.tile_at(tile);
-        let Some(b) = self.blocks.get_mut(&block) else { return false };
+        let Some(b) = self.blocks.get_mut(block) else { return false };
         self.dirty_tiles -= u64::from(b.dirty.replace(bit, false));
         let was = b.resident.replace(bit, false);
         self.resident_tiles -= u64::from(was);
@@ -255,7 +332,7 @@ impl PageTable {
     /// Forgets that the tile holds one value, and returns whether it was known to.
     pub(crate) fn clear_uniform(&mut self, tile: TileId) -> bool {
         let (block, bit) = self.tile_at(tile);
-        let Some(b) = self.blocks.get_mut(&block) else { return false };
+        let Some(b) = self.blocks.get_mut(block) else { return false };
         let was = b.uniform.replace(bit, false);
         b.in_use -= u64::from(was);
         self.uniform_tiles -= u64::from(was);
@@ -284,7 +361,7 @@ impl PageTable {
     pub(crate) fn groups(&self) -> impl Iterator<Item = u64> + '_ {
         let shift = self.block_shift - 6;
         let used = self.blocks.iter().filter(|(_, b)| b.emptied == 0);
-        used.flat_map(move |(&block, _)| block << shift..(block + 1) << shift)
+        used.flat_map(move |(block, _)| block << shift..(block + 1) << shift)
     }
 
     /// Blocks of planes in use: what the table's memory is in proportion to, but for a number of empty ones.
@@ -294,21 +371,22 @@ impl PageTable {
     }
 
     /// Tiles of which nothing is known, none being mapped or uniform: a run of `tiles` of them (a power of two) or more, around one of which something was. `None` while few such are kept.
+    #[inline]
     pub(crate) fn take_emptied(&mut self, tiles: u64) -> Option<Range<u64>> {
         let span = tiles.max(1 << self.block_shift);
         while self.empty_blocks > EMPTY_BLOCKS {
             let (block, number) = self.emptied.pop_front()?;
-            if self.blocks.get(&block).is_none_or(|b| b.emptied != number) {
+            if self.blocks.get(block).is_none_or(|b| b.emptied != number) {
                 continue;
             }
             let first = (block << self.block_shift) & !(span - 1);
             let mut run = first >> self.block_shift..(first + span) >> self.block_shift;
-            let all_empty = run.clone().all(|i| self.blocks.get(&i).is_none_or(|b| b.emptied != 0));
+            let all_empty = run.clone().all(|i| self.blocks.get(i).is_none_or(|b| b.emptied != 0));
             if !all_empty {
                 run = block..block + 1;
             }
             for block in run {
-                self.empty_blocks -= usize::from(self.blocks.remove(&block).is_some());
+                self.empty_blocks -= usize::from(self.blocks.remove(block).is_some());
             }
             if all_empty {
                 return Some(first..first + span);
@@ -318,7 +396,7 @@ impl PageTable {
     }
 
     fn note_if_empty(&mut self, index: u64) {
-        let Some(b) = self.blocks.get_mut(&index).filter(|b| b.in_use == 0 && b.emptied == 0) else { return };
+        let Some(b) = self.blocks.get_mut(index).filter(|b| b.in_use == 0 && b.emptied == 0) else { return };
         self.emptyings += 1;
         self.empty_blocks += 1;
         b.emptied = self.emptyings;
@@ -326,18 +404,21 @@ impl PageTable {
         if self.emptied.len() > 4 * EMPTY_BLOCKS.max(self.empty_blocks) {
             // Few of these are the last of their blocks.
             let blocks = &self.blocks;
-            self.emptied.retain(|(block, number)| blocks.get(block).is_some_and(|b| b.emptied == *number));
+            self.emptied.retain(|(block, number)| blocks.get(*block).is_some_and(|b| b.emptied == *number));
         }
     }
 
     /// A block that something is about to be noted in.
+    #[inline]
     fn block(&mut self, index: u64) -> &mut Block {
         let (tiles, page_shift) = (1usize << self.block_shift, self.page_shift);
-        let block = self.blocks.entry(index).or_insert_with(|| Block {
-            mapped: Bits::repeat(false, tiles >> page_shift),
-            resident: Bits::repeat(false, tiles),
-            dirty: Bits::repeat(false, tiles),
-            uniform: Bits::repeat(false, tiles),
+        let block = self.blocks.get_or_insert_with(index, || Block {
+            mapped: Plane::new(tiles >> page_shift),
+            fresh: Plane::new(tiles >> page_shift),
+            evicting: Plane::new(tiles >> page_shift),
+            resident: Plane::new(tiles),
+            dirty: Plane::new(tiles),
+            uniform: Plane::new(tiles),
             in_use: 0,
             emptied: 0,
         });
@@ -348,34 +429,38 @@ impl PageTable {
 
     /// The blocks in memory order. **Cost**: they are sorted.
     fn in_order(&self) -> impl Iterator<Item = (u64, &Block)> {
-        let mut blocks: Vec<_> = self.blocks.iter().map(|(&block, b)| (block, b)).collect();
+        let mut blocks: Vec<_> = self.blocks.iter().collect();
         blocks.sort_unstable_by_key(|&(block, _)| block);
         blocks.into_iter()
     }
 
     /// Every tile whose bit is set in a plane, in memory order.
-    fn tiles(&self, plane: impl Fn(&Block) -> &Bits) -> impl Iterator<Item = TileId> {
+    fn tiles(&self, plane: impl Fn(&Block) -> &Plane) -> impl Iterator<Item = TileId> {
         let shift = self.block_shift;
         self.in_order().flat_map(move |(block, b)| ones(plane(b)).map(move |i| TileId((block << shift) + i)))
     }
 
     /// The bits that a plane has of a page's tiles, from the page's first on, in words of 64 tiles: `(first tile, bits)`.
-    fn words(&self, page: PageId, plane: impl Fn(&Block) -> &Bits) -> impl Iterator<Item = (TileId, u64)> {
+    #[inline]
+    fn words(&self, page: PageId, plane: impl Fn(&Block) -> &Plane) -> impl Iterator<Item = (TileId, u64)> {
         let Tiles { block, words, mask, shift } = self.tiles_at(page);
-        let words = self.blocks.get(&block).map_or(&[][..], |b| &plane(b).as_raw_slice()[words]);
+        let words = self.blocks.get(block).map_or(&[][..], |b| &plane(b).as_raw_slice()[words]);
         let firsts = (page.0 << self.page_shift..).step_by(64).map(TileId);
         firsts.zip(words).map(move |(first, word)| (first, (word & mask) >> shift))
     }
 
+    #[inline]
     fn page_at(&self, page: PageId) -> (u64, usize) {
         let per_block = self.block_shift - self.page_shift;
         (page.0 >> per_block, index(page.0, per_block))
     }
 
+    #[inline]
     fn tile_at(&self, tile: TileId) -> (u64, usize) {
         (tile.0 >> self.block_shift, index(tile.0, self.block_shift))
     }
 
+    #[inline]
     fn tiles_at(&self, page: PageId) -> Tiles {
         let (block, page) = self.page_at(page);
         let (first, tiles) = (page << self.page_shift, 1usize << self.page_shift);
@@ -387,17 +472,27 @@ impl PageTable {
 
     /// Whether a block's planes agree with each other: resident tiles have memory, dirty ones are resident, uniform ones are not.
     fn is_valid(&self, block: u64) -> bool {
-        let Some(b) = self.blocks.get(&block) else { return true };
-        let subset =
-            |a: &Bits, of: &Bits| a.as_raw_slice().iter().zip(of.as_raw_slice()).all(|(a, of)| a & !of == 0);
+        let Some(b) = self.blocks.get(block) else { return true };
+        let subset = |a: &Plane, of: &Plane| {
+            a.as_raw_slice().iter().zip(of.as_raw_slice()).all(|(a, of)| a & !of == 0)
+        };
         let disjoint =
-            |a: &Bits, b: &Bits| a.as_raw_slice().iter().zip(b.as_raw_slice()).all(|(a, b)| a & b == 0);
+            |a: &Plane, b: &Plane| a.as_raw_slice().iter().zip(b.as_raw_slice()).all(|(a, b)| a & b == 0);
         let backed = ones(&b.resident).all(|tile| b.mapped[index(tile >> self.page_shift, 63)]);
         let in_use = b.mapped.count_ones() + b.uniform.count_ones();
         in_use as u64 == b.in_use
             && backed
+            && subset(&b.evicting, &b.mapped)
+            && subset(&b.fresh, &b.mapped)
             && subset(&b.dirty, &b.resident)
             && disjoint(&b.resident, &b.uniform)
+    }
+}
+
+impl Block {
+    #[inline]
+    fn of_page(&self, bit: usize) -> OfPage {
+        OfPage { mapped: self.mapped[bit], fresh: self.fresh[bit], evicting: self.evicting[bit] }
     }
 }
 
@@ -406,11 +501,13 @@ impl PageTable {
     clippy::cast_possible_truncation,
     reason = "a block has at most 2^46 tiles, and 64-bit targets are the only ones"
 )]
+#[inline]
 fn index(v: u64, bits: u32) -> usize {
     (v & ((1 << bits) - 1)) as usize
 }
 
 /// Positions of the set bits of a word.
+#[inline]
 fn bits(word: u64) -> impl Iterator<Item = u64> {
     std::iter::successors(Some(word), |w| Some(w & w.wrapping_sub(1)))
         .take_while(|&w| w != 0)
@@ -418,7 +515,7 @@ fn bits(word: u64) -> impl Iterator<Item = u64> {
 }
 
 /// Positions of the set bits, found word by word.
-fn ones(plane: &Bits) -> impl Iterator<Item = u64> {
+fn ones(plane: &Plane) -> impl Iterator<Item = u64> {
     let words = (0u64..).step_by(64).zip(plane.as_raw_slice()).filter(|&(_, &word)| word != 0);
     words.flat_map(|(first, &word)| bits(word).map(move |i| first + i))
 }

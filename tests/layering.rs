@@ -23,7 +23,8 @@ const TABLE: &[(&str, &[&str])] = &[
     // What readers look at without a lock: tables and planes, indexed by tile.
     ("offsets", &["geometry", "layout"]),
     ("planes", &["error", "geometry", "voxel", "layout", "sync", "backend::ZeroedWords"]),
-    ("page_table", &["error", "geometry", "voxel", "layout", "sync", "stats", "backend::ZeroedWords"]),
+    ("recall", BASE),
+    ("page_table", &["error", "geometry", "voxel", "layout", "sync", "stats", "recall"]),
     // Where tiles come from, not where they go.
     ("source", &["error", "geometry", "voxel", "layout", "prepared", "sync", "stats"]),
     // Where voxels go.
@@ -49,7 +50,7 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     // Who stays and who goes, decided without any memory.
-    ("residency", &["error", "geometry", "layout", "sync", "stats", "page_table"]),
+    ("residency", &["error", "geometry", "layout", "sync", "stats", "recall", "page_table"]),
     (
         "engine",
         &[
@@ -67,6 +68,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "backend",
             "page_table",
             "planes",
+            "recall",
             "offsets",
         ],
     ),

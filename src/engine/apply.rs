@@ -24,7 +24,7 @@ enum Origin {
 }
 
 /// The arrays whose pages a plan touches: mostly one.
-type Touched<B> = BTreeMap<u32, Arc<ArrayShared<B>>>;
+type Touched<B> = Vec<Arc<ArrayShared<B>>>;
 
 /// A batch of mapping calls under way: what has been done so far.
 struct Batch<'e, B: Backend> {
@@ -35,7 +35,8 @@ struct Batch<'e, B: Backend> {
     hand: BTreeMap<u64, Vec<(Origin, B::Page)>>,
     /// Unmapped pages whose memory others have as well, and which nobody takes over.
     shared: Vec<(Victim, B::Page)>,
-    mapped: Vec<(Need, Origin)>,
+    /// Commits, by their places in the plan.
+    mapped: Vec<(usize, Origin)>,
     /// Sizes of waiting pages that commits may still take.
     from_idle: Vec<u64>,
     /// What an undo cannot take back.
@@ -77,14 +78,14 @@ impl<B: Backend> Engine<B> {
         }
         let mut guard = self.lock();
         let state = &mut *guard;
-        if let Some((_, table)) = state.arrays.get_mut(&array.id) {
+        if let Some((_, table)) = state.arrays.get_mut(array.id) {
             for need in &claimed.plan.commits {
-                table.set_mapped(need.key.page);
+                table.set_fresh(need.key.page);
             }
         }
-        state.set_busy(claimed.plan.commits.iter().map(|need| need.key), false);
         state.residency.confirm(&claimed.plan);
         state.forget(&claimed.plan.victims);
+        state.evictions.end(claimed.retired);
         self.note_holders(state, array, &claimed.plan.commits);
         self.notify(guard);
         count(&self.counters.commits, claimed.plan.commits.len());
@@ -105,7 +106,7 @@ impl<B: Backend> Engine<B> {
         if state.holders.len() as u64 > 2 * mapped + 64 {
             let super::State { holders, arrays, .. } = state;
             holders
-                .retain(|_, key| arrays.get(&key.array).is_some_and(|(_, table)| table.is_mapped(key.page)));
+                .retain(|_, key| arrays.get(key.array).is_some_and(|(_, table)| table.is_mapped(key.page)));
         }
     }
 
@@ -124,8 +125,9 @@ impl<B: Backend> Engine<B> {
         if matches!(result, Ok(true)) {
             state.residency.confirm(&plan);
             state.forget(&plan.victims);
+            state.evictions.end(retired);
         } else {
-            state.unretire(&plan.victims);
+            state.unretire(&plan.victims, retired);
             state.residency.abandon_failed(&plan);
         }
         self.notify(state);
@@ -153,11 +155,17 @@ impl<B: Backend> Engine<B> {
         let arrays: Touched<B> = {
             let needs = plan.commits.iter().chain(&plan.copies).map(|need| need.key);
             let keys = plan.victims.iter().map(|v| v.key).chain(needs).chain(plan.opened.iter().copied());
-            let mut ids: Vec<_> = keys.map(|key| key.array).collect();
-            // Mostly the same as the one before.
-            ids.dedup();
             let state = self.lock();
-            ids.into_iter().filter_map(|id| Some((id, Arc::clone(&state.arrays.get(&id)?.0)))).collect()
+            let mut touched = Touched::new();
+            for key in keys {
+                // Mostly the same as the one before.
+                if array_of(&touched, key).is_none()
+                    && let Some(array) = state.array_of(key)
+                {
+                    touched.push(Arc::clone(array));
+                }
+            }
+            touched
         };
         let mut vmm = self.lock_vmm();
         let Vmm { idle } = &mut *vmm;
@@ -176,7 +184,7 @@ impl<B: Backend> Engine<B> {
             return Ok(true);
         };
         tracing::warn!(%error, "a batch of mapping calls failed and is undone");
-        batch.undo();
+        batch.undo(plan);
         let damage = std::mem::take(&mut batch.damage);
         drop(batch);
         drop(vmm);
@@ -215,11 +223,12 @@ impl<B: Backend> Engine<B> {
             state.forget(&[victim]);
         }
         for need in &damage.stray {
-            state.residency.add_stray(need.bytes);
+            let stamp = state.stamp_of(need.key);
+            state.residency.add_stray(need.key, need.bytes, stamp);
         }
         let mapped = damage.stranded.iter().copied().chain(damage.stray.iter().map(|need| need.key));
         for key in mapped {
-            if let Some((_, table)) = state.arrays.get_mut(&key.array) {
+            if let Some((_, table)) = state.arrays.get_mut(key.array) {
                 table.set_mapped(key.page);
             }
         }
@@ -230,46 +239,47 @@ impl<B: Backend> super::State<B> {
     /// The victims' memory is gone.
     pub(super) fn forget(&mut self, victims: &[Victim]) {
         for of_one in victims.chunk_by(|a, b| a.key.array == b.key.array) {
-            if let Some((array, table)) = self.arrays.get_mut(&of_one[0].key.array) {
+            if let Some((array, table)) = self.arrays.get_mut(of_one[0].key.array) {
                 for victim in of_one {
                     table.clear_page(victim.key.page);
                 }
                 array.forget_emptied(table);
             }
         }
-        for victim in victims {
-            self.evicting.remove(&victim.key);
-        }
     }
 }
 
 impl<'e, B: Backend> Batch<'e, B> {
     fn run(&mut self, plan: &Plan) -> Result<(), BackendError> {
-        let mut victims: Vec<_> = plan.victims.iter().collect();
-        victims.sort_unstable_by_key(|v| v.key);
-        for victim in victims {
-            let Some((array, offset)) = self.place(victim.key) else { continue };
-            let page = self.backend.unmap(&array.reservation, offset)?;
-            if victim.shared {
-                self.shared.push((*victim, page));
-            } else {
-                self.hand.entry(victim.bytes).or_default().push((Origin::Victim(victim.key), page));
+        for of_size in plan.victims.chunk_by(|a, b| a.bytes == b.bytes) {
+            let hand = self.hand.entry(of_size[0].bytes).or_default();
+            hand.reserve(of_size.len());
+            for victim in of_size {
+                let Some(array) = array_of(self.arrays, victim.key) else { continue };
+                let offset = array.layout.page_offset_bytes(victim.key.page);
+                let page = self.backend.unmap(&array.reservation, offset)?;
+                if victim.shared {
+                    self.shared.push((*victim, page));
+                } else {
+                    hand.push((Origin::Victim(victim.key), page));
+                }
             }
         }
         self.drop_shared();
         self.destroy_surplus(plan);
         // Pages whose memory is shown there already come first, so that no other takes it.
-        let mut commits: Vec<_> = plan.commits.iter().map(|need| (self.shown_at_hand(need), need)).collect();
-        commits.sort_by_key(|(number, _)| number.is_none());
-        self.mapped.reserve(commits.len());
-        for (number, &need) in commits {
+        let shown: Vec<_> = plan.commits.iter().map(|need| self.shown_at_hand(need)).collect();
+        let those = |shows: bool| (0..).zip(&shown).filter(move |(_, number)| number.is_some() == shows);
+        self.mapped.reserve(plan.commits.len());
+        for (at, &number) in those(true).chain(those(false)) {
+            let need = &plan.commits[at];
             let Some((array, offset)) = self.place(need.key) else { continue };
             let (origin, page) = self.take(need.bytes, number)?;
             if let Err(Refused { error, page }) = self.backend.map(&array.reservation, offset, page) {
                 self.hand.entry(need.bytes).or_default().push((origin, page));
                 return Err(error);
             }
-            self.mapped.push((need, origin));
+            self.mapped.push((at, origin));
         }
         self.set_access(plan.commits.iter().map(|need| need.key))?;
         self.copy(plan)
@@ -343,6 +353,12 @@ impl<'e, B: Backend> Batch<'e, B> {
 
     /// A physical page, the one of that number if it is at hand.
     fn take(&mut self, bytes: u64, number: Option<u64>) -> Result<(Origin, B::Page), BackendError> {
+        let hand = self.hand.get_mut(&bytes);
+        if number.is_none()
+            && let Some(taken) = hand.and_then(Vec::pop)
+        {
+            return Ok(taken);
+        }
         let backend = self.backend;
         let wanted = |page: &B::Page| backend.page_number(page) == number;
         let hand = self.hand.get_mut(&bytes).filter(|pages| !pages.is_empty());
@@ -383,8 +399,9 @@ impl<'e, B: Backend> Batch<'e, B> {
     }
 
     /// Takes everything back that was done. What cannot be taken back poisons its array.
-    fn undo(&mut self) {
-        for (need, origin) in std::mem::take(&mut self.mapped).into_iter().rev() {
+    fn undo(&mut self, plan: &Plan) {
+        for (at, origin) in std::mem::take(&mut self.mapped).into_iter().rev() {
+            let need = plan.commits[at];
             let Some((array, offset)) = self.place(need.key) else { continue };
             match self.backend.unmap(&array.reservation, offset) {
                 Ok(page) => self.hand.entry(need.bytes).or_default().push((origin, page)),
@@ -440,10 +457,16 @@ impl<'e, B: Backend> Batch<'e, B> {
         self.damage.lost.push(key);
     }
 
+    #[inline]
     fn place(&self, key: PageKey) -> Option<(&'e ArrayShared<B>, u64)> {
-        let array = self.arrays.get(&key.array)?;
+        let array = array_of(self.arrays, key)?;
         Some((array, array.layout.page_offset_bytes(key.page)))
     }
+}
+
+#[inline]
+fn array_of<B: Backend>(arrays: &[Arc<ArrayShared<B>>], key: PageKey) -> Option<&ArrayShared<B>> {
+    arrays.iter().find(|array| array.id == key.array).map(Arc::as_ref)
 }
 
 /// Gives a page's memory back. A failure loses address space or memory, but no data: it is logged.

@@ -5,14 +5,14 @@ use std::sync::{Arc, OnceLock};
 use crate::backend::Backend;
 use crate::error::Error;
 use crate::layout::{PageId, TileId};
-use crate::page_table::Known;
+use crate::page_table::{Known, OfPage};
 use crate::residency::{Need, NoRoom, PageKey, Plan, Victim};
 
 use super::frame::{Epoch, Stamping};
 use super::report::Report;
 use super::request::{Asked, Purpose};
 use super::waiting::Change;
-use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome, State};
+use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome, StampsOf, State};
 
 /// What a request does next.
 #[derive(Debug)]
@@ -29,11 +29,12 @@ pub(super) enum Claim {
     NoRoom { why: NoRoom, framed: bool, seen: Change },
 }
 
-/// Tiles that this request loads, the pages that it holds for them, and the plan that gives these memory.
+/// Tiles that this request loads, the pages of them, and the plan that gives these memory.
 #[derive(Debug)]
 pub(super) struct Claimed {
     pub(super) loading: Arc<Loading>,
-    pub(super) pages: Vec<PageId>,
+    /// In order, and whether each had memory before: then it is held. Of the others the table says that they are fresh as soon as they have some.
+    pub(super) pages: Vec<(PageId, bool)>,
     pub(super) plan: Plan,
     pub(super) retired: Epoch,
 }
@@ -71,27 +72,26 @@ impl<B: Backend> Engine<B> {
             missing.retain(|tile| sorted.others.binary_search_by_key(tile, |(other, _)| *other).is_err());
             return Ok(Claim::Others(sorted.others));
         }
-        let mut pages: Vec<_> = sorted.free.iter().map(|&tile| array.layout.page_of(tile)).collect();
-        pages.dedup();
+        let pages = sorted.pages;
         let locked = |page: &PageId| state.residency.is_locked(array.key(*page));
-        let locked: Vec<_> = pages.iter().copied().filter(locked).collect();
+        let locked: Vec<_> = pages.iter().map(|(page, _)| *page).filter(locked).collect();
         if !locked.is_empty() {
             return Ok(Claim::Locked(locked));
         }
         // The pages of this request's own hits are as good as held: stamp them with a time of their own.
-        for &tile in requested.iter().filter(|&&tile| array.planes.is_resident(tile)) {
+        let hits = report.hits + report.shared + report.loaded > 0;
+        for &tile in requested.iter().filter(|&&tile| hits && array.planes.is_resident(tile)) {
             stamping.stamp(array.planes.stamp(array.layout.page_of(tile)));
         }
         let time = stamping.time();
         drop(stamping);
         let bytes = array.layout.page_bytes();
         let mut needs = Vec::with_capacity(pages.len());
-        for &page in &pages {
+        for &(page, mapped) in &pages {
             let key = array.key(page);
-            if state.table(array.id).is_some_and(|table| table.is_mapped(page)) {
-                state.residency.hold(key, bytes);
+            if mapped {
+                state.residency.hold(key, bytes, true);
             } else {
-                state.residency.hold_unmapped(key, bytes);
                 let shown = self.shown_at(state, array, page);
                 needs.push(Need { key, bytes, shown, copies: false });
             }
@@ -99,7 +99,6 @@ impl<B: Backend> Engine<B> {
         let framed = self.clock.oldest().is_some();
         match self.plan_and_retire(state, &needs, time, keep_since) {
             Ok((plan, retired)) => {
-                state.committing.extend(needs.iter().map(|n| (n.key, retired)));
                 if sorted.free.len() == missing.len() {
                     missing.clear();
                 } else {
@@ -111,7 +110,7 @@ impl<B: Backend> Engine<B> {
                 Ok(Claim::Claimed(Claimed { loading, pages, plan, retired }))
             }
             Err(why) => {
-                state.release(array, &pages);
+                state.release_claimed(array, &pages);
                 // What nobody but this request holds was in nobody's way but its own.
                 let own = |key: PageKey| key.array == array.id && held.binary_search(&key.page).is_ok();
                 let why = NoRoom { busy_bytes: state.residency.busy(own), ..why };
@@ -138,15 +137,13 @@ impl<B: Backend> Engine<B> {
         loop {
             let in_frame = self.oldest_frame();
             let State { residency, arrays, .. } = &mut *state;
-            let stamp_of =
-                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
             // Not what an open frame asked for, not what this request asked for, not what nobody else has.
             let may_evict = |key, stamp| stamp <= in_frame && stamp != time && Self::may_lose(arrays, key);
-            let plan = residency.plan(needs, stamp_of, may_evict)?;
+            let mut plan = residency.plan(needs, &StampsOf(arrays), may_evict)?;
             if plan.victims.is_empty() {
                 return Ok((plan, Epoch(0)));
             }
-            if let Some(retired) = self.retire(state, &plan) {
+            if let Some(retired) = self.retire(state, &mut plan) {
                 return Ok((plan, retired));
             }
         }
@@ -157,8 +154,10 @@ impl<B: Backend> Engine<B> {
         self.clock.oldest().map_or(u64::MAX, |frame| frame.0)
     }
 
-    /// Hides the victims' bits. `None`: one of them was asked for meanwhile, or a frame was opened that had asked for it; nothing was hidden and the plan is abandoned.
-    pub(super) fn retire(&self, state: &mut State<B>, plan: &Plan) -> Option<Epoch> {
+    /// Hides the victims' bits, and puts the victims in order. `None`: one of them was asked for meanwhile, or a frame was opened that had asked for it; nothing was hidden and the plan is abandoned.
+    pub(super) fn retire(&self, state: &mut State<B>, plan: &mut Plan) -> Option<Epoch> {
+        // Runs of them mostly are.
+        plan.victims.sort_by_key(|victim| victim.key);
         let stamping = self.clock.stamping();
         // Whoever stamped a victim under this right had its frame open before, so it is seen here.
         let in_frame = self.oldest_frame();
@@ -168,14 +167,14 @@ impl<B: Backend> Engine<B> {
             state.residency.abandon(plan);
             return None;
         }
-        state.each_resident_word(&plan.victims, |array, tile, mask| {
+        state.set_evicting(&plan.victims, true, |array, tile, mask| {
             stamping.hide(array.planes.resident_word(tile), mask);
             array.planes.note_change(tile);
         });
         drop(stamping);
         state.enter(&plan.victims, Became::Evicted);
         let retired = self.clock.barrier();
-        state.evicting.extend(plan.victims.iter().map(|v| (v.key, retired)));
+        state.evictions.begin(retired, &plan.victims);
         Some(retired)
     }
 
@@ -189,7 +188,8 @@ impl<B: Backend> Engine<B> {
     ) -> Vec<PageId> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let mut table = state.arrays.get_mut(&array.id).map(|(_, table)| table);
+        let mut table = state.arrays.get_mut(array.id).map(|(_, table)| table);
+        let bytes = array.layout.page_bytes();
         for (&tile, outcome) in claimed.tiles().iter().zip(&outcomes) {
             if outcome.is_ok() {
                 let was_uniform = table.as_mut().is_some_and(|table| table.set_resident(tile));
@@ -201,18 +201,28 @@ impl<B: Backend> Engine<B> {
             }
         }
         let stamping = self.clock.stamping();
-        for &page in &claimed.pages {
+        for &(page, _) in &claimed.pages {
             stamping.stamp(array.planes.stamp(page));
         }
         drop(stamping);
-        // They have memory, and nobody takes that from pages that are held.
-        for &page in &claimed.pages {
-            state.residency.unhold(array.key(page), true, array.stamp_of(page));
+        // They have memory, and nobody takes that from pages that are held or fresh.
+        for &(page, held) in &claimed.pages {
+            let (key, stamp) = (array.key(page), array.stamp_of(page));
+            if held {
+                let evictable = table.as_ref().is_some_and(|table| !table.of_page(page).fresh);
+                state.residency.unhold(key, evictable, stamp);
+            } else if table.as_mut().is_some_and(|table| table.take_fresh(page)) {
+                state.residency.loaded(key, bytes, stamp);
+            }
         }
         // There is a tile in each of the pages now, unless one failed.
         let failed = outcomes.iter().any(Result::is_err);
         state.end_loading(&claimed.loading, Some(outcomes));
-        let empty = if failed { state.take_empty(array, &claimed.pages) } else { Vec::new() };
+        let empty = if failed {
+            state.take_empty(array, claimed.pages.iter().map(|(page, _)| *page))
+        } else {
+            Vec::new()
+        };
         self.notify(guard);
         empty
     }
@@ -220,10 +230,9 @@ impl<B: Backend> Engine<B> {
     /// Ends a claim whose plan was not carried out: everything is as before, and whoever waits for the tiles may try for itself.
     pub(super) fn drop_claim(&self, array: &Arc<ArrayShared<B>>, claimed: &Claimed) {
         let mut state = self.lock();
-        state.unretire(&claimed.plan.victims);
+        state.unretire(&claimed.plan.victims, claimed.retired);
         state.residency.abandon_failed(&claimed.plan);
-        state.set_busy(claimed.plan.commits.iter().map(|need| need.key), false);
-        state.release(array, &claimed.pages);
+        state.release_claimed(array, &claimed.pages);
         state.end_loading(&claimed.loading, None);
         self.notify(state);
     }
@@ -233,6 +242,8 @@ impl<B: Backend> Engine<B> {
 struct Sorted {
     /// Nothing.
     free: Vec<TileId>,
+    /// The pages of those, and whether they have memory.
+    pages: Vec<(PageId, bool)>,
     /// Another request loads them.
     others: Vec<(TileId, Arc<Loading>)>,
     /// For the rest: the latest epoch that the batches wait for that map or unmap their pages.
@@ -249,14 +260,16 @@ impl<B: Backend> State<B> {
         stamping: &Stamping<'_>,
         report: &mut Report,
     ) -> Sorted {
-        let mut sorted = Sorted { free: Vec::new(), others: Vec::new(), blocked_by: Epoch(0) };
+        let (free, pages) = (Vec::with_capacity(missing.len()), Vec::with_capacity(missing.len()));
+        let mut sorted = Sorted { free, pages, others: Vec::new(), blocked_by: Epoch(0) };
         let table = self.table(array.id);
+        // Mostly nobody else is at work on any tile.
+        let alone = self.loading.is_empty() && self.copying.is_empty();
         missing.retain(|&tile| {
             let page = array.layout.page_of(tile);
-            let key = array.key(page);
-            let evicting = self.evicting.get(&key);
-            let known = table.map_or(Known::Nothing, |table| table.known(tile));
-            if evicting.is_none() && known == Known::Resident {
+            let nothing = || (Known::Nothing, OfPage::default());
+            let (known, of_page) = table.map_or_else(nothing, |table| table.known(tile));
+            if !of_page.evicting && known == Known::Resident {
                 stamping.stamp(array.planes.stamp(page));
                 report.hits += 1;
                 return false;
@@ -265,19 +278,29 @@ impl<B: Backend> State<B> {
                 report.uniform += 1;
                 return false;
             }
+            let free = alone && !of_page.evicting;
             if let Some(loading) = self.loading(array.id, tile) {
                 sorted.others.push((tile, loading.clone()));
-            } else if let Some(&epoch) = evicting.or_else(|| self.committing.get(&key)) {
+            } else if !free && let Some(epoch) = self.changing(array, page, of_page) {
                 sorted.blocked_by = sorted.blocked_by.max(epoch);
             } else {
                 sorted.free.push(tile);
+                if sorted.pages.last().is_none_or(|(last, _)| *last != page) {
+                    sorted.pages.push((page, of_page.mapped));
+                }
             }
             true
         });
         sorted
     }
 
-    /// The batch no longer loads into these pages.
+    /// A batch that never came to be lets go of the pages that it held.
+    fn release_claimed(&mut self, array: &ArrayShared<B>, pages: &[(PageId, bool)]) {
+        let held: Vec<_> = pages.iter().filter(|(_, held)| *held).map(|(page, _)| *page).collect();
+        self.release(array, &held);
+    }
+
+    /// The pages are held no longer.
     pub(super) fn release(&mut self, array: &ArrayShared<B>, pages: &[PageId]) {
         for &page in pages {
             let evictable = self.is_evictable(array, page);
@@ -286,42 +309,35 @@ impl<B: Backend> State<B> {
     }
 
     /// Puts those of the pages that have memory, hold no tile and are held by nobody out of everyone's reach, to be decommitted.
-    pub(super) fn take_empty(&mut self, array: &ArrayShared<B>, pages: &[PageId]) -> Vec<PageId> {
+    pub(super) fn take_empty(
+        &mut self,
+        array: &ArrayShared<B>,
+        pages: impl Iterator<Item = PageId>,
+    ) -> Vec<PageId> {
         let empty = |page: &PageId| {
             let holds_tiles = self.table(array.id).is_some_and(|table| table.has_resident(*page));
             !holds_tiles && self.is_evictable(array, *page) && !self.residency.is_held(array.key(*page))
         };
-        let empty: Vec<_> = pages.iter().copied().filter(empty).collect();
+        let empty: Vec<_> = pages.filter(empty).collect();
         for &page in &empty {
-            self.evicting.insert(array.key(page), Epoch(0));
+            if let Some((_, table)) = self.arrays.get_mut(array.id) {
+                table.set_evicting(page, true);
+            }
             self.residency.take_out(array.key(page), array.layout.page_bytes());
         }
         empty
     }
 
-    /// Whether the page has memory that nobody is taking away: once nothing holds it, it has a place in the order.
+    /// Whether the page has memory that nobody is taking away, and that was got for nobody who is yet to load into it: once nothing holds it, it has a place in the order.
     pub(super) fn is_evictable(&self, array: &ArrayShared<B>, page: PageId) -> bool {
-        let mapped = self.table(array.id).is_some_and(|table| table.is_mapped(page));
-        mapped && !self.evicting.contains_key(&array.key(page))
+        let of_page = self.of_page(array.id, page);
+        of_page.mapped && !of_page.evicting && !of_page.fresh
     }
 
-    /// The pages of one array that are busy while they are copied or shared: nothing is loaded into them meanwhile.
-    pub(super) fn set_busy(&mut self, keys: impl Iterator<Item = PageKey>, busy: bool) {
-        for key in keys {
-            if busy {
-                self.committing.insert(key, Epoch(0));
-            } else {
-                self.committing.remove(&key);
-            }
-        }
-    }
-
-    /// Makes retired pages visible again.
-    pub(super) fn unretire(&mut self, victims: &[Victim]) {
-        self.each_resident_word(victims, |array, tile, mask| array.planes.publish_resident(tile, mask));
-        for victim in victims {
-            self.evicting.remove(&victim.key);
-        }
+    /// Makes pages visible again that were retired then.
+    pub(super) fn unretire(&mut self, victims: &[Victim], retired: Epoch) {
+        self.set_evicting(victims, false, |array, tile, mask| array.planes.publish_resident(tile, mask));
+        self.evictions.end(retired);
         self.enter(victims, Became::Back);
     }
 
@@ -332,18 +348,27 @@ impl<B: Backend> State<B> {
             return;
         }
         for Victim { key, .. } in victims {
-            if let Some((_, table)) = arrays.get(&key.array) {
+            if let Some((_, table)) = arrays.get(key.array) {
                 journal.enter_words(key.array, table.resident_words(key.page), became);
             }
         }
     }
 
-    fn each_resident_word(&self, victims: &[Victim], act: impl Fn(&ArrayShared<B>, TileId, u64)) {
+    /// Notes that the victims are on their way out, or stay after all, and has the bits of their resident tiles changed.
+    fn set_evicting(
+        &mut self,
+        victims: &[Victim],
+        evicting: bool,
+        change: impl Fn(&ArrayShared<B>, TileId, u64),
+    ) {
         for of_one in victims.chunk_by(|a, b| a.key.array == b.key.array) {
-            let Some((array, table)) = self.arrays.get(&of_one[0].key.array) else { continue };
-            for (tile, mask) in of_one.iter().flat_map(|victim| table.resident_words(victim.key.page)) {
-                // Pages of fewer than 64 tiles share words: the mask begins at the tile's own bit.
-                act(array, tile, mask << (tile.0 & 63));
+            let Some((array, table)) = self.arrays.get_mut(of_one[0].key.array) else { continue };
+            for victim in of_one {
+                table.set_evicting(victim.key.page, evicting);
+                for (tile, mask) in table.resident_words(victim.key.page) {
+                    // Pages of fewer than 64 tiles share words: the mask begins at the tile's own bit.
+                    change(array, tile, mask << (tile.0 & 63));
+                }
             }
         }
     }

@@ -124,7 +124,7 @@ impl<B: Backend> Engine<B> {
     /// Notes that resident tiles hold what their source does not: they are written back before their memory goes.
     pub(crate) fn note_written(&self, array: u32, tiles: &[TileId]) {
         let mut state = self.lock();
-        if let Some((_, table)) = state.arrays.get_mut(&array) {
+        if let Some((_, table)) = state.arrays.get_mut(array) {
             for &tile in tiles {
                 table.set_dirty(tile);
             }
@@ -136,7 +136,7 @@ impl<B: Backend> Engine<B> {
         let mut state = self.lock();
         let forget = |&tile: &TileId| array.written.as_ref().and_then(|written| written.forget(tile));
         let kept: Vec<_> = tiles.iter().map(forget).collect();
-        if let Some((_, table)) = state.arrays.get_mut(&array.id) {
+        if let Some((_, table)) = state.arrays.get_mut(array.id) {
             for &tile in tiles {
                 table.clear_dirty(tile);
                 // Its one value may be what was written: the source is asked again.
@@ -152,7 +152,7 @@ impl<B: Backend> Engine<B> {
 
     /// Nobody knows what the array holds any more: it says so from now on.
     pub(crate) fn poison_one(&self, array: u32, error: &BackendError) {
-        let array = self.lock().arrays.get(&array).map(|(array, _)| array.clone());
+        let array = self.lock().arrays.get(array).map(|(array, _)| array.clone());
         if let Some(array) = array {
             array.poison(error);
         }

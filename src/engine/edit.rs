@@ -23,7 +23,7 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn release_pages(&self, array: &Arc<ArrayShared<B>>, pages: &[PageId]) {
         let mut state = self.lock();
         state.release(array, pages);
-        let empty = state.take_empty(array, pages);
+        let empty = state.take_empty(array, pages.iter().copied());
         self.notify(state);
         if !empty.is_empty() {
             self.decommit_empty(array, &empty);
@@ -78,13 +78,13 @@ impl<B: Backend> Engine<B> {
                     }
                 };
                 if let Some(value) = value
-                    && state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile))
+                    && state.arrays.get_mut(array.id).is_some_and(|(_, table)| table.set_uniform(tile))
                 {
                     array.planes.publish_uniform(tile, *value);
                     state.journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
                 }
             }
-            let empty = state.take_empty(array, &pages);
+            let empty = state.take_empty(array, pages.iter().copied());
             let seen = state.changes;
             if pages.is_empty() {
                 drop(guard);
@@ -119,15 +119,14 @@ impl<B: Backend> Engine<B> {
 
 impl<B: Backend> State<B> {
     fn is_busy(&self, array: &ArrayShared<B>, tile: TileId) -> bool {
-        let key = array.key(array.layout.page_of(tile));
+        let page = array.layout.page_of(tile);
         self.loading(array.id, tile).is_some()
-            || self.evicting.contains_key(&key)
-            || self.committing.contains_key(&key)
+            || self.changing(array, page, self.of_page(array.id, page)).is_some()
     }
 
     /// The tile is neither resident nor uniform any more; its page keeps its memory.
     fn take_back(&mut self, array: &ArrayShared<B>, tile: TileId) {
-        let Some((_, table)) = self.arrays.get_mut(&array.id) else { return };
+        let Some((_, table)) = self.arrays.get_mut(array.id) else { return };
         if table.clear_uniform(tile) {
             array.planes.retract_uniform(tile);
         }

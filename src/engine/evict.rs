@@ -8,13 +8,13 @@ use foldhash::{HashMap, HashSet};
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError};
 use crate::layout::{PageId, TileId};
-use crate::residency::{NoRoom, PageKey};
+use crate::residency::NoRoom;
 
 use super::apply::destroy;
 use super::frame::Epoch;
 use super::report::Report;
 use super::request::{Asked, Purpose};
-use super::{ArrayShared, Engine};
+use super::{ArrayShared, Engine, StampsOf};
 
 /// Pages that stay until it is dropped, and what became of the request for them.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl<B: Backend> Engine<B> {
             let mut plan = state.residency.plan_evict(&keys);
             for victim in &mut plan.victims {
                 victim.stamp =
-                    state.arrays.get(&victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
+                    state.arrays.get(victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
             }
             let in_frame = self.oldest_frame();
             let spared_bytes = plan.victims.iter().filter(|v| v.stamp > in_frame).map(|v| v.bytes).sum();
@@ -77,7 +77,7 @@ impl<B: Backend> Engine<B> {
                 self.await_room(why, true, budget, seen, deadline)?;
                 continue;
             }
-            let Some(retired) = self.retire(state, &plan) else { continue };
+            let Some(retired) = self.retire(state, &mut plan) else { continue };
             drop(guard);
             let count = plan.victims.len() as u64;
             if self.apply_eviction(plan, retired, deadline)? {
@@ -103,13 +103,11 @@ impl<B: Backend> Engine<B> {
             {
                 return Err(ResidencyError::BudgetBelowPage { budget_bytes: bytes, page_bytes }.into());
             }
-            let stamp_of =
-                |key: PageKey| arrays.get(&key.array).map_or(0, |(array, _)| array.stamp_of(key.page));
             let in_frame = self.oldest_frame();
             let may_go = |key, stamp| stamp <= in_frame && Self::may_lose(arrays, key);
-            match residency.plan_shrink(bytes, stamp_of, may_go) {
-                Ok(plan) => {
-                    let Some(retired) = self.retire(state, &plan) else { continue };
+            match residency.plan_shrink(bytes, &StampsOf(arrays), may_go) {
+                Ok(mut plan) => {
+                    let Some(retired) = self.retire(state, &mut plan) else { continue };
                     state.residency.set_budget(bytes);
                     drop(guard);
                     let result = self.apply_eviction(plan, retired, deadline);
@@ -250,7 +248,9 @@ impl<B: Backend> Engine<B> {
     pub(super) fn hold_pages(&self, array: &ArrayShared<B>, pages: &[PageId]) {
         let mut state = self.lock();
         for &page in pages {
-            state.residency.hold(array.key(page), array.layout.page_bytes());
+            let of_page = state.of_page(array.id, page);
+            let mapped = of_page.mapped && !of_page.evicting;
+            state.residency.hold(array.key(page), array.layout.page_bytes(), mapped);
         }
     }
 
@@ -283,7 +283,9 @@ impl<B: Backend> Engine<B> {
         // Where all that was asked for is uniform or failed there is no memory to keep.
         pages.retain(|&page| state.table(array.id).is_some_and(|table| table.has_resident(page)));
         for &page in &pages {
-            state.residency.pin(array.key(page), array.layout.page_bytes());
+            let of_page = state.of_page(array.id, page);
+            let mapped = of_page.mapped && !of_page.evicting;
+            state.residency.pin(array.key(page), array.layout.page_bytes(), mapped);
         }
         drop(guard);
         (pages, report)
@@ -315,7 +317,7 @@ impl<B: Backend> Engine<B> {
         self.notify(state);
     }
 
-    /// Pages that a failed batch committed and that no tile lives in go to the waiting ones. They are in `evicting` and out of the order.
+    /// Pages that a failed batch committed and that no tile lives in go to the waiting ones. They are noted as on their way out, and out of the order.
     pub(super) fn decommit_empty(&self, array: &ArrayShared<B>, pages: &[PageId]) {
         let bytes = array.layout.page_bytes();
         let mut unmapped = HashMap::default();
@@ -345,14 +347,16 @@ impl<B: Backend> Engine<B> {
         let state = &mut *guard;
         for &page in pages {
             let key = array.key(page);
-            state.evicting.remove(&key);
             if let Some(&now_idle) = unmapped.get(&page) {
                 state.residency.unmapped(key, bytes, now_idle);
-                if let Some((array, table)) = state.arrays.get_mut(&array.id) {
+                if let Some((array, table)) = state.arrays.get_mut(array.id) {
                     table.clear_page(page);
                     array.forget_emptied(table);
                 }
             } else {
+                if let Some((_, table)) = state.arrays.get_mut(array.id) {
+                    table.set_evicting(page, false);
+                }
                 state.residency.not_unmapped(key, bytes);
             }
         }
@@ -367,15 +371,14 @@ impl<B: Backend> Engine<B> {
         let pages = loop {
             let mut guard = self.lock();
             let state = &mut *guard;
-            let busy = |keys: &HashMap<PageKey, Epoch>| keys.keys().any(|key| key.array == array.id);
-            if busy(&state.evicting) || busy(&state.committing) {
+            if state.is_changing(array.id) {
                 // Others are taking its pages; that ends.
                 let seen = state.changes;
                 drop(guard);
                 let _ = self.wait_for_change(seen, false, self.deadline());
                 continue;
             }
-            let Some((_, table)) = state.arrays.remove(&array.id) else { return };
+            let Some((_, table)) = state.arrays.remove(array.id) else { return };
             let pages: Vec<_> = table.mapped().collect();
             for &page in &pages {
                 state.residency.take_out(array.key(page), bytes);

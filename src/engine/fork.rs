@@ -95,9 +95,9 @@ impl<B: Backend> Engine<B> {
             let pages: Vec<_> = table.mapped().filter(|&page| table.has_resident(page)).collect();
             // What another fork shares or a writer copies is ready soon; what was written and is on its way out is then in the store, or back.
             let in_the_way = pages.iter().find_map(|&page| {
-                let key = array.key(page);
-                let leaving = || state.evicting.get(&key).filter(|_| table.is_dirty(page));
-                state.committing.get(&key).or_else(leaving).copied()
+                let of_page = table.of_page(page);
+                let stays = of_page.evicting && !table.is_dirty(page);
+                state.changing(array, page, of_page).filter(|_| !stays)
             });
             if let Some(epoch) = in_the_way {
                 let seen = state.changes;
@@ -110,7 +110,7 @@ impl<B: Backend> Engine<B> {
             let loading: HashSet<_> = loading.map(|&tile| array.layout.page_of(tile)).collect();
             let mut chosen = Chosen::default();
             for page in pages {
-                if state.evicting.contains_key(&array.key(page)) {
+                if table.is_evicting(page) {
                     continue;
                 }
                 // Others are about to write into a page that is being loaded into.
@@ -122,9 +122,9 @@ impl<B: Backend> Engine<B> {
                 }
             }
             for &page in chosen.share.iter().chain(&chosen.keep_pages) {
-                state.residency.hold(array.key(page), array.layout.page_bytes());
+                state.residency.hold(array.key(page), array.layout.page_bytes(), true);
             }
-            state.set_busy(chosen.share.iter().map(|&page| array.key(page)), true);
+            state.set_copying(chosen.share.iter().map(|&page| array.key(page)), true);
             return Ok(chosen);
         }
     }
@@ -215,7 +215,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         let all = chosen.share.iter().chain(&others);
-        state.set_busy(all.map(|&page| array.key(page)), false);
+        state.set_copying(all.map(|&page| array.key(page)), false);
         let theirs = state.table(array.id);
         let (written, clean): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|&page| theirs.is_some_and(|table| table.is_dirty(page)));
@@ -244,7 +244,7 @@ impl<B: Backend> Engine<B> {
         let for_both = if self.backend.caps().asynchronous { &[] } else { chosen.keep.as_slice() };
         for (&tile, kept) in for_both.iter().zip(kept) {
             before.push(state.enter_kept(array, tile, kept));
-            if let Some((_, table)) = state.arrays.get_mut(&array.id) {
+            if let Some((_, table)) = state.arrays.get_mut(array.id) {
                 table.clear_dirty(tile);
             }
         }

@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
+use crate::planes::change;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, fence};
 
 /// Frames that have a slot of their own; more than that share a lock.
@@ -65,10 +66,10 @@ impl Stamping<'_> {
         page.store(self.time, Ordering::Relaxed);
     }
 
-    /// Makes tiles invisible; a [`FrameClock::barrier`] must follow before their memory may go.
+    /// Makes tiles invisible, under the lock that all changes of resident bits are made under; a [`FrameClock::barrier`] must follow before their memory may go.
     #[expect(clippy::unused_self, reason = "the right to do it")]
     pub(crate) fn hide(&self, word: &AtomicU64, mask: u64) {
-        word.fetch_and(!mask, Ordering::Release);
+        change(word, |word| word & !mask);
     }
 }
 

@@ -48,10 +48,12 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    #[inline]
     pub(super) fn is_followed(&self) -> bool {
         !self.logs.is_empty()
     }
 
+    #[inline]
     pub(super) fn enter(&mut self, entry: Entry) {
         for (_, log) in &mut self.logs {
             if log.entries.len() == MOST_ENTRIES {
@@ -63,6 +65,7 @@ impl Journal {
     }
 
     /// The same for tiles as bits from the first of each word on.
+    #[inline]
     pub(super) fn enter_words(
         &mut self,
         array: u32,

@@ -56,8 +56,9 @@ impl<B: Backend> Engine<B> {
     /// Tells the source what a claim is about to read, so that slow storage is at work while memory is mapped.
     pub(super) fn announce(array: &ArrayShared<B>, tiles: &[TileId]) {
         if tiles.len() > 1 {
+            let mut regions = Vec::with_capacity(tiles.len());
             let from_source = tiles.iter().filter(|&&tile| array.kept(tile).is_none());
-            let regions: Vec<_> = from_source.map(|&t| array.layout.tile_region(array.coord(t))).collect();
+            regions.extend(from_source.map(|&tile| array.layout.tile_region(array.coord(tile))));
             array.source.will_read(&regions);
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! request.rs   the main path, step by step; what it tells report.rs, how it waits for room room.rs
 //! claim.rs     under the lock: who loads what, whose memory goes     (policy: crate::residency)
+//! changing.rs  which pages others are giving memory, taking it or copying at the moment
 //! apply.rs     under the VMM lock: unmap, map, set access, and the undo of all of it
 //! load.rs      in parallel: ask the source for each tile
 //! written.rs   what was written to tiles, on its way out of memory and back
@@ -22,11 +23,12 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError, SourceError};
@@ -34,10 +36,12 @@ use crate::layout::{Layout, PageId, TileCoord, TileId};
 use crate::offsets::AxisOffsets;
 use crate::page_table::PageTable;
 use crate::planes::Planes;
-use crate::residency::{PageKey, Residency};
+use crate::recall::RecallMap;
+use crate::residency::{PageKey, Residency, Stamps};
 use crate::stats::{Counters, Stats};
 
 mod apply;
+mod changing;
 mod claim;
 mod drain;
 mod edit;
@@ -68,6 +72,7 @@ pub(crate) use typed::{BytesSource, Typed};
 pub(crate) use waiting::{OpenFrame, is_loading};
 pub(crate) use written::{Kept, Written};
 
+use changing::Evictions;
 use drain::Draining;
 use frame::{Epoch, FrameClock};
 use journal::{Entry, Journal};
@@ -165,6 +170,16 @@ impl Loading {
         self.tiles.binary_search(&tile).ok()
     }
 
+    /// Whether any of a range of tiles is among these.
+    fn any_in(&self, tiles: Range<u64>) -> bool {
+        let (Some(first), Some(last)) = (self.tiles.first(), self.tiles.last()) else { return false };
+        if tiles.end <= first.0 || tiles.start > last.0 {
+            return false;
+        }
+        let next = self.tiles.partition_point(|tile| tile.0 < tiles.start);
+        self.tiles.get(next).is_some_and(|tile| tile.0 < tiles.end)
+    }
+
     fn is_over(&self) -> bool {
         self.outcomes.get().is_some()
     }
@@ -176,7 +191,22 @@ impl Loading {
 }
 
 /// All arrays of a pool, and what the planner knows of each.
-type Arrays<B> = HashMap<u32, (Arc<ArrayShared<B>>, PageTable)>;
+type Arrays<B> = RecallMap<u32, (Arc<ArrayShared<B>>, PageTable)>;
+
+/// The stamps of all pages.
+struct StampsOf<'s, B: Backend>(&'s Arrays<B>);
+
+impl<B: Backend> Stamps for StampsOf<'_, B> {
+    fn of(&self, key: PageKey) -> u64 {
+        self.0.get(key.array).map_or(0, |(array, _)| array.stamp_of(key.page))
+    }
+
+    fn prefetch(&self, key: PageKey) {
+        if let Some((array, _)) = self.0.get(key.array) {
+            array.planes.prefetch_stamp(key.page);
+        }
+    }
+}
 
 /// What is where, under one lock.
 #[derive(Debug)]
@@ -186,10 +216,9 @@ struct State<B: Backend> {
     next_array: u32,
     /// Claims whose tiles are being loaded: a few for each thread that makes requests.
     loading: Vec<Arc<Loading>>,
-    /// Pages that some batch is giving memory to, once the frames up to an epoch have ended.
-    committing: HashMap<PageKey, Epoch>,
-    /// Pages that some batch is taking memory from, once the frames up to an epoch have ended.
-    evicting: HashMap<PageKey, Epoch>,
+    evictions: Evictions,
+    /// Pages that are being shared, or copied to memory of their own.
+    copying: HashSet<PageKey>,
     /// Which page has which memory, where the backend numbers memory: as far as known, a preference only.
     holders: HashMap<u64, PageKey>,
     journal: Journal,
@@ -248,11 +277,11 @@ impl<B: Backend> Engine<B> {
         let asynchronous = backend.caps().asynchronous;
         let state = State {
             residency: Residency::new(config.budget_bytes),
-            arrays: HashMap::default(),
+            arrays: RecallMap::default(),
             next_array: 0,
             loading: Vec::new(),
-            committing: HashMap::default(),
-            evicting: HashMap::default(),
+            evictions: Evictions::default(),
+            copying: HashSet::default(),
             holders: HashMap::default(),
             journal: Journal::default(),
             changes: Change::default(),
@@ -446,7 +475,7 @@ impl<B: Backend> Engine<B> {
 
 impl<B: Backend> State<B> {
     fn table(&self, array: u32) -> Option<&PageTable> {
-        self.arrays.get(&array).map(|(_, table)| table)
+        self.arrays.get(array).map(|(_, table)| table)
     }
 
     /// The claim that loads a tile, if one does.
@@ -463,7 +492,7 @@ impl<B: Backend> State<B> {
     }
 
     fn array_of(&self, key: PageKey) -> Option<&Arc<ArrayShared<B>>> {
-        self.arrays.get(&key.array).map(|(array, _)| array)
+        self.arrays.get(key.array).map(|(array, _)| array)
     }
 
     fn stamp_of(&self, key: PageKey) -> u64 {

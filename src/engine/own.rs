@@ -60,7 +60,10 @@ impl<B: Backend> Engine<B> {
                 return Ok(true);
             }
             let bytes = array.layout.page_bytes();
-            let busy = |key: &PageKey| state.evicting.get(key).or_else(|| state.committing.get(key)).copied();
+            let busy = |key: &PageKey| {
+                let of_page = state.of_page(array.id, key.page);
+                state.changing(array, key.page, of_page)
+            };
             if let Some(epoch) = keys.iter().find_map(busy) {
                 // Another thread copies or shares one of them, or takes it.
                 let seen = state.changes;
@@ -82,7 +85,7 @@ impl<B: Backend> Engine<B> {
             match self.plan_and_retire(state, &needs, time, u64::MAX) {
                 Ok((mut plan, retired)) => {
                     plan.opened.extend(alone);
-                    state.set_busy(keys.iter().copied(), true);
+                    state.set_copying(keys.iter().copied(), true);
                     drop(guard);
                     if self.copy_out(array, plan, retired, &keys, deadline)? {
                         return Ok(true);
@@ -122,13 +125,14 @@ impl<B: Backend> Engine<B> {
         if matches!(done, Ok(true)) {
             state.residency.confirm(&plan);
             state.forget(&plan.victims);
+            state.evictions.end(retired);
             self.note_holders(&mut state, array, &plan.copies);
             count(&self.counters.copied_pages, plan.copies.len());
         } else {
-            state.unretire(&plan.victims);
+            state.unretire(&plan.victims, retired);
             state.residency.abandon_failed(&plan);
         }
-        state.set_busy(keys.iter().copied(), false);
+        state.set_copying(keys.iter().copied(), false);
         self.notify(state);
         done
     }

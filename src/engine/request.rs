@@ -13,7 +13,8 @@ use super::claim::{Claim, Claimed};
 use super::load::Load;
 use super::report::{Report, TileFailure};
 use super::waiting::{Deadline, is_loading};
-use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome};
+use super::written::Kept;
+use super::{ArrayShared, Became, Engine, Entry, Loading, Outcome, State};
 
 /// How many batches of one request are under way at most: while some are copied or filled the next is mapped.
 const BATCHES_UNDER_WAY: usize = 4;
@@ -21,6 +22,9 @@ const BATCHES_UNDER_WAY: usize = 4;
 /// The first batch of a request is smaller by so many doublings, so that copies begin soon; each is twice the one before, up to a whole one. Towards the end they are half of what is
 /// left, so that little is still to be copied when the last page is mapped.
 const SMALLER_AT_FIRST: u32 = 3;
+
+/// A source is asked about so many tiles at once whether they hold one value.
+const ASKED_TOGETHER: usize = 64;
 
 /// What tiles are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,10 +277,15 @@ impl<B: Backend> Engine<B> {
         let (planes, layout) = (&array.planes, &array.layout);
         let stamping = self.clock.stamping();
         let mut missing = Vec::new();
-        for &tile in tiles {
+        for (i, &tile) in tiles.iter().enumerate() {
             if planes.is_resident(tile) {
                 stamping.stamp(planes.stamp(layout.page_of(tile)));
             } else {
+                if missing.is_empty() {
+                    missing.reserve(tiles.len() - i);
+                }
+                // It gets one when it was loaded.
+                planes.prefetch_stamp(layout.page_of(tile));
                 missing.push(tile);
             }
         }
@@ -294,22 +303,36 @@ impl<B: Backend> Engine<B> {
         missing: &mut Vec<TileId>,
         report: &mut Report,
     ) {
-        missing.retain(|&tile| {
-            if array.planes.is_uniform(tile) {
-                report.uniform += 1;
-                return false;
+        let (mut asked, mut regions, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        for tiles in missing.chunks(ASKED_TOGETHER) {
+            asked.clear();
+            regions.clear();
+            for &tile in tiles.iter().filter(|&&tile| !array.planes.is_uniform(tile)) {
+                match array.kept(tile) {
+                    Some(Kept::Uniform(value)) => found.push((tile, *value)),
+                    Some(Kept::Stored(_)) => {}
+                    None => {
+                        asked.push(tile);
+                        regions.push(array.layout.tile_region(array.coord(tile)));
+                    }
+                }
             }
-            let value = array.known_value(tile, array.layout.tile_region(array.coord(tile)));
-            let Ok(Some(value)) = value else { return true };
-            let mut state = self.lock();
-            let noted = state.arrays.get_mut(&array.id).is_some_and(|(_, table)| table.set_uniform(tile));
-            if noted {
-                array.planes.publish_uniform(tile, value);
-                state.journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
-                report.uniform += 1;
+            array.source.uniform_of(&regions, &mut |at, value| found.push((asked[at], value)));
+        }
+        for found in found.chunks(ASKED_TOGETHER) {
+            let mut guard = self.lock();
+            let State { arrays, journal, .. } = &mut *guard;
+            let Some((_, table)) = arrays.get_mut(array.id) else { break };
+            for &(tile, value) in found {
+                if table.set_uniform(tile) {
+                    array.planes.publish_uniform(tile, value);
+                    journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
+                }
             }
-            !noted
-        });
+        }
+        let before = missing.len();
+        missing.retain(|&tile| !array.planes.is_uniform(tile));
+        report.uniform += (before - missing.len()) as u64;
     }
 
     /// # Errors

@@ -1,5 +1,6 @@
 //! Owns the step from typed sources to bytes: [`BytesSource`], [`Typed`]. Everything else in the engine knows only bytes.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ use super::ranges::Tracking;
 pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
     /// The bytes of the one value that the region is known to hold, if that is known.
     fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError>;
+
+    /// The same for each of some regions: tells of those that do, by their places among these. Those that the source panics about are not told of.
+    fn uniform_of(&self, regions: &[Region], found: &mut dyn FnMut(usize, VoxelWords));
 
     /// Tells the source what is about to be read. A panic there is left for the read to repeat.
     fn will_read(&self, regions: &[Region]);
@@ -63,6 +67,22 @@ impl<T, S> fmt::Debug for Typed<T, S> {
 impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
     fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError> {
         guarded(|| Ok(self.source.uniform(region).map(to_words)))
+    }
+
+    fn uniform_of(&self, regions: &[Region], found: &mut dyn FnMut(usize, VoxelWords)) {
+        let next = Cell::new(0);
+        while next.get() < regions.len() {
+            // One that panics ends this, and the next one goes on after it.
+            let _ = guarded(|| {
+                for (at, region) in regions.iter().enumerate().skip(next.get()) {
+                    next.set(at + 1);
+                    if let Some(value) = self.source.uniform(*region) {
+                        found(at, to_words(value));
+                    }
+                }
+                Ok(())
+            });
+        }
     }
 
     fn will_read(&self, regions: &[Region]) {

@@ -174,7 +174,7 @@ impl<B: Backend> Engine<B> {
             let state = self.lock();
             let mut sent = HashMap::default();
             for victim in victims {
-                let Some((array, table)) = state.arrays.get(&victim.key.array) else { continue };
+                let Some((array, table)) = state.arrays.get(victim.key.array) else { continue };
                 if !table.is_dirty(victim.key.page) {
                     continue;
                 }
@@ -258,7 +258,7 @@ impl<B: Backend> Engine<B> {
     /// Whether the page's memory may go: nothing was written to it, or what was can be written back.
     pub(super) fn may_lose(arrays: &super::Arrays<B>, key: crate::residency::PageKey) -> bool {
         arrays
-            .get(&key.array)
+            .get(key.array)
             .is_some_and(|(array, table)| array.written.is_some() || !table.is_dirty(key.page))
     }
 }

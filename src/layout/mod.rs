@@ -13,8 +13,10 @@
 use crate::error::LayoutError;
 use crate::geometry::{Coord, Extent, Region};
 
+mod divisor;
 mod shapes;
 
+use divisor::Divisor;
 pub use shapes::LayoutSpec;
 use shapes::{Shapes, unshift};
 
@@ -95,6 +97,9 @@ pub struct Layout {
     extent: Extent,
     tiles: Extent,
     pages: Extent,
+    /// How many pages a row has, and how many rows a plane.
+    row_pages: Divisor,
+    plane_rows: Divisor,
     axes: [Axis; 3],
     voxel_shift: u32,
     tile_shift: u32,
@@ -146,7 +151,9 @@ impl Layout {
             axis(1, t[0], p[0], pages.x),
             axis(2, t[0] + t[1], p[0] + p[1], pages.x * pages.y),
         ];
-        Ok(Self { extent, tiles, pages, axes, voxel_shift, tile_shift, page_shift })
+        let row_pages = Divisor::new(pages.x, page_count);
+        let plane_rows = Divisor::new(pages.y, page_count);
+        Ok(Self { extent, tiles, pages, row_pages, plane_rows, axes, voxel_shift, tile_shift, page_shift })
     }
 
     /// Size of the array in voxels.
@@ -157,6 +164,7 @@ impl Layout {
 
     /// Shape of a tile in voxels.
     #[must_use]
+    #[inline]
     pub fn tile_shape(&self) -> Extent {
         unshift([self.axes[0].tile_shift, self.axes[1].tile_shift, self.axes[2].tile_shift])
     }
@@ -181,6 +189,7 @@ impl Layout {
 
     /// Number of pages.
     #[must_use]
+    #[inline]
     pub fn page_count(&self) -> u64 {
         self.pages.x * self.pages.y * self.pages.z
     }
@@ -211,12 +220,14 @@ impl Layout {
 
     /// Bytes of a tile.
     #[must_use]
+    #[inline]
     pub fn tile_bytes(&self) -> u64 {
         1 << (self.tile_shift + self.voxel_shift)
     }
 
     /// Bytes of a page.
     #[must_use]
+    #[inline]
     pub fn page_bytes(&self) -> u64 {
         1 << (self.page_shift + self.tile_shift + self.voxel_shift)
     }
@@ -259,12 +270,15 @@ impl Layout {
 
     /// The tile at that place, or `None` where it holds no voxel of the array.
     #[must_use]
+    #[inline]
     pub fn tile_coord(&self, id: TileId) -> Option<TileCoord> {
         let page = id.0 >> self.page_shift;
         if page >= self.page_count() {
             return None;
         }
-        let p = [page % self.pages.x, page / self.pages.x % self.pages.y, page / self.pages.x / self.pages.y];
+        let row = self.row_pages.divide(page);
+        let plane = self.plane_rows.divide(row);
+        let p = [page - row * self.pages.x, row - plane * self.pages.y, plane];
         let in_page = |i: usize| (id.0 >> self.axes[i].slot_shift) & ((1 << self.axes[i].page_shift) - 1);
         let t = TileCoord {
             x: (p[0] << self.axes[0].page_shift) + in_page(0),
@@ -289,6 +303,7 @@ impl Layout {
 
     /// The voxels of a tile that lie inside the array.
     #[must_use]
+    #[inline]
     pub fn tile_region(&self, t: TileCoord) -> Region {
         let shape = self.tile_shape();
         let start = Coord::new(

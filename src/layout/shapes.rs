@@ -96,6 +96,7 @@ fn shifts(e: Extent) -> Option<[u32; 3]> {
     Some([one(e.x)?, one(e.y)?, one(e.z)?])
 }
 
+#[inline]
 pub(super) fn unshift([x, y, z]: [u32; 3]) -> Extent {
     Extent::new(1 << x, 1 << y, 1 << z)
 }

@@ -42,10 +42,10 @@ fn small_pages_share_words() {
 fn uniform_and_resident_exclude_each_other() {
     let mut t = PageTable::new(1);
     assert!(t.set_uniform(TileId(7)));
-    assert_eq!(t.known(TileId(7)), Known::Uniform);
+    assert_eq!(t.known(TileId(7)).0, Known::Uniform);
     t.set_mapped(PageId(7));
     let _ = t.set_resident(TileId(7));
-    assert_eq!(t.known(TileId(7)), Known::Resident);
+    assert_eq!(t.known(TileId(7)).0, Known::Resident);
     assert!(!t.set_uniform(TileId(7)), "a resident tile keeps its memory");
     assert_eq!((t.uniform_tiles(), t.resident_tiles()), (0, 1));
 }
@@ -76,6 +76,7 @@ fn the_planes_agree_with_plain_sets_whatever_a_page_takes() {
     for tiles_per_page in [1, 2, 32, 64, 256, 8192] {
         let mut table = PageTable::new(tiles_per_page);
         let [mut mapped, mut resident, mut dirty, mut uniform] = [const { BTreeSet::<u64>::new() }; 4];
+        let [mut fresh, mut evicting] = [const { BTreeSet::<u64>::new() }; 2];
         let mut seed = tiles_per_page;
         let mut next = |n: u64| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -85,10 +86,12 @@ fn the_planes_agree_with_plain_sets_whatever_a_page_takes() {
             // Two regions far from each other, so that several blocks come and go.
             let page = next(12) + next(2) * (1 << 30);
             let tile = page * tiles_per_page + next(tiles_per_page);
-            match next(8) {
+            match next(11) {
                 0 => {
                     table.clear_page(PageId(page));
-                    mapped.remove(&page);
+                    for set in [&mut mapped, &mut fresh, &mut evicting] {
+                        set.remove(&page);
+                    }
                     resident.retain(|tile| tile / tiles_per_page != page);
                     dirty.retain(|tile| tile / tiles_per_page != page);
                 }
@@ -102,6 +105,18 @@ fn the_planes_agree_with_plain_sets_whatever_a_page_takes() {
                     assert_eq!(table.clear_resident(TileId(tile)), resident.remove(&tile));
                 }
                 4 => {
+                    table.set_fresh(PageId(page));
+                    mapped.insert(page);
+                    fresh.insert(page);
+                }
+                5 => assert_eq!(table.take_fresh(PageId(page)), fresh.remove(&page)),
+                6 => {
+                    let going = next(2) == 0;
+                    table.set_evicting(PageId(page), going);
+                    evicting.remove(&page);
+                    evicting.extend(mapped.get(&page).filter(|_| going));
+                }
+                7 => {
                     table.set_dirty(TileId(tile));
                     dirty.extend(resident.get(&tile));
                 }
@@ -114,7 +129,11 @@ fn the_planes_agree_with_plain_sets_whatever_a_page_takes() {
             }
             let tiles = page * tiles_per_page..(page + 1) * tiles_per_page;
             let page = PageId(page);
-            assert_eq!(table.is_mapped(page), mapped.contains(&page.0));
+            let [is_mapped, is_fresh, is_evicting] =
+                [&mapped, &fresh, &evicting].map(|set| set.contains(&page.0));
+            let of_page = OfPage { mapped: is_mapped, fresh: is_fresh, evicting: is_evicting };
+            assert_eq!((table.is_mapped(page), table.is_evicting(page)), (is_mapped, is_evicting));
+            assert_eq!((table.of_page(page), table.evicting_pages()), (of_page, evicting.len() as u64));
             assert_eq!(table.has_resident(page), resident.range(tiles.clone()).next().is_some());
             assert_eq!(table.is_dirty(page), dirty.range(tiles.clone()).next().is_some());
             assert!(table.dirty(page).map(|tile| tile.0).eq(dirty.range(tiles).copied()));
@@ -122,7 +141,7 @@ fn the_planes_agree_with_plain_sets_whatever_a_page_takes() {
             let tile = TileId(tile);
             let known = [(of(&resident), Known::Resident), (of(&uniform), Known::Uniform)];
             let known = known.into_iter().find_map(|(is_it, known)| is_it.then_some(known));
-            assert_eq!(table.known(tile), known.unwrap_or(Known::Nothing));
+            assert_eq!(table.known(tile), (known.unwrap_or(Known::Nothing), of_page));
             assert_eq!(table.is_dirty_tile(tile), of(&dirty));
         }
         assert!(table.mapped().map(|page| page.0).eq(mapped.iter().copied()), "{tiles_per_page}");
@@ -171,5 +190,5 @@ fn runs_without_anything_are_taken_once_many_blocks_became_empty() {
         while t.take_emptied(1).is_some() {}
         assert!(t.emptied.len() <= 4 * 1024 && t.blocks.len() == 1025, "round {round}");
     }
-    assert!((8000..8512).all(|block| t.blocks.contains_key(&block)));
+    assert!((8000..8512).all(|block| t.blocks.get(block).is_some()));
 }

@@ -103,13 +103,15 @@ impl Planes {
         }
     }
 
-    /// Makes resident tiles visible: those of one word, from `tile`'s on.
+    /// Makes resident tiles visible: those of one word, from `tile`'s on. Called under the lock that all changes of resident bits are made under.
+    #[inline]
     pub(crate) fn publish_resident(&self, tile: TileId, mask: u64) {
-        publish(self.resident_word(tile), mask);
+        change(self.resident_word(tile), |word| word | mask);
         self.note_change(tile);
     }
 
     /// To be called after the tile's bits were changed, and before a barrier that its memory may go after.
+    #[inline]
     pub(crate) fn note_change(&self, tile: TileId) {
         if self.changes.watched.load(std::sync::atomic::Ordering::Acquire) {
             self.groups().insert(tile.0 >> 6);
@@ -156,6 +158,7 @@ impl Planes {
     }
 
     /// Takes a uniform tile's value back: it has memory from now on, and other values. To be called where nobody reads the tile.
+    #[inline]
     pub(crate) fn retract_uniform(&self, tile: TileId) {
         let mask = !(1 << (tile.0 & 63));
         self.uniform_word(tile).fetch_and(mask, Ordering::AcqRel);
@@ -163,9 +166,9 @@ impl Planes {
         self.note_change(tile);
     }
 
-    /// Takes a resident tile out of sight. To be called where nobody reads it.
+    /// Takes a resident tile out of sight. To be called where nobody reads it, under the lock that all changes of resident bits are made under.
     pub(crate) fn retract_resident(&self, tile: TileId) {
-        self.resident_word(tile).fetch_and(!(1 << (tile.0 & 63)), Ordering::AcqRel);
+        change(self.resident_word(tile), |word| word & !(1 << (tile.0 & 63)));
         self.note_change(tile);
     }
 
@@ -208,6 +211,12 @@ impl Planes {
     #[inline(always)]
     pub(crate) fn stamp(&self, page: PageId) -> &AtomicU64 {
         &self.stamps[at(page.0)]
+    }
+
+    /// Has the page's stamp fetched, without waiting for it.
+    #[inline(always)]
+    pub(crate) fn prefetch_stamp(&self, page: PageId) {
+        self.stamps.prefetch(at(page.0));
     }
 
     /// Notes that the tile holds `value` everywhere and makes that visible.
@@ -300,6 +309,12 @@ fn from_words<T: Voxel>(words: &[u64]) -> T {
 #[expect(clippy::cast_possible_truncation, reason = "64-bit targets are the only ones")]
 fn at(i: u64) -> usize {
     i as usize
+}
+
+/// Changes a word that nobody else changes meanwhile: what was written before is seen by whoever sees that. Without an atomic operation on the word, which would wait for all stores before it.
+#[inline]
+pub(crate) fn change(word: &AtomicU64, to: impl FnOnce(u64) -> u64) {
+    word.store(to(word.load(Ordering::Relaxed)), Ordering::Release);
 }
 
 /// Makes tiles visible: their data, written before, is seen by whoever sees the bits.

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 
 use super::lru::Recency;
-use super::{Need, NoRoom, PageKey, Plan, Residency, Victim};
+use super::{Need, NoRoom, PageKey, Plan, Residency, Stamps, Victim};
 
 impl Residency {
     /// Decides how `needs` get memory: waiting pages, new ones within the budget, then victims: the page that has the memory which a need's address still shows, unless that was used too
-    /// recently ([`out_of_turn`]), or else in order of last use. `stamp_of` tells when a page was really last used, and `may_evict` whether it may go at all. On success the bytes are set aside and the victims are out of the order until
+    /// recently ([`out_of_turn`]), or else in order of last use. `stamps` tell when a page was really last used, and `may_evict` whether it may go at all. On success the bytes are set aside and the victims are out of the order until
     /// [`Residency::confirm`] or [`Residency::abandon`].
     pub(crate) fn plan(
         &mut self,
         needs: &[Need],
-        stamp_of: impl Fn(PageKey) -> u64,
+        stamps: &impl Stamps,
         may_evict: impl Fn(PageKey, u64) -> bool,
     ) -> Result<Plan, NoRoom> {
-        let mut plan = Plan::default();
+        let mut plan = Plan { commits: Vec::with_capacity(needs.len()), ..Plan::default() };
         let mut spared = Spared::default();
-        let mut recycled: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut recycled = Recycled::default();
         let mut used = self.used();
         let mut failed = None;
         'needs: for (i, need) in needs.iter().enumerate() {
@@ -36,13 +36,14 @@ impl Residency {
                     continue;
                 }
                 let victims = &mut plan.victims;
-                if let Some(bytes) =
-                    self.next_victims(need.shown, &stamp_of, &may_evict, &mut spared, victims)
-                {
+                if victims.is_empty() {
+                    victims.reserve(needs.len() - i);
+                }
+                if let Some(bytes) = self.next_victims(need.shown, stamps, &may_evict, &mut spared, victims) {
                     used -= bytes;
-                    *recycled.entry(bytes).or_default() += 1;
+                    *recycled.of(bytes) += 1;
                 } else if need.copies
-                    && let Some(sharers) = self.take_sharers(need.key, &stamp_of, &may_evict, &mut spared)
+                    && let Some(sharers) = self.take_sharers(need.key, stamps, &may_evict, &mut spared)
                 {
                     // Nothing else can go: those who share the memory give it up, and it need not be copied.
                     plan.victims.extend(sharers);
@@ -57,14 +58,14 @@ impl Residency {
                 break;
             }
             used += need.bytes;
-            match recycled.get_mut(&need.bytes) {
-                Some(count) if *count > 0 => *count -= 1,
-                _ => plan.create.push(need.bytes),
+            match recycled.of(need.bytes) {
+                0 => plan.create.push(need.bytes),
+                count => *count -= 1,
             }
             plan.enter(*need);
         }
         // Victims that nobody takes over are destroyed before anything is made, so what is made takes their place.
-        let surplus = recycled.iter().map(|(bytes, count)| bytes * count).sum();
+        let surplus = recycled.0.iter().map(|(bytes, count)| bytes * count).sum();
         plan.reserved_bytes =
             plan.take_idle.iter().sum::<u64>() + plan.create.iter().sum::<u64>().saturating_sub(surplus);
         spared.put_back(&mut self.recency);
@@ -83,7 +84,7 @@ impl Residency {
     pub(crate) fn plan_shrink(
         &mut self,
         target: u64,
-        stamp_of: impl Fn(PageKey) -> u64,
+        stamps: &impl Stamps,
         may_evict: impl Fn(PageKey, u64) -> bool,
     ) -> Result<Plan, NoRoom> {
         let mut plan = Plan::default();
@@ -96,7 +97,7 @@ impl Residency {
                 continue;
             }
             let victims = &mut plan.victims;
-            let Some(bytes) = self.next_victims(None, &stamp_of, &may_evict, &mut spared, victims) else {
+            let Some(bytes) = self.next_victims(None, stamps, &may_evict, &mut spared, victims) else {
                 break;
             };
             used -= bytes;
@@ -116,18 +117,19 @@ impl Residency {
     fn next_victims(
         &mut self,
         shown: Option<PageKey>,
-        stamp_of: impl Fn(PageKey) -> u64,
+        stamps: &impl Stamps,
         may_evict: impl Fn(PageKey, u64) -> bool,
         spared: &mut Spared,
         victims: &mut Vec<Victim>,
     ) -> Option<u64> {
         let mut shown = shown.filter(|&key| self.sharing.group(key).is_none());
         loop {
-            let shown = shown.take().and_then(|key| self.recency.take_if_old(key, &stamp_of));
+            let shown = shown.take().and_then(|key| self.recency.take_if_old(key, |key| stamps.of(key)));
             let Self { recency, sharing, .. } = self;
+            recency.look_ahead(|key| stamps.prefetch(key));
             let youngest = |key: PageKey| {
-                let others = sharing.members(key).iter().map(|&member| stamp_of(member));
-                others.fold(stamp_of(key), u64::max)
+                let others = sharing.members(key).iter().map(|&member| stamps.of(member));
+                others.fold(stamps.of(key), u64::max)
             };
             let victim = shown.or_else(|| recency.pop_oldest(youngest))?;
             let members = self.sharing.members(victim.key);
@@ -145,10 +147,10 @@ impl Residency {
             if there.len() < members.len() {
                 // One of them is held, or on its way out.
                 spared.in_vain.extend(there);
-            } else if members.iter().all(|&key| may_evict(key, stamp_of(key))) {
+            } else if members.iter().all(|&key| may_evict(key, stamps.of(key))) {
                 // The last one's memory is what is had.
                 let shared = |key| Some(&key) != there.last().map(|last| &last.key);
-                let now = |v: &Victim| Victim { stamp: stamp_of(v.key), shared: shared(v.key), ..*v };
+                let now = |v: &Victim| Victim { stamp: stamps.of(v.key), shared: shared(v.key), ..*v };
                 victims.extend(there.iter().map(now));
                 return Some(victim.bytes);
             } else {
@@ -161,12 +163,12 @@ impl Residency {
     fn take_sharers(
         &mut self,
         key: PageKey,
-        stamp_of: impl Fn(PageKey) -> u64,
+        stamps: &impl Stamps,
         may_evict: impl Fn(PageKey, u64) -> bool,
         spared: &mut Spared,
     ) -> Option<Vec<Victim>> {
         let others: Vec<_> = self.sharing.members(key).iter().copied().filter(|&k| k != key).collect();
-        if !others.iter().all(|&other| may_evict(other, stamp_of(other))) {
+        if !others.iter().all(|&other| may_evict(other, stamps.of(other))) {
             return None;
         }
         // Those that came up before were spared, since this one is held.
@@ -176,7 +178,7 @@ impl Residency {
             spared.in_vain.extend(taken);
             return None;
         }
-        let now = |victim: &Victim| Victim { stamp: stamp_of(victim.key), shared: true, ..*victim };
+        let now = |victim: &Victim| Victim { stamp: stamps.of(victim.key), shared: true, ..*victim };
         Some(taken.iter().map(now).collect())
     }
 }
@@ -202,6 +204,22 @@ impl Spared {
     }
 }
 
+/// How many victims of each size nobody took over yet. There are few sizes, mostly one.
+#[derive(Default)]
+struct Recycled(Vec<(u64, u64)>);
+
+impl Recycled {
+    #[inline]
+    fn of(&mut self, bytes: u64) -> &mut u64 {
+        let at = self.0.iter().position(|(of, _)| *of == bytes).unwrap_or_else(|| {
+            self.0.push((bytes, 0));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+}
+
+#[inline]
 pub(super) fn take(idle: &mut BTreeMap<u64, u64>, bytes: u64) -> bool {
     let Some(count) = idle.get_mut(&bytes) else { return false };
     *count -= 1;

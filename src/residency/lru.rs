@@ -1,7 +1,6 @@
 //! Owns the order of last use: [`Recency`], a [`Queue`] that is brought up to date from the pages' stamps only when something must be evicted.
 
 use std::collections::VecDeque;
-use std::hint::black_box;
 
 use super::out_of_turn::OutOfTurn;
 use super::queue::Queue;
@@ -29,7 +28,7 @@ pub(super) struct Recency {
     out_of_turn: OutOfTurn,
     /// Pages whose stamp had moved on when they came up, to be placed again together.
     moved: Vec<Victim>,
-    /// So many of those that come up next have had their stamps looked at.
+    /// So many of those that come up next were [told](Recency::look_ahead).
     ahead: usize,
     /// Pages that were used at this time or later are wanted, and go only where all others have gone.
     wanted_since: u64,
@@ -40,7 +39,7 @@ pub(super) struct Recency {
 /// So many wanted pages are passed over before one is taken all the same: the time that this takes is another request's.
 const MOST_PASSED: u32 = 1 << 14;
 
-/// So many stamps are looked at together, before they are needed: each is in a cache line of its own, and waiting for them one by one would take longer than all that is done here.
+/// So many pages are told ahead at least. Each one's stamp is in a cache line of its own: fetching that takes longer than all else that is done about a page.
 const AHEAD: usize = 16;
 
 impl Default for Recency {
@@ -68,12 +67,13 @@ impl std::fmt::Debug for Recency {
 
 impl Recency {
     /// Places a page as most recently used.
-    pub(super) fn insert(&mut self, page: Victim) {
+    #[inline]
+    pub(super) fn insert(&mut self, key: PageKey, bytes: u64, stamp: u64) {
         self.placed += 1;
-        self.out_of_turn.came_back(page.key);
-        self.order.push_back(page.key, Seen { bytes: page.bytes, stamp: page.stamp, place: self.placed });
-        if self.course.back().is_none_or(|&(stamp, _)| stamp < page.stamp) {
-            self.course.push_back((page.stamp, self.placed));
+        self.out_of_turn.came_back(key);
+        self.order.push_back(key, Seen { bytes, stamp, place: self.placed });
+        if self.course.back().is_none_or(|&(last, _)| last < stamp) {
+            self.course.push_back((stamp, self.placed));
         }
         let pages = self.order.len() as u64;
         while self.course.front().is_some_and(|&(_, place)| place + pages < self.placed) {
@@ -105,6 +105,7 @@ impl Recency {
     }
 
     /// A page without memory is asked for: if it was taken out of turn, that may have been a mistake.
+    #[inline]
     pub(super) fn asked_for(&mut self, key: PageKey) {
         self.out_of_turn.asked_for(key, self.placed, self.order.len() as u64);
     }
@@ -114,12 +115,22 @@ impl Recency {
         self.wanted_since = if time == self.in_vain { u64::MAX } else { time };
     }
 
+    /// Tells which pages come up soon, as far as it did not before.
+    #[inline]
+    pub(super) fn look_ahead(&mut self, soon: impl FnMut(PageKey)) {
+        if self.ahead < AHEAD {
+            self.order.next(self.ahead..2 * AHEAD).for_each(soon);
+            self.ahead = 2 * AHEAD;
+        }
+    }
+
     /// Takes the least recently used page out, with the stamp that it really has.
     pub(super) fn pop_oldest(&mut self, stamp_of: impl Fn(PageKey) -> u64) -> Option<Victim> {
         // Two rounds at most: in the second every page has been placed by its present stamp.
         let mut passed = 0;
         for round in 0..2 {
-            while let Some((key, seen)) = self.pop_front(&stamp_of) {
+            while let Some((key, seen)) = self.order.pop_front() {
+                self.ahead = self.ahead.saturating_sub(1);
                 let page = Victim { key, bytes: seen.bytes, stamp: stamp_of(key), shared: false };
                 let is_wanted = page.stamp >= self.wanted_since;
                 if round > 0 || (page.stamp == seen.stamp && !is_wanted) {
@@ -135,16 +146,6 @@ impl Recency {
             self.pass_over_nothing();
         }
         None
-    }
-
-    /// Takes the first page of the order out.
-    fn pop_front(&mut self, stamp_of: impl Fn(PageKey) -> u64) -> Option<(PageKey, Seen)> {
-        if self.ahead == 0 {
-            self.order.first(AHEAD).for_each(|key| _ = black_box(stamp_of(key)));
-            self.ahead = AHEAD;
-        }
-        self.ahead -= 1;
-        self.order.pop_front()
     }
 
     /// There is nothing besides what is wanted, or too much of that: the next plan of the same wants need not look.
@@ -179,7 +180,7 @@ impl Recency {
         }
         self.moved.sort_unstable_by_key(|page| page.stamp);
         for page in std::mem::take(&mut self.moved) {
-            self.insert(page);
+            self.insert(page.key, page.bytes, page.stamp);
         }
     }
 }

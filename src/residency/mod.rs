@@ -13,7 +13,7 @@ mod plan;
 mod queue;
 mod sharing;
 
-pub(crate) use plan::{Need, PageKey, Plan, Victim};
+pub(crate) use plan::{Need, PageKey, Plan, Stamps, Victim};
 
 use choose::{Spared, take};
 use lru::Recency;
@@ -52,6 +52,8 @@ pub(crate) struct Residency {
     mapped: u64,
     reserved: u64,
     evicting: u64,
+    /// Of what is mapped: pages that have yet to be loaded into by those whom they got their memory for.
+    fresh: u64,
     idle: BTreeMap<u64, u64>,
     recency: Recency,
     held: HashMap<PageKey, Hold>,
@@ -65,6 +67,7 @@ impl Residency {
             mapped: 0,
             reserved: 0,
             evicting: 0,
+            fresh: 0,
             idle: BTreeMap::new(),
             recency: Recency::default(),
             held: HashMap::default(),
@@ -81,6 +84,7 @@ impl Residency {
     }
 
     /// Bytes of all physical pages, mapped, waiting or about to be made.
+    #[inline]
     pub(crate) fn used(&self) -> u64 {
         self.mapped + self.reserved + self.idle.iter().map(|(bytes, count)| bytes * count).sum::<u64>()
     }
@@ -99,7 +103,7 @@ impl Residency {
     pub(crate) fn busy(&self, own: impl Fn(PageKey) -> bool) -> u64 {
         let others = |key: PageKey, hold: &Hold| hold.loads > u32::from(own(key));
         let held = self.held.iter().filter(|&(&key, h)| h.mapped && h.pins == 0 && others(key, h));
-        held.map(|(_, h)| h.bytes).sum::<u64>() + self.evicting + self.reserved
+        held.map(|(_, h)| h.bytes).sum::<u64>() + self.fresh + self.evicting + self.reserved
     }
 
     /// From now on what was used at `time` or later is evicted last.
@@ -117,12 +121,14 @@ impl Residency {
         Plan { victims, ..Plan::default() }
     }
 
-    /// The plan was carried out: its commits have memory (and are held, see [`Residency::hold`]), its victims have none.
+    /// The plan was carried out: its commits have memory (and stay until they are [loaded](Residency::loaded)), its victims have none.
     pub(crate) fn confirm(&mut self, plan: &Plan) {
         self.reserved -= plan.reserved_bytes;
         let out = plan.victims.iter().map(|v| v.bytes).sum::<u64>();
         self.evicting -= out;
-        self.mapped += plan.commits.iter().chain(&plan.copies).map(|need| need.bytes).sum::<u64>();
+        let fresh = plan.commits.iter().map(|need| need.bytes).sum::<u64>();
+        self.fresh += fresh;
+        self.mapped += fresh + plan.copies.iter().map(|need| need.bytes).sum::<u64>();
         let left = plan.victims.iter().map(|v| (v.key, v.bytes));
         // The memory that a page had before it got a copy of it.
         for (key, bytes) in left.chain(plan.copies.iter().map(|need| (need.key, need.bytes))) {
@@ -133,9 +139,11 @@ impl Residency {
         for &key in &plan.opened {
             self.sharing.unlock(key);
         }
-        for need in &plan.commits {
-            if let Some(hold) = self.held.get_mut(&need.key) {
-                hold.mapped = true;
+        if !self.held.is_empty() {
+            for need in &plan.commits {
+                if let Some(hold) = self.held.get_mut(&need.key) {
+                    hold.mapped = true;
+                }
             }
         }
     }
@@ -175,9 +183,12 @@ impl Residency {
         self.evicting -= victim.bytes;
     }
 
-    /// A page is mapped that no plan accounts for.
-    pub(crate) fn add_stray(&mut self, bytes: u64) {
+    /// A page is mapped that no plan accounts for: it takes its place in the order, unless something holds it.
+    pub(crate) fn add_stray(&mut self, key: PageKey, bytes: u64, stamp: u64) {
         self.mapped += bytes;
+        if self.is_free_again(key) {
+            self.recency.insert(key, bytes, stamp);
+        }
     }
 
     /// Bytes of the budget that nothing uses.
@@ -232,7 +243,7 @@ impl Residency {
 
     /// A page that was given the memory of another one takes its place in the order.
     pub(crate) fn place(&mut self, key: PageKey, bytes: u64, stamp: u64) {
-        self.recency.insert(Victim { key, bytes, stamp, shared: false });
+        self.recency.insert(key, bytes, stamp);
     }
 
     /// A page that shared memory, and that no plan knows of, has it no more.
@@ -255,6 +266,7 @@ impl Residency {
     }
 
     /// Whether the page may not be written to as it is: others have its memory as well, or had.
+    #[inline]
     pub(crate) fn is_locked(&self, key: PageKey) -> bool {
         self.sharing.is_locked(key)
     }
@@ -269,26 +281,29 @@ impl Residency {
         Plan { destroy_idle: std::iter::from_fn(|| self.any_idle()).collect(), ..Plan::default() }
     }
 
-    /// A batch loads into the page: it may not go.
-    pub(crate) fn hold(&mut self, key: PageKey, bytes: u64) {
-        self.entry(key, bytes).loads += 1;
+    /// What a page got its memory for was loaded into it: unless something holds it, it takes its place in the order.
+    #[inline]
+    pub(crate) fn loaded(&mut self, key: PageKey, bytes: u64, stamp: u64) {
+        self.fresh -= bytes;
+        if !self.is_held(key) {
+            self.recency.insert(key, bytes, stamp);
+        }
     }
 
-    /// The same for a page without memory, which has no place in the order.
-    pub(crate) fn hold_unmapped(&mut self, key: PageKey, bytes: u64) {
-        let hold = self.held.entry(key).or_default();
-        hold.bytes = bytes;
-        hold.loads += 1;
+    /// A batch is at work on the page: it may not go. `mapped`: it has memory that is not on its way out.
+    pub(crate) fn hold(&mut self, key: PageKey, bytes: u64, mapped: bool) {
+        self.entry(key, bytes, mapped).loads += 1;
     }
 
     /// The batch is done with the page; where `mapped`, it takes its place in the order.
+    #[inline]
     pub(crate) fn unhold(&mut self, key: PageKey, mapped: bool, stamp: u64) {
         self.let_go(key, mapped, stamp, |h| h.loads -= 1);
     }
 
-    /// Forbids eviction of the page, mapped or not, until as many [`Residency::unpin`]s.
-    pub(crate) fn pin(&mut self, key: PageKey, bytes: u64) {
-        self.entry(key, bytes).pins += 1;
+    /// Forbids eviction of the page until as many [`Residency::unpin`]s. `mapped`: it has memory that is not on its way out.
+    pub(crate) fn pin(&mut self, key: PageKey, bytes: u64, mapped: bool) {
+        self.entry(key, bytes, mapped).pins += 1;
     }
 
     /// Takes a pin back; where the page is `mapped` and nothing else holds it, it takes its place in the order.
@@ -297,6 +312,7 @@ impl Residency {
     }
 
     /// Whether a pin or a batch holds the page.
+    #[inline]
     pub(crate) fn is_held(&self, key: PageKey) -> bool {
         self.held.contains_key(&key)
     }
@@ -306,14 +322,15 @@ impl Residency {
         self.held.get(&key).is_some_and(|h| h.pins > 0)
     }
 
-    fn entry(&mut self, key: PageKey, bytes: u64) -> &mut Hold {
-        let in_order = self.recency.remove(key).is_some();
+    fn entry(&mut self, key: PageKey, bytes: u64, mapped: bool) -> &mut Hold {
+        self.recency.remove(key);
         let hold = self.held.entry(key).or_default();
         hold.bytes = bytes;
-        hold.mapped |= in_order;
+        hold.mapped |= mapped;
         hold
     }
 
+    #[inline]
     fn let_go(&mut self, key: PageKey, mapped: bool, stamp: u64, release: impl FnOnce(&mut Hold)) {
         let Entry::Occupied(mut hold) = self.held.entry(key) else { return };
         release(hold.get_mut());
@@ -321,11 +338,12 @@ impl Residency {
         if pins == 0 && loads == 0 {
             hold.remove();
             if mapped {
-                self.recency.insert(Victim { key, bytes, stamp, shared: false });
+                self.recency.insert(key, bytes, stamp);
             }
         }
     }
 
+    #[inline]
     fn any_idle(&mut self) -> Option<u64> {
         let bytes = *self.idle.keys().next_back()?;
         take(&mut self.idle, bytes).then_some(bytes)

@@ -48,6 +48,7 @@ impl OutOfTurn {
     }
 
     /// A page is asked for that has no memory: would it have some, had it not been taken?
+    #[inline]
     pub(super) fn asked_for(&mut self, key: PageKey, last: u64, pages: u64) {
         if self.forget(key).is_some_and(|place| last - place < pages) {
             self.safe = (self.safe + GROWS_BY).min(SAFE_AT_MOST);
@@ -55,6 +56,7 @@ impl OutOfTurn {
     }
 
     /// A page is in the order, and was not asked for since it was taken: so it never went.
+    #[inline]
     pub(super) fn came_back(&mut self, key: PageKey) {
         if self.forget(key).is_some() {
             self.safe = (self.safe + SHRINKS_BY).min(SAFE_AT_MOST);
@@ -62,6 +64,7 @@ impl OutOfTurn {
     }
 
     /// Where a page stood that was taken. Mostly nothing ever is: then this is not to cost a look-up.
+    #[inline]
     fn forget(&mut self, key: PageKey) -> Option<u64> {
         if self.taken.is_empty() { None } else { self.taken.remove(&key) }
     }

@@ -11,6 +11,21 @@ pub(crate) struct PageKey {
     pub(crate) page: PageId,
 }
 
+/// Where it is noted when pages were last used.
+pub(crate) trait Stamps {
+    /// When the page was really last used.
+    fn of(&self, key: PageKey) -> u64;
+
+    /// That is asked soon.
+    fn prefetch(&self, _key: PageKey) {}
+}
+
+impl<F: Fn(PageKey) -> u64> Stamps for F {
+    fn of(&self, key: PageKey) -> u64 {
+        self(key)
+    }
+}
+
 /// A page that must get memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Need {
@@ -59,6 +74,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// There is memory for a need.
+    #[inline]
     pub(super) fn enter(&mut self, need: Need) {
         if need.copies { self.copies.push(need) } else { self.commits.push(need) }
     }

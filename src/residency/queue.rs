@@ -1,14 +1,15 @@
 //! Owns pages in an order that is asked at its ends: [`Queue`]. Its entries lie side by side, so that placing a page and taking the first one out costs no look-up in tables as large as what is resident.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
-
-use foldhash::HashMap;
+use std::ops::Range;
 
 use super::PageKey;
+use crate::layout::PageId;
+use crate::recall::RecallMap;
 
 /// Pages whose places are noted together.
-const BLOCK_PAGES: u64 = 128;
+const BLOCK_PAGES: usize = 1 << BLOCK_SHIFT;
+const BLOCK_SHIFT: u32 = 8;
 
 /// Entries that may be left behind beyond as many as there are pages.
 const MOST_LEFT_BEHIND: usize = 64;
@@ -22,11 +23,8 @@ pub(super) struct Queue<T> {
     /// The number of the first entry. Numbers wrap around; at any moment fewer are in use than there are.
     first: u32,
     pages: usize,
-    blocks: HashMap<BlockKey, Block>,
+    blocks: RecallMap<BlockKey, Block>,
 }
-
-/// An array, and which block of its pages.
-type BlockKey = (u32, u64);
 
 /// Where neighbouring pages stand.
 #[derive(Debug)]
@@ -34,12 +32,15 @@ struct Block {
     /// How many of them stand somewhere.
     pages: u32,
     /// The numbers of their entries. A number says nothing where the entry is not the page's.
-    numbers: Box<[u32; BLOCK_PAGES as usize]>,
+    numbers: Box<[u32; BLOCK_PAGES]>,
 }
+
+/// An array, and which block of its pages.
+type BlockKey = (u32, u64);
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), first: 0, pages: 0, blocks: HashMap::default() }
+        Self { entries: VecDeque::new(), first: 0, pages: 0, blocks: RecallMap::default() }
     }
 }
 
@@ -54,6 +55,7 @@ impl<T> Queue<T> {
     }
 
     /// Enters a page that is not in it at the end.
+    #[inline]
     pub(super) fn push_back(&mut self, key: PageKey, value: T) {
         debug_assert!(self.get(key).is_none());
         if self.entries.len() > 2 * self.pages + MOST_LEFT_BEHIND {
@@ -73,6 +75,7 @@ impl<T> Queue<T> {
     }
 
     /// Takes the first page out.
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<(PageKey, T)> {
         while let Some(entry) = self.entries.pop_front() {
             self.first = self.first.wrapping_add(1);
@@ -89,9 +92,11 @@ impl<T> Queue<T> {
         self.entries.iter().find_map(|entry| entry.as_ref().map(|(_, value)| value))
     }
 
-    /// The pages of the first entries, as many as `entries` of them have.
-    pub(super) fn first(&self, entries: usize) -> impl Iterator<Item = PageKey> {
-        self.entries.iter().take(entries).flatten().map(|(key, _)| *key)
+    /// The pages of some entries, counted from the first.
+    #[inline]
+    pub(super) fn next(&self, entries: Range<usize>) -> impl Iterator<Item = PageKey> {
+        let end = entries.end.min(self.entries.len());
+        self.entries.range(entries.start.min(end)..end).flatten().map(|(key, _)| *key)
     }
 
     pub(super) fn remove(&mut self, key: PageKey) -> Option<T> {
@@ -100,7 +105,8 @@ impl<T> Queue<T> {
         let (_, value) = entry.take_if(|(of, _)| *of == key)?;
         self.forget(key);
         // What was left behind at the beginning goes at once, so that the first page is found at once.
-        while self.entries.pop_front_if(|entry| entry.is_none()).is_some() {
+        while self.entries.front().is_some_and(Option::is_none) {
+            self.entries.pop_front();
             self.first = self.first.wrapping_add(1);
         }
         Some(value)
@@ -109,26 +115,28 @@ impl<T> Queue<T> {
     /// Where the page's entry is, if it has one.
     fn position(&self, key: PageKey) -> Option<usize> {
         let (block, at) = place(key);
-        let number = self.blocks.get(&block)?.numbers[at];
+        let number = self.blocks.get(block)?.numbers[at];
         Some(number.wrapping_sub(self.first) as usize)
     }
 
+    #[inline]
     fn note(&mut self, key: PageKey, number: u32) {
         let (block, at) = place(key);
-        let new = || Block { pages: 0, numbers: Box::new([0; BLOCK_PAGES as usize]) };
-        let block = self.blocks.entry(block).or_insert_with(new);
+        let new = || Block { pages: 0, numbers: Box::new([0; BLOCK_PAGES]) };
+        let block = self.blocks.get_or_insert_with(block, new);
         block.numbers[at] = number;
         block.pages += 1;
         self.pages += 1;
     }
 
     /// The page's entry is gone.
+    #[inline]
     fn forget(&mut self, key: PageKey) {
         let (block, _) = place(key);
-        if let Entry::Occupied(mut entry) = self.blocks.entry(block) {
-            entry.get_mut().pages -= 1;
-            if entry.get().pages == 0 {
-                entry.remove();
+        if let Some(of_block) = self.blocks.get_mut(block) {
+            of_block.pages -= 1;
+            if of_block.pages == 0 {
+                self.blocks.remove(block);
             }
         }
         self.pages -= 1;
@@ -139,7 +147,7 @@ impl<T> Queue<T> {
         self.entries.retain(Option::is_some);
         for (at, (key, _)) in self.entries.iter().flatten().enumerate() {
             let (block, of_page) = place(*key);
-            if let Some(block) = self.blocks.get_mut(&block) {
+            if let Some(block) = self.blocks.get_mut(block) {
                 block.numbers[of_page] = self.first.wrapping_add(number(at));
             }
         }
@@ -147,8 +155,10 @@ impl<T> Queue<T> {
 }
 
 /// Which block a page is in, and where.
+#[inline]
 fn place(key: PageKey) -> (BlockKey, usize) {
-    ((key.array, key.page.0 / BLOCK_PAGES), (key.page.0 % BLOCK_PAGES) as usize)
+    let PageId(page) = key.page;
+    ((key.array, page >> BLOCK_SHIFT), (page & ((1 << BLOCK_SHIFT) - 1)) as usize)
 }
 
 /// The number of an entry, counted from the first.
@@ -156,18 +166,16 @@ fn place(key: PageKey) -> (BlockKey, usize) {
     clippy::cast_possible_truncation,
     reason = "2^32 entries would be 2^31 pages or more, and take 200 GB beside them"
 )]
+#[inline]
 fn number(at: usize) -> u32 {
     at as u32
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::layout::PageId;
 
     fn key(page: u64) -> PageKey {
         PageKey { array: (page % 2) as u32, page: PageId(page * 37) }
@@ -226,10 +234,10 @@ mod tests {
                 prop_assert_eq!(queue.front(), list.front());
                 prop_assert!(queue.entries.len() <= 2 * list.len() + MOST_LEFT_BEHIND + 400);
             }
-            let order: Vec<_> = queue.first(usize::MAX).collect();
+            let order: Vec<_> = queue.next(0..usize::MAX).collect();
             prop_assert_eq!(order, list.iter().map(|&page| key(page)).collect::<Vec<_>>());
             while queue.pop_front().is_some() {}
-            prop_assert!(queue.blocks.is_empty());
+            prop_assert!(queue.blocks.len() == 0);
         }
     }
 }

@@ -14,11 +14,10 @@ fn need(page: u64, bytes: u64) -> Need {
 /// Plans, carries out and places the pages, each stamped with its own number.
 fn commit(r: &mut Residency, pages: &[u64]) -> Plan {
     let needs: Vec<_> = pages.iter().map(|&p| need(p, 10)).collect();
-    let plan = r.plan(&needs, |k| k.page.0, |_, _| true).unwrap();
+    let plan = r.plan(&needs, &|k: PageKey| k.page.0, |_, _| true).unwrap();
     r.confirm(&plan);
     for n in &needs {
-        r.hold(n.key, n.bytes);
-        r.unhold(n.key, true, n.key.page.0);
+        r.loaded(n.key, n.bytes, n.key.page.0);
     }
     plan
 }
@@ -38,11 +37,11 @@ fn a_later_stamp_saves_a_page_without_any_call() {
     let mut r = Residency::new(30);
     commit(&mut r, &[1, 2, 3]);
     let stamps = |k: PageKey| if k.page.0 == 1 { 9 } else { k.page.0 };
-    let plan = r.plan(&[need(4, 10)], stamps, |_, _| true).unwrap();
+    let plan = r.plan(&[need(4, 10)], &stamps, |_, _| true).unwrap();
     assert_eq!(plan.victims[0].key, key(2));
     r.abandon(&plan);
     // All touched: the one touched first goes.
-    let plan = r.plan(&[need(4, 10)], |k| 100 - k.page.0, |_, _| true).unwrap();
+    let plan = r.plan(&[need(4, 10)], &|k: PageKey| 100 - k.page.0, |_, _| true).unwrap();
     assert_eq!(plan.victims[0].key, key(3));
 }
 
@@ -50,13 +49,13 @@ fn a_later_stamp_saves_a_page_without_any_call() {
 fn pins_hold_and_what_cannot_go_is_named() {
     let mut r = Residency::new(30);
     commit(&mut r, &[1, 2, 3]);
-    r.pin(key(1), 10);
-    r.pin(key(2), 10);
-    r.hold(key(3), 10);
-    let err = r.plan(&[need(4, 10)], |k| k.page.0, |_, _| true).unwrap_err();
+    r.pin(key(1), 10, true);
+    r.pin(key(2), 10, true);
+    r.hold(key(3), 10, true);
+    let err = r.plan(&[need(4, 10)], &|k: PageKey| k.page.0, |_, _| true).unwrap_err();
     assert_eq!(err, NoRoom { needed_bytes: 10, pinned_bytes: 20, busy_bytes: 10, spared_bytes: 0 });
     r.unhold(key(3), true, 3);
-    let err = r.plan(&[need(4, 10)], |k| k.page.0, |_, _| false).unwrap_err();
+    let err = r.plan(&[need(4, 10)], &|k: PageKey| k.page.0, |_, _| false).unwrap_err();
     assert_eq!(err, NoRoom { needed_bytes: 10, pinned_bytes: 20, busy_bytes: 0, spared_bytes: 10 });
     r.unpin(key(1), true, 1);
     assert_eq!(commit(&mut r, &[4]).victims.len(), 1);
@@ -69,12 +68,12 @@ fn a_failed_or_abandoned_plan_changes_nothing() {
     commit(&mut r, &[1, 2]);
     r.add_idle(20);
     let before = r.used();
-    assert!(r.plan(&[need(3, 10), need(4, 100)], |k| k.page.0, |_, _| true).is_err());
+    assert!(r.plan(&[need(3, 10), need(4, 100)], &|k: PageKey| k.page.0, |_, _| true).is_err());
     assert_eq!(r.used(), before);
-    let plan = r.plan(&[need(3, 10), need(4, 20), need(5, 10)], |k| k.page.0, |_, _| true).unwrap();
+    let plan = r.plan(&[need(3, 10), need(4, 20), need(5, 10)], &|k: PageKey| k.page.0, |_, _| true).unwrap();
     r.abandon(&plan);
     assert_eq!(r.used(), before);
-    let plan = r.plan(&[need(3, 20)], |k| k.page.0, |_, _| true).unwrap();
+    let plan = r.plan(&[need(3, 20)], &|k: PageKey| k.page.0, |_, _| true).unwrap();
     assert_eq!((plan.take_idle.as_slice(), plan.victims.len()), ([20].as_slice(), 0));
 }
 
@@ -82,7 +81,7 @@ fn a_failed_or_abandoned_plan_changes_nothing() {
 fn pages_of_other_sizes_make_room_too() {
     let mut r = Residency::new(30);
     commit(&mut r, &[1, 2, 3]);
-    let plan = r.plan(&[need(9, 25)], |k| k.page.0, |_, _| true).unwrap();
+    let plan = r.plan(&[need(9, 25)], &|k: PageKey| k.page.0, |_, _| true).unwrap();
     assert_eq!((plan.victims.len(), plan.create.as_slice()), (3, [25].as_slice()));
     r.confirm(&plan);
     assert_eq!(r.used(), 25);
@@ -93,13 +92,13 @@ fn shrinking_takes_waiting_pages_first() {
     let mut r = Residency::new(100);
     commit(&mut r, &[1, 2, 3]);
     r.add_idle(10);
-    let plan = r.plan_shrink(20, |k| k.page.0, |_, _| true).unwrap();
+    let plan = r.plan_shrink(20, &|k: PageKey| k.page.0, |_, _| true).unwrap();
     assert_eq!((plan.destroy_idle.len(), plan.victims.len()), (1, 1));
     r.confirm(&plan);
     assert_eq!(r.used(), 20);
-    r.pin(key(2), 10);
-    r.pin(key(3), 10);
-    let err = r.plan_shrink(10, |k| k.page.0, |_, _| true).unwrap_err();
+    r.pin(key(2), 10, true);
+    r.pin(key(3), 10, true);
+    let err = r.plan_shrink(10, &|k: PageKey| k.page.0, |_, _| true).unwrap_err();
     assert_eq!((err.needed_bytes, err.pinned_bytes), (10, 20));
     assert_eq!(r.used(), 20);
 }
@@ -148,14 +147,14 @@ fn replay(trace: &[u64], pages: u64, takes_what_is_shown: bool) -> (u32, u32) {
             continue;
         }
         let shown = shows.get(&page).filter(|_| takes_what_is_shown).map(|memory| key(holders[memory]));
-        let plan = r.plan(&[Need { shown, ..need(page, 1) }], |k| stamps[&k.page.0], |_, _| true).unwrap();
+        let plan =
+            r.plan(&[Need { shown, ..need(page, 1) }], &|k: PageKey| stamps[&k.page.0], |_, _| true).unwrap();
         r.confirm(&plan);
         plan.victims.iter().for_each(|v| assert!(resident.remove(&v.key.page.0)));
         let memory = plan.victims.first().map_or(holders.len() as u64, |v| shows[&v.key.page.0]);
         came_back += u32::from(shows.insert(page, memory) == Some(memory));
         holders.insert(memory, page);
-        r.hold(key(page), 1);
-        r.unhold(key(page), true, time);
+        r.loaded(key(page), 1, time);
         resident.insert(page);
     }
     (hits, came_back)
@@ -178,17 +177,20 @@ fn a_page_that_could_not_be_unmapped_stays_with_whoever_holds_it() {
     for page in [1, 2] {
         r.take_out(key(page), 10);
     }
-    let busy = r.plan(&[need(3, 10)], |k| k.page.0, |_, _| true).unwrap_err();
+    let busy = r.plan(&[need(3, 10)], &|k: PageKey| k.page.0, |_, _| true).unwrap_err();
     assert_eq!((busy.busy_bytes, busy.spared_bytes), (20, 0), "on their way out");
-    r.hold(key(1), 10);
+    r.hold(key(1), 10, false);
     r.not_unmapped(key(1), 10);
     r.not_unmapped(key(2), 10);
-    let plan = r.plan(&[need(3, 10)], |k| k.page.0, |_, _| true).unwrap();
+    let plan = r.plan(&[need(3, 10)], &|k: PageKey| k.page.0, |_, _| true).unwrap();
     assert_eq!(plan.victims.iter().map(|v| v.key).collect::<Vec<_>>(), [key(2)], "not the one that is held");
     r.abandon(&plan);
     assert_eq!((r.busy(|_| false), r.busy(|k| k == key(1))), (10, 0));
     r.unhold(key(1), true, 7);
-    assert_eq!(r.plan(&[need(3, 10), need(4, 10)], |k| k.page.0, |_, _| true).unwrap().victims.len(), 2);
+    assert_eq!(
+        r.plan(&[need(3, 10), need(4, 10)], &|k: PageKey| k.page.0, |_, _| true).unwrap().victims.len(),
+        2
+    );
 }
 
 #[test]
@@ -199,7 +201,7 @@ fn memory_that_an_address_still_shows_is_taken_where_its_page_is_old() {
     let victims = |plan: &Plan| plan.victims.iter().map(|v| v.key.page.0).collect::<Vec<_>>();
     let stamps = |k: PageKey| k.page.0;
     // Not of the youngest quarter: it goes, out of turn.
-    let plan = r.plan(&[shows(5, 2)], stamps, |_, _| true).unwrap();
+    let plan = r.plan(&[shows(5, 2)], &stamps, |_, _| true).unwrap();
     assert_eq!(victims(&plan), [2]);
     r.abandon(&plan);
     // Of the youngest quarter, used since it was placed, not there, or not to go: the oldest goes.
@@ -207,14 +209,14 @@ fn memory_that_an_address_still_shows_is_taken_where_its_page_is_old() {
     commit(&mut r, &[1, 2, 3, 4]);
     for (shown, used_since, stays) in [(4, 0, 0), (2, 2, 0), (77, 0, 0), (2, 0, 2)] {
         let stamps = |k: PageKey| if k.page.0 == used_since { 99 } else { k.page.0 };
-        let plan = r.plan(&[shows(5, shown)], stamps, |k, _| k.page.0 != stays).unwrap();
+        let plan = r.plan(&[shows(5, shown)], &stamps, |k, _| k.page.0 != stays).unwrap();
         assert_eq!(victims(&plan), [1], "{shown}, {used_since}, {stays}");
         r.abandon(&plan);
         r = Residency::new(40);
         commit(&mut r, &[1, 2, 3, 4]);
     }
     // One need takes what the other is shown: both have a victim all the same.
-    let plan = r.plan(&[shows(5, 1), shows(6, 1)], stamps, |_, _| true).unwrap();
+    let plan = r.plan(&[shows(5, 1), shows(6, 1)], &stamps, |_, _| true).unwrap();
     assert_eq!(victims(&plan), [1, 2]);
 }
 
@@ -277,14 +279,14 @@ fn plans_that_come_to_nothing_teach_nothing() {
     let stamps = |k: PageKey| k.page.0;
     for _ in 0..1000 {
         // One that is abandoned, and one that may not go.
-        let plan = r.plan(&[shows(99, 2)], stamps, |_, _| true).unwrap();
+        let plan = r.plan(&[shows(99, 2)], &stamps, |_, _| true).unwrap();
         r.abandon(&plan);
-        let plan = r.plan(&[shows(99, 2)], stamps, |k, _| k.page.0 != 2).unwrap();
+        let plan = r.plan(&[shows(99, 2)], &stamps, |k, _| k.page.0 != 2).unwrap();
         assert_eq!(plan.victims[0].key, key(1));
         r.abandon(&plan);
     }
     // Of the youngest quarter still.
-    let plan = r.plan(&[shows(99, 54)], stamps, |_, _| true).unwrap();
+    let plan = r.plan(&[shows(99, 54)], &stamps, |_, _| true).unwrap();
     assert_ne!(plan.victims[0].key, key(54));
 }
 
@@ -296,7 +298,7 @@ fn what_is_wanted_goes_last_whatever_the_order_says() {
     let stamps = |k: PageKey| if [2, 3, 5].contains(&k.page.0) { 20 } else { 10 };
     r.keep_since(20);
     let gone = |r: &mut Residency| {
-        let plan = r.plan(&[need(9, 10)], stamps, |_, _| true).unwrap();
+        let plan = r.plan(&[need(9, 10)], &stamps, |_, _| true).unwrap();
         r.confirm(&plan);
         plan.victims[0].key.page.0
     };
