@@ -464,10 +464,11 @@ impl PageTable {
     fn tiles_at(&self, page: PageId) -> Tiles {
         let (block, page) = self.page_at(page);
         let (first, tiles) = (page << self.page_shift, 1usize << self.page_shift);
-        let words = first >> 6..(first + tiles).div_ceil(64);
-        let (mask, shift) =
-            if tiles < 64 { (((1 << tiles) - 1) << (first & 63), first & 63) } else { (u64::MAX, 0) };
-        Tiles { block, words, mask, shift }
+        if tiles >= 64 {
+            return Tiles { block, words: first >> 6..(first + tiles) >> 6, mask: u64::MAX, shift: 0 };
+        }
+        let (word, shift) = (first >> 6, first & 63);
+        Tiles { block, words: word..word + 1, mask: ((1 << tiles) - 1) << shift, shift }
     }
 
     /// Whether a block's planes agree with each other: resident tiles have memory, dirty ones are resident, uniform ones are not.

@@ -204,10 +204,11 @@ impl<B: Backend> Engine<B> {
         for &(page, _) in &claimed.pages {
             stamping.stamp(array.planes.stamp(page));
         }
+        let stamp = stamping.time();
         drop(stamping);
         // They have memory, and nobody takes that from pages that are held or fresh.
         for &(page, held) in &claimed.pages {
-            let (key, stamp) = (array.key(page), array.stamp_of(page));
+            let key = array.key(page);
             if held {
                 let evictable = table.as_ref().is_some_and(|table| !table.of_page(page).fresh);
                 state.residency.unhold(key, evictable, stamp);

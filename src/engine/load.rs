@@ -1,5 +1,6 @@
 //! Owns the loading of a claim's tiles, in parallel, each straight into its staging memory: [`Engine::begin_load`] and [`Engine::end_load`].
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,10 +57,11 @@ impl<B: Backend> Engine<B> {
     /// Tells the source what a claim is about to read, so that slow storage is at work while memory is mapped.
     pub(super) fn announce(array: &ArrayShared<B>, tiles: &[TileId]) {
         if tiles.len() > 1 {
-            let mut regions = Vec::with_capacity(tiles.len());
-            let from_source = tiles.iter().filter(|&&tile| array.kept(tile).is_none());
-            regions.extend(from_source.map(|&tile| array.layout.tile_region(array.coord(tile))));
-            array.source.will_read(&regions);
+            let mut from_source = Cow::Borrowed(tiles);
+            if array.is_writable() {
+                from_source.to_mut().retain(|&tile| array.kept(tile).is_none());
+            }
+            array.source.will_read(&array.layout, &from_source);
         }
     }
 

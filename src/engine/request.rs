@@ -1,5 +1,6 @@
 //! **The main path**: [`Engine::request`]. One function to read first.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,8 +24,8 @@ const BATCHES_UNDER_WAY: usize = 4;
 /// left, so that little is still to be copied when the last page is mapped.
 const SMALLER_AT_FIRST: u32 = 3;
 
-/// A source is asked about so many tiles at once whether they hold one value.
-const ASKED_TOGETHER: usize = 64;
+/// A source is asked about so many tiles at once whether they hold one value, and those that do are noted under one lock.
+const ASKED_TOGETHER: usize = 256;
 
 /// What tiles are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,35 +304,37 @@ impl<B: Backend> Engine<B> {
         missing: &mut Vec<TileId>,
         report: &mut Report,
     ) {
-        let (mut asked, mut regions, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let before = missing.len();
+        missing.retain(|&tile| !array.planes.is_uniform(tile));
+        let (mut found, mut any) = (Vec::new(), false);
         for tiles in missing.chunks(ASKED_TOGETHER) {
-            asked.clear();
-            regions.clear();
-            for &tile in tiles.iter().filter(|&&tile| !array.planes.is_uniform(tile)) {
-                match array.kept(tile) {
-                    Some(Kept::Uniform(value)) => found.push((tile, *value)),
-                    Some(Kept::Stored(_)) => {}
-                    None => {
-                        asked.push(tile);
-                        regions.push(array.layout.tile_region(array.coord(tile)));
+            let mut asked = Cow::Borrowed(tiles);
+            if array.is_writable() {
+                asked.to_mut().retain(|&tile| match array.kept(tile) {
+                    Some(Kept::Uniform(value)) => {
+                        found.push((tile, *value));
+                        false
                     }
-                }
+                    Some(Kept::Stored(_)) => false,
+                    None => true,
+                });
             }
-            array.source.uniform_of(&regions, &mut |at, value| found.push((asked[at], value)));
-        }
-        for found in found.chunks(ASKED_TOGETHER) {
+            array.source.uniform_of(&array.layout, &asked, &mut |tile, value| found.push((tile, value)));
+            if found.is_empty() {
+                continue;
+            }
+            any = true;
             let mut guard = self.lock();
             let State { arrays, journal, .. } = &mut *guard;
             let Some((_, table)) = arrays.get_mut(array.id) else { break };
-            for &(tile, value) in found {
-                if table.set_uniform(tile) {
-                    array.planes.publish_uniform(tile, value);
-                    journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
-                }
+            for (tile, value) in found.drain(..).filter(|&(tile, _)| table.set_uniform(tile)) {
+                array.planes.publish_uniform(tile, value);
+                journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
             }
         }
-        let before = missing.len();
-        missing.retain(|&tile| !array.planes.is_uniform(tile));
+        if any {
+            missing.retain(|&tile| !array.planes.is_uniform(tile));
+        }
         report.uniform += (before - missing.len()) as u64;
     }
 

@@ -19,11 +19,11 @@ pub(crate) trait BytesSource: Send + Sync + fmt::Debug {
     /// The bytes of the one value that the region is known to hold, if that is known.
     fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError>;
 
-    /// The same for each of some regions: tells of those that do, by their places among these. Those that the source panics about are not told of.
-    fn uniform_of(&self, regions: &[Region], found: &mut dyn FnMut(usize, VoxelWords));
+    /// The same for each of some tiles: tells of those that do. Those that the source panics about are not told of.
+    fn uniform_of(&self, layout: &Layout, tiles: &[TileId], found: &mut dyn FnMut(TileId, VoxelWords));
 
-    /// Tells the source what is about to be read. A panic there is left for the read to repeat.
-    fn will_read(&self, regions: &[Region]);
+    /// Tells the source which tiles are about to be read. A panic there is left for the read to repeat.
+    fn will_read(&self, layout: &Layout, tiles: &[TileId]);
 
     /// Whether reads are little more than copies of memory.
     fn only_copies(&self) -> bool;
@@ -64,20 +64,26 @@ impl<T, S> fmt::Debug for Typed<T, S> {
     }
 }
 
+/// The voxels of a tile. What a source makes nothing of need not be computed: this is where the compiler sees that.
+#[inline]
+fn region_of(layout: &Layout, tile: TileId) -> Region {
+    layout.tile_region(layout.tile_coord(tile).unwrap_or_default())
+}
+
 impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
     fn uniform(&self, region: Region) -> Result<Option<VoxelWords>, SourceError> {
         guarded(|| Ok(self.source.uniform(region).map(to_words)))
     }
 
-    fn uniform_of(&self, regions: &[Region], found: &mut dyn FnMut(usize, VoxelWords)) {
-        let next = Cell::new(0);
-        while next.get() < regions.len() {
+    fn uniform_of(&self, layout: &Layout, tiles: &[TileId], found: &mut dyn FnMut(TileId, VoxelWords)) {
+        let left = Cell::new(tiles);
+        while !left.get().is_empty() {
             // One that panics ends this, and the next one goes on after it.
             let _ = guarded(|| {
-                for (at, region) in regions.iter().enumerate().skip(next.get()) {
-                    next.set(at + 1);
-                    if let Some(value) = self.source.uniform(*region) {
-                        found(at, to_words(value));
+                while let [tile, others @ ..] = left.get() {
+                    left.set(others);
+                    if let Some(value) = self.source.uniform(region_of(layout, *tile)) {
+                        found(*tile, to_words(value));
                     }
                 }
                 Ok(())
@@ -85,9 +91,10 @@ impl<T: Voxel, S: TileSource<T>> BytesSource for Typed<T, S> {
         }
     }
 
-    fn will_read(&self, regions: &[Region]) {
+    fn will_read(&self, layout: &Layout, tiles: &[TileId]) {
         let _ = guarded(|| {
-            self.source.will_read(regions);
+            let regions: Vec<_> = tiles.iter().map(|&tile| region_of(layout, tile)).collect();
+            self.source.will_read(&regions);
             Ok(())
         });
     }

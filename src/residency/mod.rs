@@ -132,7 +132,7 @@ impl Residency {
         let left = plan.victims.iter().map(|v| (v.key, v.bytes));
         // The memory that a page had before it got a copy of it.
         for (key, bytes) in left.chain(plan.copies.iter().map(|need| (need.key, need.bytes))) {
-            if self.sharing.leave(key) {
+            if self.sharing.is_empty() || self.sharing.leave(key) {
                 self.mapped -= bytes;
             }
         }

@@ -9,7 +9,7 @@ use crate::recall::RecallMap;
 
 /// Pages whose places are noted together.
 const BLOCK_PAGES: usize = 1 << BLOCK_SHIFT;
-const BLOCK_SHIFT: u32 = 8;
+const BLOCK_SHIFT: u32 = 9;
 
 /// Entries that may be left behind beyond as many as there are pages.
 const MOST_LEFT_BEHIND: usize = 64;

@@ -28,12 +28,15 @@ impl Sharing {
         self.locked.extend([of, page]);
     }
 
+    /// Whether no page shares memory with another, or did once.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.locked.is_empty() && self.group_of.is_empty()
+    }
+
     /// The page has that memory no more. Returns whether nobody has it now.
     #[inline]
     pub(super) fn leave(&mut self, page: PageKey) -> bool {
-        if self.locked.is_empty() && self.group_of.is_empty() {
-            return true;
-        }
         self.locked.remove(&page);
         let Some(group) = self.group_of.remove(&page) else { return true };
         let Some(members) = self.groups.get_mut(&group) else { return true };
