@@ -161,9 +161,12 @@ impl<B: Backend> Engine<B> {
         let stamping = self.clock.stamping();
         // Whoever stamped a victim under this right had its frame open before, so it is seen here.
         let in_frame = self.oldest_frame();
-        let asked_for =
-            |victim: &Victim| state.stamp_of(victim.key) != victim.stamp || victim.stamp > in_frame;
-        if plan.victims.iter().any(asked_for) {
+        let asked_for = |of_one: &[Victim]| {
+            let array = state.array_of(of_one[0].key);
+            let stamp = |victim: &Victim| array.map_or(0, |array| array.stamp_of(victim.key.page));
+            of_one.iter().any(|victim| stamp(victim) != victim.stamp || victim.stamp > in_frame)
+        };
+        if plan.victims.chunk_by(|a, b| a.key.array == b.key.array).any(asked_for) {
             state.residency.abandon(plan);
             return None;
         }

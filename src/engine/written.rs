@@ -173,7 +173,8 @@ impl<B: Backend> Engine<B> {
         {
             let state = self.lock();
             let mut sent = HashMap::default();
-            for victim in victims {
+            let any_dirty = state.arrays.values().any(|(_, table)| table.dirty_tiles() > 0);
+            for victim in victims.iter().filter(|_| any_dirty) {
                 let Some((array, table)) = state.arrays.get(victim.key.array) else { continue };
                 if !table.is_dirty(victim.key.page) {
                     continue;
