@@ -4,7 +4,7 @@ mod common;
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Random, all_tiles, array, assert_consistent, expected, pool, t, value, within_20_s};
@@ -824,4 +824,61 @@ fn what_is_wanted_does_not_go_for_what_is_wanted_with_it() {
         assert_eq!(lacking, 0, "picture {picture}: of {} tiles", wanted.len());
     }
     assert!(pool.stats().evictions > 1000, "{:?}", pool.stats());
+}
+
+#[test]
+fn what_is_written_while_a_source_is_asked_about_it_holds() {
+    #[derive(Debug)]
+    struct Gates {
+        asked: AtomicBool,
+        begun: Barrier,
+        answers: Barrier,
+    }
+    /// Holds 3 everywhere, and takes its time to say so at first.
+    #[derive(Debug)]
+    struct Slow(Arc<Gates>);
+    impl TileSource<u16> for Slow {
+        fn extent(&self) -> Extent {
+            Extent::cube(8)
+        }
+        fn uniform(&self, _: Region) -> Option<u16> {
+            if !self.0.asked.swap(true, Ordering::SeqCst) {
+                self.0.begun.wait();
+                self.0.answers.wait();
+            }
+            Some(3)
+        }
+        fn read(&self, _: Region, out: &mut [u16]) -> Result<(), SourceError> {
+            out.fill(3);
+            Ok(())
+        }
+    }
+    let (tile, at) = (t(0, 0, 0), Coord::new(1, 2, 3));
+    let fill = |array: &mut SparseArray3D<u16>| {
+        array.writer().unwrap().fill(Region::whole(Extent::cube(8)), 7).unwrap();
+    };
+    let write_and_evict = |array: &mut SparseArray3D<u16>| {
+        array.writer().unwrap().write_region(Region::new(at, Extent::cube(1)), &[7]).unwrap();
+        array.evict(Region::whole(Extent::cube(8))).unwrap();
+        assert!(!array.is_resident(tile));
+    };
+    let ways: [&(dyn Fn(&mut SparseArray3D<u16>) + Sync); 2] = [&fill, &write_and_evict];
+    for way in ways {
+        let pool = pool(HostBackend::new(), 1 << 20, 10_000);
+        let gates = Arc::new(Gates {
+            asked: AtomicBool::new(false),
+            begun: Barrier::new(2),
+            answers: Barrier::new(2),
+        });
+        let mut array =
+            SparseArray3D::builder(&pool, Slow(gates.clone())).tile([8, 8, 8]).writable().build().unwrap();
+        let streamer = Streamer::new(&pool, strict()).unwrap();
+        let handle = streamer.enrol(&array).unwrap();
+        streamer.want(handle, along_x([0])).unwrap();
+        gates.begun.wait();
+        way(&mut array);
+        gates.answers.wait();
+        assert!(streamer.wait_idle(LONG));
+        assert_eq!(array.get(at).unwrap(), 7);
+    }
 }

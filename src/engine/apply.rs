@@ -466,7 +466,8 @@ impl<'e, B: Backend> Batch<'e, B> {
 
 #[inline]
 fn array_of<B: Backend>(arrays: &[Arc<ArrayShared<B>>], key: PageKey) -> Option<&ArrayShared<B>> {
-    arrays.iter().find(|array| array.id == key.array).map(Arc::as_ref)
+    // Victims come array by array: mostly it is the last one that was met.
+    arrays.iter().rev().find(|array| array.id == key.array).map(Arc::as_ref)
 }
 
 /// Gives a page's memory back. A failure loses address space or memory, but no data: it is logged.

@@ -1,12 +1,14 @@
 //! Owns which pages are getting memory, losing it or being copied at the moment, and what that waits for: [`State::changing`].
 
+use std::sync::Arc;
+
 use crate::backend::Backend;
 use crate::layout::PageId;
 use crate::page_table::OfPage;
 use crate::residency::{PageKey, Victim};
 
 use super::frame::Epoch;
-use super::{ArrayShared, State};
+use super::{ArrayShared, Loading, State};
 
 /// The batches that take pages their memory, and the frames that each of them waits for.
 ///
@@ -50,19 +52,21 @@ impl<B: Backend> State<B> {
         // Whoever loads into a page that has no memory is getting it some.
         let loads = || {
             let tiles = array.layout.tiles_of_page(page);
-            let into = |loading: &&std::sync::Arc<super::Loading>| {
-                loading.array == array.id && loading.any_in(tiles.clone())
-            };
+            let into = |loading: &&Arc<Loading>| loading.array == array.id && loading.any_in(tiles.clone());
             self.loading.iter().find(into).map(|loading| loading.retired)
         };
         if of_page.mapped { None } else { loads() }
     }
 
-    /// Whether that is so of any page of the array, or tiles of it are being loaded.
-    pub(super) fn is_changing(&self, array: u32) -> bool {
-        self.table(array).is_some_and(|table| table.evicting_pages() > 0)
-            || self.copying.iter().any(|key| key.array == array)
-            || self.loading.iter().any(|loading| loading.array == array)
+    /// Whether that is so of any page of the array.
+    pub(super) fn is_changing(&self, array: &ArrayShared<B>) -> bool {
+        let Some(table) = self.table(array.id) else { return false };
+        let committing = |loading: &Loading| {
+            loading.tiles.iter().any(|&tile| !table.is_mapped(array.layout.page_of(tile)))
+        };
+        table.evicting_pages() > 0
+            || self.copying.iter().any(|key| key.array == array.id)
+            || self.loading.iter().any(|loading| loading.array == array.id && committing(loading))
     }
 
     /// The pages are being copied or shared, or no more: nothing is loaded into them meanwhile.

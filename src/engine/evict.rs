@@ -237,9 +237,9 @@ impl<B: Backend> Engine<B> {
             self.request_as(array, Asked { tiles, held: &held.pages, purpose, stop, keep_since: u64::MAX });
         if purpose == Purpose::Overwrite && !report.as_ref().is_ok_and(|report| report.failed.is_empty()) {
             // Nobody will write to them now.
-            let mut fresh = tiles.to_vec();
-            fresh.retain(|tile| !there.contains(tile));
-            self.unload(array, &fresh);
+            let mut new = tiles.to_vec();
+            new.retain(|tile| !there.contains(tile));
+            self.unload(array, &new);
         }
         held.report = report?;
         Ok(held)
@@ -371,16 +371,20 @@ impl<B: Backend> Engine<B> {
         let pages = loop {
             let mut guard = self.lock();
             let state = &mut *guard;
-            if state.is_changing(array.id) {
-                // Others are taking its pages; that ends.
+            if state.is_changing(array) {
+                // Others are giving its pages memory, taking it or copying it; that ends.
                 let seen = state.changes;
                 drop(guard);
                 let _ = self.wait_for_change(seen, false, self.deadline());
                 continue;
             }
-            let Some((_, table)) = state.arrays.remove(array.id) else { return };
+            let Some((_, mut table)) = state.arrays.remove(array.id) else { return };
             let pages: Vec<_> = table.mapped().collect();
             for &page in &pages {
+                // A load that ended by a panic never told what became of it.
+                if table.take_fresh(page) {
+                    state.residency.loaded(array.key(page), bytes, 0);
+                }
                 state.residency.take_out(array.key(page), bytes);
             }
             break pages;

@@ -96,8 +96,8 @@ impl<B: Backend> Engine<B> {
             // What another fork shares or a writer copies is ready soon; what was written and is on its way out is then in the store, or back.
             let in_the_way = pages.iter().find_map(|&page| {
                 let of_page = table.of_page(page);
-                let stays = of_page.evicting && !table.is_dirty(page);
-                state.changing(array, page, of_page).filter(|_| !stays)
+                let goes_clean = of_page.evicting && !table.is_dirty(page);
+                state.changing(array, page, of_page).filter(|_| !goes_clean)
             });
             if let Some(epoch) = in_the_way {
                 let seen = state.changes;

@@ -234,7 +234,7 @@ mod tests {
 #[cfg(all(test, vastgrid_loom))]
 mod loom_tests {
     use super::*;
-    use crate::planes::{is_visible, publish};
+    use crate::planes::is_visible;
     use loom::sync::Arc;
     use loom::thread;
 
@@ -294,7 +294,7 @@ mod loom_tests {
                 })
             };
             tile.memory.with_mut(|p| write(p, 7));
-            publish(&tile.bit, 1);
+            change(&tile.bit, |word| word | 1);
             reader.join().unwrap();
         });
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use crate::backend::Backend;
 use crate::error::{Error, ResidencyError};
 use crate::layout::{PageId, TileCoord, TileId};
+use crate::page_table::Known;
 use crate::stats::count;
 
 use super::claim::{Claim, Claimed};
@@ -312,14 +313,15 @@ impl<B: Backend> Engine<B> {
             if array.is_writable() {
                 asked.to_mut().retain(|&tile| match array.kept(tile) {
                     Some(Kept::Uniform(value)) => {
-                        found.push((tile, *value));
+                        found.push((tile, *value, true));
                         false
                     }
                     Some(Kept::Stored(_)) => false,
                     None => true,
                 });
             }
-            array.source.uniform_of(&array.layout, &asked, &mut |tile, value| found.push((tile, value)));
+            let mut tell = |tile, value| found.push((tile, value, false));
+            array.source.uniform_of(&array.layout, &asked, &mut tell);
             if found.is_empty() {
                 continue;
             }
@@ -327,9 +329,17 @@ impl<B: Backend> Engine<B> {
             let mut guard = self.lock();
             let State { arrays, journal, .. } = &mut *guard;
             let Some((_, table)) = arrays.get_mut(array.id) else { break };
-            for (tile, value) in found.drain(..).filter(|&(tile, _)| table.set_uniform(tile)) {
-                array.planes.publish_uniform(tile, value);
-                journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
+            for (tile, value, was_kept) in found.drain(..) {
+                // Unless it was written to, or given back, since it was asked about.
+                let holds = match array.kept(tile) {
+                    Some(Kept::Uniform(kept)) => was_kept && *kept == value,
+                    Some(Kept::Stored(_)) => false,
+                    None => !was_kept,
+                };
+                if holds && table.known(tile).0 == Known::Nothing && table.set_uniform(tile) {
+                    array.planes.publish_uniform(tile, value);
+                    journal.enter(Entry { array: array.id, tile, became: Became::Uniform });
+                }
             }
         }
         if any {

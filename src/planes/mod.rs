@@ -317,7 +317,7 @@ pub(crate) fn change(word: &AtomicU64, to: impl FnOnce(u64) -> u64) {
     word.store(to(word.load(Ordering::Relaxed)), Ordering::Release);
 }
 
-/// Makes tiles visible: their data, written before, is seen by whoever sees the bits.
+/// Sets bits that others may change meanwhile, such as those of tiles that hold one value: what was written before is seen by whoever sees them. For resident bits there is [`change`].
 #[inline]
 pub(crate) fn publish(word: &AtomicU64, mask: u64) {
     word.fetch_or(mask, Ordering::Release);

@@ -99,7 +99,7 @@ impl Residency {
     }
 
     /// Bytes that batches under way hold or are about to have: what may come free without anyone's pin being dropped. Each of the pages `own` is held once by who asks: what
-    /// nobody else holds of those does not count.
+    /// nobody else holds of those does not count. A page that others hold while it is fresh counts twice.
     pub(crate) fn busy(&self, own: impl Fn(PageKey) -> bool) -> u64 {
         let others = |key: PageKey, hold: &Hold| hold.loads > u32::from(own(key));
         let held = self.held.iter().filter(|&(&key, h)| h.mapped && h.pins == 0 && others(key, h));

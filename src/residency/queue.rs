@@ -7,12 +7,15 @@ use super::PageKey;
 use crate::layout::PageId;
 use crate::recall::RecallMap;
 
-/// Pages whose places are noted together.
+/// Pages whose places are noted together. They take 2 KiB, which a page that is alone among them has for itself.
 const BLOCK_PAGES: usize = 1 << BLOCK_SHIFT;
 const BLOCK_SHIFT: u32 = 9;
 
 /// Entries that may be left behind beyond as many as there are pages.
 const MOST_LEFT_BEHIND: usize = 64;
+
+/// Memory for so many entries is kept.
+const SMALLEST: usize = 1024;
 
 /// Pages in an order, each with what is noted of it.
 ///
@@ -77,6 +80,7 @@ impl<T> Queue<T> {
     /// Takes the first page out.
     #[inline]
     pub(super) fn pop_front(&mut self) -> Option<(PageKey, T)> {
+        self.shrink();
         while let Some(entry) = self.entries.pop_front() {
             self.first = self.first.wrapping_add(1);
             if let Some((key, value)) = entry {
@@ -142,9 +146,18 @@ impl<T> Queue<T> {
         self.pages -= 1;
     }
 
+    /// Gives memory back that is for many more entries than there are.
+    #[inline]
+    fn shrink(&mut self) {
+        if self.entries.capacity() > 8 * self.entries.len().max(SMALLEST) {
+            self.entries.shrink_to(2 * self.entries.len());
+        }
+    }
+
     /// Takes the empty entries out.
     fn move_up(&mut self) {
         self.entries.retain(Option::is_some);
+        self.shrink();
         for (at, (key, _)) in self.entries.iter().flatten().enumerate() {
             let (block, of_page) = place(*key);
             if let Some(block) = self.blocks.get_mut(block) {
@@ -239,5 +252,20 @@ mod tests {
             while queue.pop_front().is_some() {}
             prop_assert!(queue.blocks.len() == 0);
         }
+    }
+
+    #[test]
+    fn what_is_left_behind_goes_and_so_does_the_memory() {
+        let mut queue = Queue::default();
+        queue.push_back(key(0), 0);
+        for page in 1..100_000 {
+            // The first one stays, so that none of the others goes as the first.
+            queue.push_back(key(page), page);
+            assert_eq!(queue.remove(key(page)), Some(page));
+            assert!(queue.entries.len() <= MOST_LEFT_BEHIND + 4, "{}", queue.entries.len());
+        }
+        (1..100_000).for_each(|page| queue.push_back(key(page), page));
+        (0..100_000).for_each(|page| assert_eq!(queue.pop_front(), Some((key(page), page))));
+        assert!(queue.entries.capacity() <= 16 * SMALLEST && queue.blocks.len() == 0);
     }
 }
