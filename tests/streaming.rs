@@ -853,16 +853,16 @@ fn what_is_written_while_a_source_is_asked_about_it_holds() {
             Ok(())
         }
     }
-    let (tile, at) = (t(0, 0, 0), Coord::new(1, 2, 3));
+    const AT: Coord = Coord::new(1, 2, 3);
     let fill = |array: &mut SparseArray3D<u16>| {
         array.writer().unwrap().fill(Region::whole(Extent::cube(8)), 7).unwrap();
     };
     let write_and_evict = |array: &mut SparseArray3D<u16>| {
-        array.writer().unwrap().write_region(Region::new(at, Extent::cube(1)), &[7]).unwrap();
+        array.writer().unwrap().write_region(Region::new(AT, Extent::cube(1)), &[7]).unwrap();
         array.evict(Region::whole(Extent::cube(8))).unwrap();
-        assert!(!array.is_resident(tile));
+        assert!(!array.is_resident(t(0, 0, 0)));
     };
-    let ways: [&(dyn Fn(&mut SparseArray3D<u16>) + Sync); 2] = [&fill, &write_and_evict];
+    let ways: [fn(&mut SparseArray3D<u16>); 2] = [fill, write_and_evict];
     for way in ways {
         let pool = pool(HostBackend::new(), 1 << 20, 10_000);
         let gates = Arc::new(Gates {
@@ -879,6 +879,6 @@ fn what_is_written_while_a_source_is_asked_about_it_holds() {
         way(&mut array);
         gates.answers.wait();
         assert!(streamer.wait_idle(LONG));
-        assert_eq!(array.get(at).unwrap(), 7);
+        assert_eq!(array.get(AT).unwrap(), 7);
     }
 }
