@@ -9,9 +9,10 @@ use super::ticks::Scale;
 use crate::report::Plot;
 use crate::suite::Failure;
 
-/// Size of a picture, and of what lies at its right for names.
-const SIZE: (u32, u32) = (1180, 640);
-const NAMES: u32 = 300;
+/// Size of the curves; names lie at the right, where each takes so much before it and for each character.
+const SIZE: (u32, u32) = (880, 640);
+const NAME_BEFORE: u32 = 50;
+const NAME_CHARACTER: u32 = 8;
 
 /// Colours that are told apart by most eyes (Okabe and Ito 2008), and grey; dashes would be next.
 const COLOURS: [RGBColor; 8] = [
@@ -36,9 +37,11 @@ fn draw(plot: &Plot, text: &mut String) -> Result<(), Box<dyn std::error::Error>
     let points = || plot.curves.iter().flat_map(|(_, points)| points);
     let x = Scale::new(&plot.x, points().map(|point| point.0));
     let y = Scale::new(&plot.y, points().map(|point| point.1));
-    let area = SVGBackend::with_string(text, SIZE).into_drawing_area();
+    let longest = plot.curves.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let names = NAME_BEFORE + NAME_CHARACTER * u32::try_from(longest)?;
+    let area = SVGBackend::with_string(text, (SIZE.0 + names, SIZE.1)).into_drawing_area();
     area.fill(&WHITE)?;
-    let (left, right) = area.split_horizontally(SIZE.0 - NAMES);
+    let (left, right) = area.split_horizontally(SIZE.0);
     let mut chart = ChartBuilder::on(&left)
         .caption(&plot.title, ("sans-serif", 21))
         .margin(14)
