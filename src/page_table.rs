@@ -19,9 +19,11 @@ use std::ops::Range;
 use crate::layout::{PageId, TileId};
 use crate::recall::RecallMap;
 
+mod block;
 mod plane;
 
-use plane::Plane;
+use block::Block;
+use plane::{Plane, bits, ones};
 
 /// Tiles in a block of the planes (a block of one page where a page has more).
 pub(crate) const BLOCK_TILES: u64 = 4096;
@@ -51,18 +53,11 @@ pub(crate) struct OfPage {
     pub(crate) evicting: bool,
 }
 
-#[derive(Debug)]
-struct Block {
-    mapped: Plane,
-    fresh: Plane,
-    evicting: Plane,
-    resident: Plane,
-    dirty: Plane,
-    uniform: Plane,
-    /// Mapped pages and uniform tiles: without any of them nothing else is set either.
-    in_use: u64,
-    /// The how manieth it was of those that became empty; 0 while it is in use.
-    emptied: u64,
+impl OfPage {
+    /// Whether it has memory that nobody is about to take.
+    pub(crate) fn keeps_memory(self) -> bool {
+        self.mapped && !self.evicting
+    }
 }
 
 /// Where the bits of a page's tiles are: in words of a block's planes, in each of them those of the mask, of which the first is that far up.
@@ -412,16 +407,7 @@ impl PageTable {
     #[inline]
     fn block(&mut self, index: u64) -> &mut Block {
         let (tiles, page_shift) = (1usize << self.block_shift, self.page_shift);
-        let block = self.blocks.get_or_insert_with(index, || Block {
-            mapped: Plane::new(tiles >> page_shift),
-            fresh: Plane::new(tiles >> page_shift),
-            evicting: Plane::new(tiles >> page_shift),
-            resident: Plane::new(tiles),
-            dirty: Plane::new(tiles),
-            uniform: Plane::new(tiles),
-            in_use: 0,
-            emptied: 0,
-        });
+        let block = self.blocks.get_or_insert_with(index, || Block::new(tiles, page_shift));
         self.empty_blocks -= usize::from(block.emptied != 0);
         block.emptied = 0;
         block
@@ -471,29 +457,9 @@ impl PageTable {
         Tiles { block, words: word..word + 1, mask: ((1 << tiles) - 1) << shift, shift }
     }
 
-    /// Whether a block's planes agree with each other: resident tiles have memory, dirty ones are resident, uniform ones are not.
+    /// Whether a block's planes agree with each other.
     fn is_valid(&self, block: u64) -> bool {
-        let Some(b) = self.blocks.get(block) else { return true };
-        let subset = |a: &Plane, of: &Plane| {
-            a.as_raw_slice().iter().zip(of.as_raw_slice()).all(|(a, of)| a & !of == 0)
-        };
-        let disjoint =
-            |a: &Plane, b: &Plane| a.as_raw_slice().iter().zip(b.as_raw_slice()).all(|(a, b)| a & b == 0);
-        let backed = ones(&b.resident).all(|tile| b.mapped[index(tile >> self.page_shift, 63)]);
-        let in_use = b.mapped.count_ones() + b.uniform.count_ones();
-        in_use as u64 == b.in_use
-            && backed
-            && subset(&b.evicting, &b.mapped)
-            && subset(&b.fresh, &b.mapped)
-            && subset(&b.dirty, &b.resident)
-            && disjoint(&b.resident, &b.uniform)
-    }
-}
-
-impl Block {
-    #[inline]
-    fn of_page(&self, bit: usize) -> OfPage {
-        OfPage { mapped: self.mapped[bit], fresh: self.fresh[bit], evicting: self.evicting[bit] }
+        self.blocks.get(block).is_none_or(|b| b.is_valid(self.page_shift))
     }
 }
 
@@ -505,20 +471,6 @@ impl Block {
 #[inline]
 fn index(v: u64, bits: u32) -> usize {
     (v & ((1 << bits) - 1)) as usize
-}
-
-/// Positions of the set bits of a word.
-#[inline]
-fn bits(word: u64) -> impl Iterator<Item = u64> {
-    std::iter::successors(Some(word), |w| Some(w & w.wrapping_sub(1)))
-        .take_while(|&w| w != 0)
-        .map(|w| u64::from(w.trailing_zeros()))
-}
-
-/// Positions of the set bits, found word by word.
-fn ones(plane: &Plane) -> impl Iterator<Item = u64> {
-    let words = (0u64..).step_by(64).zip(plane.as_raw_slice()).filter(|&(_, &word)| word != 0);
-    words.flat_map(|(first, &word)| bits(word).map(move |i| first + i))
 }
 
 #[cfg(test)]

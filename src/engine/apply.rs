@@ -359,6 +359,7 @@ impl<'e, B: Backend> Batch<'e, B> {
         {
             return Ok(taken);
         }
+        // From here on there is nothing in hand, or a page is wanted by its number.
         let backend = self.backend;
         let wanted = |page: &B::Page| backend.page_number(page) == number;
         let hand = self.hand.get_mut(&bytes).filter(|pages| !pages.is_empty());
@@ -366,8 +367,8 @@ impl<'e, B: Backend> Batch<'e, B> {
         let from_idle = self.from_idle.iter().position(|&b| b == bytes);
         let idle = self.idle.get_mut(&bytes).filter(|pages| from_idle.is_some() && !pages.is_empty());
         if let Some(pages) = hand {
-            let at = number.and_then(|_| pages.iter().position(|(_, page)| wanted(page)));
-            let in_idle = number.is_some() && idle.as_ref().is_some_and(|idle| idle.iter().any(wanted));
+            let at = pages.iter().position(|(_, page)| wanted(page));
+            let in_idle = idle.as_ref().is_some_and(|idle| idle.iter().any(wanted));
             if at.is_some() || !in_idle {
                 return Ok(pages.swap_remove(at.unwrap_or(pages.len() - 1)));
             }

@@ -335,7 +335,7 @@ impl<B: Backend> State<B> {
     /// Whether the page has memory that nobody is taking away, and that was got for nobody who is yet to load into it: once nothing holds it, it has a place in the order.
     pub(super) fn is_evictable(&self, array: &ArrayShared<B>, page: PageId) -> bool {
         let of_page = self.of_page(array.id, page);
-        of_page.mapped && !of_page.evicting && !of_page.fresh
+        of_page.keeps_memory() && !of_page.fresh
     }
 
     /// Makes pages visible again that were retired then.

@@ -62,8 +62,7 @@ impl<B: Backend> Engine<B> {
             let keys: Vec<_> = keys.filter(|&key| Self::may_lose(&state.arrays, key)).collect();
             let mut plan = state.residency.plan_evict(&keys);
             for victim in &mut plan.victims {
-                victim.stamp =
-                    state.arrays.get(victim.key.array).map_or(0, |(a, _)| a.stamp_of(victim.key.page));
+                victim.stamp = state.stamp_of(victim.key);
             }
             let in_frame = self.oldest_frame();
             let spared_bytes = plan.victims.iter().filter(|v| v.stamp > in_frame).map(|v| v.bytes).sum();
@@ -248,8 +247,7 @@ impl<B: Backend> Engine<B> {
     pub(super) fn hold_pages(&self, array: &ArrayShared<B>, pages: &[PageId]) {
         let mut state = self.lock();
         for &page in pages {
-            let of_page = state.of_page(array.id, page);
-            let mapped = of_page.mapped && !of_page.evicting;
+            let mapped = state.of_page(array.id, page).keeps_memory();
             state.residency.hold(array.key(page), array.layout.page_bytes(), mapped);
         }
     }
@@ -283,8 +281,7 @@ impl<B: Backend> Engine<B> {
         // Where all that was asked for is uniform or failed there is no memory to keep.
         pages.retain(|&page| state.table(array.id).is_some_and(|table| table.has_resident(page)));
         for &page in &pages {
-            let of_page = state.of_page(array.id, page);
-            let mapped = of_page.mapped && !of_page.evicting;
+            let mapped = state.of_page(array.id, page).keeps_memory();
             state.residency.pin(array.key(page), array.layout.page_bytes(), mapped);
         }
         drop(guard);

@@ -5,6 +5,7 @@
 //! claim.rs     under the lock: who loads what, whose memory goes     (policy: crate::residency)
 //! changing.rs  which pages others are giving memory, taking it or copying at the moment
 //! apply.rs     under the VMM lock: unmap, map, set access, and the undo of all of it
+//! loading.rs   which tiles are on their way, for those who wait for one
 //! load.rs      in parallel: ask the source for each tile
 //! written.rs   what was written to tiles, on its way out of memory and back
 //! own.rs       copying on write: memory of its own for a page that shares it
@@ -23,7 +24,6 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64 as StdAtomicU64, Ordering as StdOrdering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -50,6 +50,7 @@ mod fork;
 mod frame;
 mod journal;
 mod load;
+mod loading;
 mod own;
 mod prune;
 mod ranges;
@@ -74,8 +75,9 @@ pub(crate) use written::{Kept, Written};
 
 use changing::Evictions;
 use drain::Draining;
-use frame::{Epoch, FrameClock};
+use frame::FrameClock;
 use journal::{Entry, Journal};
+use loading::Loading;
 use waiting::Change;
 use workers::Workers;
 
@@ -146,49 +148,6 @@ impl<B: Backend> ArrayShared<B> {
 
 /// How the load of one tile ended.
 type Outcome = Result<(), Arc<SourceError>>;
-
-/// The tiles of one claim on their way, for everyone who waits for one of them.
-#[derive(Debug)]
-struct Loading {
-    array: u32,
-    /// In order.
-    tiles: Arc<[TileId]>,
-    /// How each of them ended. `None`: whoever claimed them gave them up before their source was asked. Whoever still wants one may claim it.
-    outcomes: OnceLock<Option<Vec<Outcome>>>,
-    /// Frames up to here have to end before the load begins (the first epoch: none).
-    retired: Epoch,
-}
-
-impl Loading {
-    /// Where the tile is among these, if it is.
-    fn position(&self, tile: TileId) -> Option<usize> {
-        // Most are asked about tiles that lie elsewhere.
-        let (first, last) = (self.tiles.first()?, self.tiles.last()?);
-        if tile < *first || tile > *last {
-            return None;
-        }
-        self.tiles.binary_search(&tile).ok()
-    }
-
-    /// Whether any of a range of tiles is among these.
-    fn any_in(&self, tiles: Range<u64>) -> bool {
-        let (Some(first), Some(last)) = (self.tiles.first(), self.tiles.last()) else { return false };
-        if tiles.end <= first.0 || tiles.start > last.0 {
-            return false;
-        }
-        let next = self.tiles.partition_point(|tile| tile.0 < tiles.start);
-        self.tiles.get(next).is_some_and(|tile| tile.0 < tiles.end)
-    }
-
-    fn is_over(&self) -> bool {
-        self.outcomes.get().is_some()
-    }
-
-    /// How one of the tiles ended; `None` while it is on its way, or if it was given up.
-    fn outcome(&self, tile: TileId) -> Option<&Outcome> {
-        self.outcomes.get()?.as_ref()?.get(self.position(tile)?)
-    }
-}
 
 /// All arrays of a pool, and what the planner knows of each.
 type Arrays<B> = RecallMap<u32, (Arc<ArrayShared<B>>, PageTable)>;
@@ -478,24 +437,11 @@ impl<B: Backend> State<B> {
         self.arrays.get(array).map(|(_, table)| table)
     }
 
-    /// The claim that loads a tile, if one does.
-    fn loading(&self, array: u32, tile: TileId) -> Option<&Arc<Loading>> {
-        let of_tile = |loading: &&Arc<Loading>| loading.array == array && loading.position(tile).is_some();
-        self.loading.iter().find(of_tile)
-    }
-
-    /// A claim is over: its tiles ended so, or were given up.
-    fn end_loading(&mut self, loading: &Arc<Loading>, outcomes: Option<Vec<Outcome>>) {
-        self.loading.retain(|other| !Arc::ptr_eq(other, loading));
-        // Set once, by the one who claimed them.
-        let _ = loading.outcomes.set(outcomes);
-    }
-
     fn array_of(&self, key: PageKey) -> Option<&Arc<ArrayShared<B>>> {
         self.arrays.get(key.array).map(|(array, _)| array)
     }
 
     fn stamp_of(&self, key: PageKey) -> u64 {
-        self.array_of(key).map_or(0, |array| array.stamp_of(key.page))
+        StampsOf(&self.arrays).of(key)
     }
 }

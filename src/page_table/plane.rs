@@ -47,3 +47,17 @@ impl DerefMut for Plane {
         &mut self.0
     }
 }
+
+/// Positions of the set bits of a word.
+#[inline]
+pub(super) fn bits(word: u64) -> impl Iterator<Item = u64> {
+    std::iter::successors(Some(word), |w| Some(w & w.wrapping_sub(1)))
+        .take_while(|&w| w != 0)
+        .map(|w| u64::from(w.trailing_zeros()))
+}
+
+/// Positions of the set bits, found word by word.
+pub(super) fn ones(plane: &Plane) -> impl Iterator<Item = u64> {
+    let words = (0u64..).step_by(64).zip(plane.as_raw_slice()).filter(|&(_, &word)| word != 0);
+    words.flat_map(|(first, &word)| bits(word).map(move |i| first + i))
+}
