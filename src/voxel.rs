@@ -5,6 +5,8 @@ use std::fmt::Debug;
 mod range;
 
 pub(crate) use range::range_of;
+#[cfg(feature = "zarr")]
+pub(crate) use range::ranges_along;
 
 /// One element of an array: plain data of 1, 2, 4, 8, 16, 32 or 64 bytes.
 ///

@@ -4,7 +4,7 @@ use super::blocks::Levels;
 use super::options::ConvertOptions;
 use super::order::Shape;
 use super::shards::open_shards;
-use super::tile::tile;
+use super::tile::{page, tile};
 use crate::error::{Error, ResidencyError};
 use crate::geometry::Extent;
 use crate::geometry::boxes::voxels;
@@ -42,6 +42,8 @@ pub struct Plan {
     pub input_kept_bytes: u64,
     /// Shape of such a tile.
     pub tile: Extent,
+    /// Shape of a page in tiles, where there are several to one.
+    pub(super) page: Option<Extent>,
     pub(super) shape: Shape,
 }
 
@@ -105,6 +107,7 @@ impl Plan {
                         pool_bytes: memory.pool,
                         input_kept_bytes,
                         tile: memory.tile,
+                        page: memory.page,
                         shape,
                     });
                 }
@@ -181,6 +184,7 @@ struct Memory {
     /// What the input decodes for a thread and does not keep.
     input: u64,
     tile: Extent,
+    page: Option<Extent>,
 }
 
 impl Memory {
@@ -194,9 +198,11 @@ impl Memory {
         let across = |axis: usize| block[axis].saturating_mul(factor[axis] as u64).min(full[axis]);
         let group = [block[0].saturating_mul(row_blocks).min(full[0]), across(1), across(2)];
         let tile = tile(group, full, options.input_chunk, voxel_bytes);
-        let tiles = [0, 1, 2].map(|a| touched(group[a], tile.to_array()[a], full[a]));
-        let tile_bytes = voxels(tile).saturating_mul(voxel_bytes);
-        let group_bytes = voxels(tiles.into()).saturating_mul(tile_bytes);
+        let page = page(group[2], full[2], tile, voxel_bytes);
+        let (tile_sides, page_tiles) = (tile.to_array(), page.unwrap_or(Extent::cube(1)).to_array());
+        let pages = [0, 1, 2].map(|a| touched(group[a], tile_sides[a] * page_tiles[a], full[a]));
+        let page_bytes = voxels(tile).saturating_mul(voxel_bytes).saturating_mul(voxels(page_tiles.into()));
+        let group_bytes = voxels(pages.into()).saturating_mul(page_bytes);
         let block_bytes = voxels(levels.block).saturating_mul(voxel_bytes);
         let in_groups = voxels(group.into()).saturating_mul(voxel_bytes) / 4;
         let of_rows = block_bytes.saturating_mul(row_blocks);
@@ -218,6 +224,7 @@ impl Memory {
             written: written.fold(0, u64::saturating_add),
             input: decoded.saturating_mul(threads).min(MOST_DECODED_BYTES),
             tile,
+            page,
         }
     }
 
@@ -251,6 +258,7 @@ mod tests {
         let options = ConvertOptions::default();
         let p = plan(Extent::cube(1024), &options).unwrap();
         assert_eq!((p.tile.x, p.levels.len(), p.shape.group_level), (1024, 4, 1));
+        assert_eq!((p.tile, p.page), (Extent::new(1024, 128, 2), Some(Extent::new(1, 1, 4))));
         assert_eq!((p.levels[3].extent, p.levels[3].factor), (Extent::cube(128), [8.0; 3]));
         assert_eq!((p.levels[0].chunks, p.levels[0].objects, p.levels[0].bytes), (4096, 64, 1 << 31));
         let p = plan(Extent::cube(8192), &options).unwrap();

@@ -67,9 +67,14 @@ impl<T: Scalar> Conversion<T> {
         options.input_chunk = options.input_chunk.or(source.chunk());
         let plan = Plan::new(&levels, &options, source.kept_bytes(), size_of::<T>() as u64, threads as u64)?;
         source.keep_at_most(plan.input_kept_bytes);
+        source.will_read_all();
         let config = PoolConfig { budget_bytes: plan.pool_bytes, threads, ..PoolConfig::default() };
         let pool = Pool::with_config(HostBackend::new(), config)?;
-        let array = SparseArray3D::builder(&pool, source).tile(plan.tile).build()?;
+        let mut array = SparseArray3D::builder(&pool, source).tile(plan.tile);
+        if let Some(tiles) = plan.page {
+            array = array.page(tiles);
+        }
+        let array = array.build()?;
         let progress = Arc::new(Progress::new(plan.levels.len()));
         Ok(Self { array, fill, levels, plan, options, threads, progress })
     }

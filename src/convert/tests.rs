@@ -95,7 +95,8 @@ fn check<T: Scalar>(seed: u64, method: Downsample) {
     options.budget_bytes = needed_bytes << (seed >> 52 & 3);
     let conversion = Conversion::new(source, options.clone()).unwrap();
     let (levels, progress) = (conversion.plan().levels.clone(), conversion.progress());
-    let (tile, pool_bytes) = (conversion.plan().tile, conversion.plan().pool_bytes);
+    let (tile, page) = (conversion.plan().tile, conversion.plan().page.unwrap_or(Extent::cube(1)));
+    let pool_bytes = conversion.plan().pool_bytes;
     let summary = conversion.run(&root).unwrap();
     let all: u64 = levels.iter().map(|level| voxels(level.extent)).sum();
     assert_eq!((summary.written_voxels, summary.found_voxels), (all, 0));
@@ -120,7 +121,8 @@ fn check<T: Scalar>(seed: u64, method: Downsample) {
         let [tile, chunk, full] = [tile, options.zarr.chunk, extent].map(|of| of.to_array()[axis]);
         tile >= full || (chunk + chunk % 2 * chunk).is_multiple_of(tile)
     });
-    let sides = [0, 1, 2].map(|axis| extent.to_array()[axis].next_multiple_of(tile.to_array()[axis]));
+    let of_page = [0, 1, 2].map(|axis| tile.to_array()[axis] * page.to_array()[axis]);
+    let sides = [0, 1, 2].map(|axis| extent.to_array()[axis].next_multiple_of(of_page[axis]));
     let fits = sides.iter().product::<u64>() * size_of::<T>() as u64 <= pool_bytes;
     let most = if divides || fits { 0 } else { reads.len() as u64 / 4 };
     assert!(again <= most, "{again} of {} read again, in tiles of {tile}: {options:?}", reads.len());
@@ -328,6 +330,64 @@ fn sources_that_keep_what_they_decode_are_told_how_much_they_may() {
     let store = crate::store::RawStore::<u8>::create(folder.path().join("x"), region.extent).unwrap();
     copy_region(Keeper(told.clone()), region, &store, 4 << 20, None, &Progress::new(1)).unwrap();
     assert_eq!(told.load(Ordering::Relaxed), 2 << 20);
+}
+
+#[test]
+fn sources_are_told_that_all_of_them_is_read_whatever_they_are_wrapped_in() {
+    struct Listener(Arc<AtomicU64>);
+    impl TileSource<u8> for Listener {
+        fn extent(&self) -> Extent {
+            Extent::cube(20)
+        }
+        fn will_read_all(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        fn read(&self, _: Region, out: &mut [u8]) -> Result<(), SourceError> {
+            out.fill(1);
+            Ok(())
+        }
+    }
+    let told = Arc::new(AtomicU64::new(0));
+    let listener = Box::new(Arc::new(Instrumented::new(Listener(told.clone()))));
+    let index = crate::source::RangeIndexBuilder::<u8>::new(Extent::cube(20), Extent::cube(20)).unwrap();
+    let ranged = crate::source::Ranged::new(listener, Arc::new(index.finish())).unwrap();
+    let converted = crate::source::Converted::<_, u8, u16>::new(ranged);
+    Conversion::<u16>::new(converted, ConvertOptions::default()).unwrap();
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn pages_of_several_tiles_are_a_part_of_the_budget() {
+    let extent = Extent::new(512, 192, 200);
+    let seed = seed();
+    let zarr = ZarrOptions {
+        chunk: Extent::cube(32),
+        shard: None,
+        codec: ZarrCodec::Zstd { level: 1 },
+        ..ZarrOptions::default()
+    };
+    let mut options =
+        ConvertOptions { zarr, budget_bytes: 0, coarsest_voxels: 5000, ..ConvertOptions::default() };
+    let noise = || Procedural::new(extent, move |c: Coord| (noise(seed, c) & 0xffff) as u16);
+    let Err(Error::Residency(ResidencyError::OverBudget { needed_bytes, .. })) =
+        Conversion::new(noise(), options.clone())
+    else {
+        panic!("a budget of nothing")
+    };
+    let mut shared = 0;
+    for budget_bytes in [needed_bytes, 64 << 20] {
+        options.budget_bytes = budget_bytes;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("a.ome.zarr");
+        let source = Instrumented::new(noise());
+        let watch = source.instruments();
+        let conversion = Conversion::new(source, options.clone()).unwrap();
+        shared += u32::from(conversion.plan().page.is_some());
+        conversion.run(&root).unwrap();
+        assert!(watch.reads_by_region().iter().all(|(_, times)| *times == 1));
+        assert!(read_level::<u16>(&root, 0) == read_source(&noise()));
+    }
+    assert!(shared > 0, "no page has several tiles");
 }
 
 /// Volumes that no memory addresses, with sides around what has no next power of two.

@@ -5,8 +5,7 @@
 //! a row of the file   |######################..........|     one range for both, and for the rows below it where the rest of a row is short
 //! ```
 
-use std::fs::File;
-
+use super::input_file::{InputFile, is_in_memory};
 use super::runs::FileBox;
 
 /// Bytes between rows that are better read with them.
@@ -19,9 +18,13 @@ const MOST_TOLD: usize = 512;
 /// The most bytes that the system is told of at once.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Has the system read the rows of these boxes of voxels of type `T`, as far as the bounds go.
-pub(super) fn read_ahead<T>(file: &File, boxes: impl Iterator<Item = FileBox>) {
+/// Has the system read the rows of these boxes of voxels of type `T`, as far as the bounds go, unless they are read past its cache.
+pub(super) fn read_ahead<T>(file: &InputFile, boxes: impl Iterator<Item = FileBox>) {
     let ranges = ranges(boxes, size_of::<T>() as u64);
+    if file.choose_way(&ranges) {
+        return;
+    }
+    let (file, ranges) = (file.through_cache(), bounded(ranges));
     // What is in memory already is not worth a call for each range.
     let in_memory = |(start, end): &(u64, u64)| is_in_memory(file, *start) && is_in_memory(file, end - 1);
     if ranges.first().is_none_or(in_memory) && ranges.last().is_none_or(in_memory) {
@@ -32,18 +35,6 @@ pub(super) fn read_ahead<T>(file: &File, boxes: impl Iterator<Item = FileBox>) {
         let bytes = (end - start).try_into().ok();
         let _ = rustix::fs::fadvise(file, start, bytes, rustix::fs::Advice::WillNeed);
     }
-}
-
-/// Whether a byte of the file can be read without waiting for the storage; `true` where the system does not tell.
-fn is_in_memory(file: &File, offset_bytes: u64) -> bool {
-    let mut byte = [0];
-    let read = rustix::io::preadv2(
-        file,
-        &mut [std::io::IoSliceMut::new(&mut byte)],
-        offset_bytes,
-        rustix::io::ReadWriteFlags::NOWAIT,
-    );
-    !matches!(read, Err(rustix::io::Errno::AGAIN))
 }
 
 /// The bytes of the boxes, as ranges in the file's order.
@@ -75,12 +66,41 @@ fn ranges(boxes: impl Iterator<Item = FileBox>, voxel_bytes: u64) -> Vec<(u64, u
             _ => merged.push((start, end)),
         }
     }
-    let mut left = MOST_BYTES;
-    merged.retain(|(start, end)| {
-        let fits = left >= end - start;
-        left = left.saturating_sub(end - start);
-        fits
-    });
-    merged.truncate(MOST_TOLD);
     merged
+}
+
+/// What the system is told of them: the first ones, as far as the bounds go.
+fn bounded(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let mut left = MOST_BYTES;
+    for (start, end) in &mut ranges {
+        *end = (*end).min(*start + left);
+        left -= *end - *start;
+    }
+    ranges.retain(|(start, end)| start < end);
+    ranges.truncate(MOST_TOLD);
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_told_of_no_more_than_the_bounds_and_of_that_even_where_it_is_one_piece() {
+        let planes = |z: u64, height: u64| FileBox {
+            offset_bytes: 512,
+            shape: [1024, height, 256],
+            start: [0, 0, z],
+            size: [1024, 128, 4],
+        };
+        let all = ranges([planes(4, 128), planes(0, 128)].into_iter(), 2);
+        assert_eq!(all, [(512, 512 + 8 * 128 * 2048)], "neighbours are one");
+        let apart = ranges([planes(0, 1024)].into_iter(), 2);
+        assert_eq!(apart.len(), 4);
+        assert_eq!(bounded(apart.clone()), apart);
+        let long = vec![(0, 10 << 20), (11 << 20, 64 << 20), (70 << 20, 71 << 20)];
+        assert_eq!(bounded(long), [(0, 10 << 20), (11 << 20, 17 << 20)]);
+        assert_eq!(bounded(vec![(5, 100 << 20)]), [(5, (16 << 20) + 5)]);
+        assert_eq!(bounded((0..1000).map(|i| (2 * i, 2 * i + 1)).collect()).len(), MOST_TOLD);
+    }
 }

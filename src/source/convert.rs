@@ -82,6 +82,10 @@ impl<S: TileSource<A>, A: Scalar, B: Scalar> TileSource<B> for Converted<S, A, B
         self.source.chunk()
     }
 
+    fn will_read_all(&self) {
+        self.source.will_read_all();
+    }
+
     fn kept_bytes(&self) -> u64 {
         self.source.kept_bytes()
     }

@@ -207,6 +207,10 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for Instrumented<S> {
         self.source.chunk()
     }
 
+    fn will_read_all(&self) {
+        self.source.will_read_all();
+    }
+
     fn kept_bytes(&self) -> u64 {
         self.source.kept_bytes()
     }

@@ -41,6 +41,7 @@ mod dense;
 mod fill;
 #[cfg(any(feature = "nifti", feature = "nrrd"))]
 mod inflate;
+mod input_file;
 mod instrumented;
 #[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 mod magic;
@@ -149,6 +150,10 @@ pub trait TileSource<T: Voxel>: Send + Sync {
         let _ = regions;
     }
 
+    /// A hint that everything is about to be read, each part once or twice, in large pieces: a raw file is then read past the system's cache where it is not in it already, which saves a copy and leaves
+    /// what others have there. It holds for as long as the source lives: who reads parts again and again had better open it anew. Does nothing by default.
+    fn will_read_all(&self) {}
+
     /// Whether a read is little more than a copy of memory, as from a volume that is in memory as a whole: then five eighths of the loading threads, and ten at the most, do it where copies to a device compete
     /// with them for the same memory, which all of them together would only slow down. A hint; constant; `false` by default.
     fn only_copies(&self) -> bool {
@@ -208,6 +213,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Arc<S> {
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);
     }
+    fn will_read_all(&self) {
+        (**self).will_read_all();
+    }
     fn only_copies(&self) -> bool {
         (**self).only_copies()
     }
@@ -243,6 +251,9 @@ impl<T: Voxel, S: TileSource<T> + ?Sized> TileSource<T> for Box<S> {
     }
     fn will_read(&self, regions: &[Region]) {
         (**self).will_read(regions);
+    }
+    fn will_read_all(&self) {
+        (**self).will_read_all();
     }
     fn only_copies(&self) -> bool {
         (**self).only_copies()

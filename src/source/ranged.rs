@@ -72,6 +72,10 @@ impl<S: TileSource<T>, T: Voxel> TileSource<T> for Ranged<S, T> {
         self.source.chunk()
     }
 
+    fn will_read_all(&self) {
+        self.source.will_read_all();
+    }
+
     fn kept_bytes(&self) -> u64 {
         self.source.kept_bytes()
     }

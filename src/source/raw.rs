@@ -27,6 +27,7 @@ use super::TileSource;
 use super::ahead::read_ahead;
 use super::call::{check_call_of, index};
 use super::chunked::Chunked;
+use super::input_file::InputFile;
 use super::rows::{KEPT_BYTES, RowReader};
 use super::runs::{FileBox, Place, read_box};
 use crate::error::SourceError;
@@ -135,7 +136,7 @@ impl RawSpec {
 /// threads may read at once.
 #[derive(Debug)]
 pub struct RawFile<T: Scalar> {
-    file: Arc<File>,
+    file: Arc<InputFile>,
     path: PathBuf,
     spec: RawSpec,
     /// Rows that the tiles of a batch share, where that is worth it.
@@ -167,7 +168,7 @@ impl<T: Scalar> RawFile<T> {
         if actual_bytes < expected_bytes {
             return Err(SourceError::Truncated { path, expected_bytes, actual_bytes });
         }
-        let file = Arc::new(file);
+        let file = Arc::new(InputFile::new(file));
         let rows = RowReader::new(&file, &path, spec).map(Chunked::new).transpose()?;
         let shared_rows = rows.map(|rows| rows.with_kept_bytes(KEPT_BYTES));
         Ok(Self { file, path, spec, shared_rows, are_shared: AtomicBool::new(false) })
@@ -214,7 +215,8 @@ impl<T: Scalar> RawFile<T> {
             first: first[0] + first[1] * strides[1] + first[2] * strides[2],
             strides: order.sort(strides),
         };
-        read_box(&self.file, &from, &place, out).map_err(|failed| failed.in_file(&self.file, &self.path))
+        read_box(&self.file, &from, &place, out)
+            .map_err(|failed| failed.in_file(self.file.through_cache(), &self.path))
     }
 
     /// Where a region lies in the file of one dense array.
@@ -289,13 +291,20 @@ impl<T: Scalar> TileSource<T> for RawFile<T> {
             let boxes = regions.map(|region| self.box_of((self.spec.offset_bytes, self.spec.extent), region));
             return read_ahead::<T>(&self.file, boxes);
         };
-        for region in regions {
-            if let Some((offset_bytes, bytes)) = self.whole_tile(tile, region) {
-                // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
-                let _ =
-                    rustix::fs::fadvise(&self.file, offset_bytes, Some(bytes), rustix::fs::Advice::WillNeed);
-            }
+        let tiles = || regions.iter().filter_map(|region| self.whole_tile(tile, region));
+        let ranges = tiles().map(|(offset_bytes, bytes)| (offset_bytes, offset_bytes + bytes.get()));
+        if self.file.choose_way(&ranges.collect::<Vec<_>>()) {
+            return;
         }
+        for (offset_bytes, bytes) in tiles() {
+            // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
+            let will_need = rustix::fs::Advice::WillNeed;
+            let _ = rustix::fs::fadvise(self.file.through_cache(), offset_bytes, Some(bytes), will_need);
+        }
+    }
+
+    fn will_read_all(&self) {
+        self.file.will_read_all();
     }
 
     fn kept_bytes(&self) -> u64 {

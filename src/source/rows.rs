@@ -5,13 +5,12 @@
 //! band  |######|######|######|...|   the rest of the rows as well, since that is cheaper than a call for each row
 //! ```
 
-use std::fs::File;
 use std::marker::PhantomData;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::chunked::{ChunkCoord, ChunkReader, Found};
+use super::input_file::InputFile;
 use super::raw::{AxisOrder, RawSpec};
 use super::runs::{CALL_WORTH_BYTES, ReadFailed};
 use crate::error::SourceError;
@@ -27,7 +26,7 @@ pub(super) const KEPT_BYTES: u64 = 32 << 20;
 /// Reads bands.
 #[derive(Debug)]
 pub(super) struct RowReader<T> {
-    file: Arc<File>,
+    file: Arc<InputFile>,
     path: PathBuf,
     spec: RawSpec,
     band: Extent,
@@ -36,7 +35,7 @@ pub(super) struct RowReader<T> {
 
 impl<T: Scalar> RowReader<T> {
     /// `None` where bands are not worth it: rows that are longer than what is read and dropped anyway, and files in another order.
-    pub(super) fn new(file: &Arc<File>, path: &Path, spec: RawSpec) -> Option<Self> {
+    pub(super) fn new(file: &Arc<InputFile>, path: &Path, spec: RawSpec) -> Option<Self> {
         let row_bytes = spec.extent.x * size_of::<T>() as u64;
         if spec.tile.is_some() || spec.order != AxisOrder::Xyz || row_bytes > CALL_WORTH_BYTES {
             return None;
@@ -84,7 +83,7 @@ impl<T: Scalar> ChunkReader<T> for RowReader<T> {
         let offset_bytes = self.spec.offset_bytes + first * voxel_bytes;
         let len = bytes.len() as u64;
         self.file.read_exact_at(bytes, offset_bytes).map_err(|source| {
-            ReadFailed { offset_bytes, bytes: len, source }.in_file(&self.file, &self.path)
+            ReadFailed { offset_bytes, bytes: len, source }.in_file(self.file.through_cache(), &self.path)
         })?;
         Ok(Found::Voxels)
     }

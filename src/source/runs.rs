@@ -7,11 +7,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::buffer::with_buffer;
 use super::call::index;
+use super::input_file::InputFile;
 use crate::error::SourceError;
 use crate::voxel::Voxel;
 
@@ -72,7 +72,7 @@ impl ReadFailed {
 /// **Cost**: one positioned read for each stretch that is contiguous in the file and in `out`, straight into place; what is short or has to be reordered
 /// goes through a buffer of at most [`SPAN_BYTES`] a call.
 pub(super) fn read_box<T: Voxel>(
-    file: &File,
+    file: &InputFile,
     from: &FileBox,
     place: &Place,
     out: &mut [T],
@@ -193,7 +193,7 @@ impl Rows {
 
     fn read_through<T: Voxel>(
         &self,
-        file: &File,
+        file: &InputFile,
         first_voxel: u64,
         voxels: u64,
         then: impl FnOnce(&[T]),
@@ -217,7 +217,7 @@ impl Rows {
     }
 }
 
-fn read_at<T: Voxel>(file: &File, offset_bytes: u64, out: &mut [T]) -> Result<(), ReadFailed> {
+fn read_at<T: Voxel>(file: &InputFile, offset_bytes: u64, out: &mut [T]) -> Result<(), ReadFailed> {
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
     let len = bytes.len() as u64;
     file.read_exact_at(bytes, offset_bytes).map_err(|source| ReadFailed { offset_bytes, bytes: len, source })

@@ -96,6 +96,10 @@ impl<S: TileSource<A>, A: Scalar, B: Real> TileSource<B> for Scaled<S, A, B> {
         self.source.chunk()
     }
 
+    fn will_read_all(&self) {
+        self.source.will_read_all();
+    }
+
     fn kept_bytes(&self) -> u64 {
         self.source.kept_bytes()
     }

@@ -58,11 +58,12 @@ impl TiffChunks {
         let (offset, bytes) = self.place(table, chunk);
         let rows = layout.rows_of(chunk.y);
         if layout.compression == 7 {
-            let read = |at: u64, out: &mut [u8]| tiff.file.read_at(out, offset.saturating_add(at));
+            let read =
+                |at: u64, out: &mut [u8]| tiff.file.through_cache().read_at(out, offset.saturating_add(at));
             jpeg::check(read, bytes, (layout.chunk_width, rows), &table.jpeg)?;
         }
         let head = head(layout, tiff.endian, rows, bytes, &table.jpeg)?;
-        let view = OneChunk { head: &head, file: &tiff.file, offset, bytes, at: 0 };
+        let view = OneChunk { head: &head, file: tiff.file.through_cache(), offset, bytes, at: 0 };
         let mut limits = Limits::default();
         // There is only what is shown, and `out` is there already.
         limits.intermediate_buffer_size = usize::MAX;
@@ -90,7 +91,7 @@ impl<T: Scalar> ChunkReader<T> for TiffChunks {
         for &chunk in chunks.iter().take(MOST_ANNOUNCED) {
             let Ok(table) = self.pages.table(chunk.z) else { return };
             let (offset, bytes) = self.place(&table, chunk);
-            let file = &self.pages.tables.tiff().file;
+            let file = self.pages.tables.tiff().file.through_cache();
             // Only a hint: what goes wrong here goes wrong, and is reported, in the read.
             let _ = rustix::fs::fadvise(file, offset, bytes.try_into().ok(), rustix::fs::Advice::WillNeed);
         }

@@ -7,15 +7,14 @@
 //!
 //! **Source**: TIFF, revision 6.0, section 2; BigTIFF as libtiff documents it, <https://libtiff.gitlab.io/libtiff/specification/bigtiff.html>.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::tags::{KNOWN, Tag};
 use crate::error::SourceError;
 use crate::source::Endian;
 use crate::source::bad::Bad;
+use crate::source::input_file::InputFile;
 use crate::source::magic::is_tiff;
 use crate::source::raw::{file_bytes, open_regular};
 
@@ -25,7 +24,7 @@ const MOST_ENTRIES: u64 = 65_535;
 /// A TIFF file that is open.
 #[derive(Debug)]
 pub(super) struct TiffFile {
-    pub(super) file: File,
+    pub(super) file: InputFile,
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
     pub(super) endian: Endian,
@@ -55,7 +54,7 @@ impl TiffFile {
         let file = open_regular(path)?;
         let bytes = file_bytes(&file, path)?;
         let mut tiff = Self {
-            file,
+            file: InputFile::new(file),
             path: path.to_owned(),
             bytes,
             endian: Endian::Little,

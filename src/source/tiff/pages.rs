@@ -159,7 +159,8 @@ impl RawPages {
     ) -> Result<(), SourceError> {
         let tiff = self.pages.tables.tiff();
         let place = Place { first, strides: [1, row, row * part.size[1]] };
-        read_box(&tiff.file, part, &place, out).map_err(|failed| failed.in_file(&tiff.file, &tiff.path))
+        read_box(&tiff.file, part, &place, out)
+            .map_err(|failed| failed.in_file(tiff.file.through_cache(), &tiff.path))
     }
 }
 

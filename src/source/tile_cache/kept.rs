@@ -185,6 +185,10 @@ impl<T: Voxel, S: TileSource<T>> TileSource<T> for KeptTiles<T, S> {
         }
     }
 
+    fn will_read_all(&self) {
+        self.source.will_read_all();
+    }
+
     fn chunk(&self) -> Option<Extent> {
         self.source.chunk()
     }

@@ -15,7 +15,7 @@ use super::options::ZarrOptions;
 use crate::geometry::boxes::{grid, voxels};
 use crate::geometry::{Coord, Extent, Region};
 use crate::source::index;
-use crate::voxel::{Scalar, range_of};
+use crate::voxel::{Scalar, range_of, ranges_along};
 
 /// The least side of a cell, where the chunk's side has a divisor that is no less.
 const LEAST_SIDE: u64 = 16;
@@ -69,7 +69,12 @@ impl<T: Scalar> Ranges<T> {
 
     /// Takes in the voxels of a chunk, cut off at the volume's far faces; they lie in the buffer of `region`.
     pub(super) fn note(&self, object: Coord, chunk: Region, region: Region, buffer: &[T]) {
-        let found = self.cells_of(chunk).map(|(place, cell)| (place, range_in(cell, region, buffer)));
+        // All cells along x at once.
+        let beams = grid(chunk, Extent::new(self.extent.x, self.cell.y, self.cell.z));
+        let found = beams.filter_map(|beam| beam.intersection(&chunk)).flat_map(|beam| {
+            let ranges = ranges_along(rows(beam, region, buffer), index(beam.extent.x), index(self.cell.x));
+            self.cells_of(beam).zip(ranges).map(|((place, _), range)| (place, range.into()))
+        });
         self.put(object, found.collect());
     }
 
@@ -163,16 +168,16 @@ fn unknown<T: Scalar>() -> [T; 2] {
     [T::from_f64(1.0), T::from_f64(0.0)]
 }
 
-/// The range of a part of a region whose voxels are given.
-fn range_in<T: Scalar>(part: Region, region: Region, voxels: &[T]) -> [T; 2] {
+/// The rows of a part of a region whose voxels are given.
+fn rows<T>(part: Region, region: Region, voxels: &[T]) -> impl Iterator<Item = &[T]> {
     let (first, size) = (part.start, part.extent);
-    let rows = (first.z..first.z + size.z).flat_map(|z| (first.y..first.y + size.y).map(move |y| (y, z)));
-    let rows = rows.map(|(y, z)| {
+    let rows =
+        (first.z..first.z + size.z).flat_map(move |z| (first.y..first.y + size.y).map(move |y| (y, z)));
+    rows.map(move |(y, z)| {
         let row = (z - region.start.z) * region.extent.y + (y - region.start.y);
         let at = index(row * region.extent.x + (first.x - region.start.x));
         &voxels[at..at + index(size.x)]
-    });
-    range_of(rows).into()
+    })
 }
 
 #[cfg(test)]
