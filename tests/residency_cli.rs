@@ -141,10 +141,34 @@ fn what_is_written_parses_and_is_the_same_as_itself() {
     // The same by folder and by file.
     let (folder, file) = (text(&out), text(&out.join("results.json")));
     let said = said(&residency().args(["--compare", &folder, &file]).output().unwrap());
-    let figures = format!("{} figures in both, 0 outside both spreads; 0 in A only, 0 in B only", rows.len());
-    assert!(said.contains(&figures), "{said}");
+    let figures = |outside: u32, apart: u32| {
+        format!(
+            "{} figures in both, {outside} outside both spreads, {apart} of few samples apart by a factor of 1.25 and more; 0 in A only, 0 in B only",
+            rows.len()
+        )
+    };
+    let same = figures(0, 0);
+    assert!(said.contains(&same), "{said}");
     let ratios = said.lines().skip(3).filter_map(|line| line.split_whitespace().nth(2)).take(rows.len());
     assert!(ratios.into_iter().all(|ratio| ratio == "1.000"), "{said}");
+
+    // Of many samples what differs lies outside both spreads; of few it must differ much.
+    let with = |first: &[f64], second: &[f64]| {
+        let paths = [first, second].map(|samples| {
+            let mut other = all.clone();
+            other["rows"][0]["samples"] = Value::from(samples);
+            let path = dir.path().join(format!("{}.json", samples[0]));
+            fs::write(&path, other.to_string()).unwrap();
+            text(&path)
+        });
+        self::said(&residency().arg("--compare").args(paths).output().unwrap())
+    };
+    let three_apart = with(&[1.0, 1.01, 1.02], &[1.03, 1.04, 1.05]);
+    assert!(three_apart.contains(&figures(1, 0)), "{three_apart}");
+    let one_near = with(&[1.0], &[1.2]);
+    assert!(one_near.contains(&figures(0, 0)), "{one_near}");
+    let one_far = with(&[1.0], &[0.7]);
+    assert!(one_far.contains(&figures(0, 1)) && one_far.contains("few samples"), "{one_far}");
 
     // No two figures are called the same.
     let name =

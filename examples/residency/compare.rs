@@ -10,6 +10,9 @@ use crate::report::Row;
 use crate::say;
 use crate::suite::Failure;
 
+/// What one value or two must differ by to be told: nobody knows how far they spread.
+const MUCH: f64 = 1.25;
+
 /// Prints how the figures of two runs differ, each given by its folder or its `results.json`.
 pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
     let (a, b) = (read(a, "A")?, read(b, "B")?);
@@ -19,7 +22,7 @@ pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
     };
     let others: BTreeMap<_, _> = b.iter().map(|row| (key(row), row)).collect();
     let mut only_a = 0;
-    let (mut pairs, mut differing) = (0, 0);
+    let (mut pairs, mut differing, mut differing_much) = (0, 0, 0);
     say(format_args!("{:>14} {:>14} {:>8}  figure", "median of A", "median of B", "B / A"));
     for row in &a {
         let Some(other) = others.get(&key(row)) else {
@@ -30,12 +33,18 @@ pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
         // Two figures of nothing are the same.
         let ratio = if first == second { 1.0 } else { second / first };
         let inside = |value: f64, (least, most): (f64, f64)| least <= value && value <= most;
-        // Of one value or two nobody knows how far they spread.
         let enough = row.samples.len().min(other.samples.len()) >= 3;
         let differs = enough && !inside(second, row.spread()) && !inside(first, other.spread());
         pairs += 1;
         differing += u64::from(differs);
-        let word = if differs { "  outside both spreads" } else { "" };
+        // What is no number is no difference.
+        let differs_much = !enough && !ratio.is_nan() && !(1.0 / MUCH..=MUCH).contains(&ratio);
+        differing_much += u64::from(differs_much);
+        let word = match (differs, differs_much) {
+            (true, _) => "  outside both spreads",
+            (_, true) => "  few samples, and far apart",
+            _ => "",
+        };
         say(format_args!(
             "{first:>14.3} {second:>14.3} {ratio:>8.3}  {} {}, {}: {} of {}{word}",
             row.suite,
@@ -47,7 +56,7 @@ pub(crate) fn run(a: &Path, b: &Path) -> Result<(), Failure> {
     }
     let only_b = others.len().saturating_sub(pairs);
     say(format_args!(
-        "{pairs} figures in both, {differing} outside both spreads; {only_a} in A only, {only_b} in B only"
+        "{pairs} figures in both, {differing} outside both spreads, {differing_much} of few samples apart by a factor of {MUCH} and more; {only_a} in A only, {only_b} in B only"
     ));
     Ok(())
 }

@@ -103,6 +103,7 @@ pub(crate) fn measure(
     for kind in Kind::ALL {
         one_kind(context, &mut cached, sizes, kind)?;
     }
+    super::say_what_left(context, volume, "frames");
     // None of them holds pages of the file any more, which could not be dropped then.
     drop(cached);
     if context.stops() {

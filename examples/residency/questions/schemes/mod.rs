@@ -103,7 +103,22 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
     held::measure(context, &volume, sizes)?;
     rates::measure(context, &volume, sizes, dense_fits)?;
     swaps::measure(context, &volume, sizes)?;
+    say_what_left(context, &volume, "swaps");
     frames::measure(context, &volume, sizes, dense_fits)
+}
+
+/// Whether both files stayed in the page cache: else the disk is a part of what was measured.
+fn say_what_left(context: &mut Context<'_>, volume: &Volume, after: &str) {
+    let left = [&volume.tiles, &volume.bordered].map(volume::Store::left_cache);
+    let [Some(tiles), Some(bordered)] = left else {
+        return context.note(format!(
+            "after {after}: the system does not tell whether the files are still in the page cache"
+        ));
+    };
+    context.note(format!(
+        "after {after}: {tiles} tiles of the file and {bordered} of the atlas' own were no longer in the page cache, of {} each",
+        volume.shape.tile_count()
+    ));
 }
 
 /// Every scheme that keeps to a budget, ours first.

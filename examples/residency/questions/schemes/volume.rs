@@ -172,6 +172,22 @@ impl Store {
         Ok(fadvise(&self.file, u64::from(tile) * bytes, bytes.try_into().ok(), Advice::DontNeed)?)
     }
 
+    /// How many pieces are no longer in the page cache, by their first byte; `None` where the system does not tell.
+    pub(crate) fn left_cache(&self) -> Option<u32> {
+        let mut left = 0;
+        for tile in 0..self.tiles {
+            let mut byte = [0];
+            let at = u64::from(tile) * self.stride as u64 * 2;
+            let mut into = [io::IoSliceMut::new(&mut byte)];
+            match rustix::io::preadv2(&self.file, &mut into, at, rustix::io::ReadWriteFlags::NOWAIT) {
+                Ok(_) => {}
+                Err(rustix::io::Errno::AGAIN) => left += 1,
+                Err(_) => return None,
+            }
+        }
+        Some(left)
+    }
+
     /// From now on the page cache is to hold nothing, if `forgets`; otherwise everything.
     pub(crate) fn forget_all(&self, forgets: bool) -> io::Result<()> {
         self.forgets.store(forgets, Ordering::Relaxed);
