@@ -4,7 +4,7 @@ use super::blocks::Levels;
 use super::options::ConvertOptions;
 use super::order::Shape;
 use super::shards::open_shards;
-use super::tile::{page, tile};
+use super::tile::tile;
 use crate::error::{Error, ResidencyError};
 use crate::geometry::Extent;
 use crate::geometry::boxes::voxels;
@@ -13,6 +13,12 @@ use crate::store::Kept;
 
 /// Stretches of a file that are read at once are best this long.
 const ROW_BYTES: u64 = 4096;
+
+/// Tiles share pages up to this size, which is that of a huge page: moving a page costs little more than moving a small one, and its memory is found by one entry.
+const PAGE_BYTES: u64 = 2 << 20;
+
+/// Smaller tiles have the pages that the array gives them.
+const LEAST_SHARED_BYTES: u64 = 64 << 10;
 
 /// The least memory for tiles: pages are shared by several where these are small.
 const POOL_BYTES: u64 = 1 << 20;
@@ -232,6 +238,20 @@ impl Memory {
         let Self { pool, threads, unfinished, written, input, .. } = *self;
         [threads, unfinished, written, input].into_iter().fold(pool, u64::saturating_add)
     }
+}
+
+/// The shape of a page in tiles, if several share one: as many along z as divide the tiles of a group of that depth, so that no page is of two groups and none lies beyond one.
+fn page(group_depth: u64, full_depth: u64, tile: Extent, voxel_bytes: u64) -> Option<Extent> {
+    let tile_bytes = voxels(tile) * voxel_bytes;
+    if tile_bytes < LEAST_SHARED_BYTES {
+        return None;
+    }
+    let fits = |tiles: &u64| {
+        let is_whole = group_depth.is_multiple_of(tile.z) || group_depth == full_depth;
+        tiles * tile_bytes <= PAGE_BYTES && is_whole && group_depth.div_ceil(tile.z).is_multiple_of(*tiles)
+    };
+    let tiles = (1..=PAGE_BYTES.ilog2()).map(|shift| 1 << shift).take_while(fits).last()?;
+    Some(Extent::new(1, 1, tiles))
 }
 
 /// Tiles that a stretch of that length may touch, wherever a group begins.

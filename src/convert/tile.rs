@@ -1,8 +1,7 @@
-//! Owns the shape of the tiles that an input is read in, and of their pages. Knows nothing of what becomes of them.
+//! Owns the shape of the tiles that an input is read in. Knows nothing of what becomes of them.
 
 use crate::error::LayoutError;
 use crate::geometry::Extent;
-use crate::geometry::boxes::voxels;
 use crate::layout::MAX_RESERVED_BYTES;
 
 /// A tile of the input is no larger, unless it is a chunk of it.
@@ -10,12 +9,6 @@ const TILE_BYTES: u64 = 512 << 10;
 
 /// A tile of an input that decodes chunks is no smaller.
 const CHUNK_TILE_BYTES: u64 = 64 << 10;
-
-/// Tiles share pages up to this size, which is that of a huge page: moving a page costs little more than moving a small one, and its memory is found by one entry.
-const PAGE_BYTES: u64 = 2 << 20;
-
-/// Smaller tiles have the pages that the array gives them.
-const LEAST_SHARED_BYTES: u64 = 64 << 10;
 
 /// The greatest side of a tile.
 const MOST_SIDE: u64 = 1 << 14;
@@ -59,18 +52,4 @@ pub(super) fn tile(group: [u64; 3], full: [u64; 3], input_chunk: Option<Extent>,
     let x = fitting(0, left.min(MOST_SIDE));
     let y = fitting(1, left / x);
     Extent::new(x, y, fitting(2, left / (x * y)))
-}
-
-/// The shape of a page in tiles, if several share one: as many along z as divide the tiles of a group of that depth, so that no page is of two groups and none lies beyond one.
-pub(super) fn page(group_depth: u64, full_depth: u64, tile: Extent, voxel_bytes: u64) -> Option<Extent> {
-    let tile_bytes = voxels(tile) * voxel_bytes;
-    if tile_bytes < LEAST_SHARED_BYTES {
-        return None;
-    }
-    let fits = |tiles: &u64| {
-        let is_whole = group_depth.is_multiple_of(tile.z) || group_depth == full_depth;
-        tiles * tile_bytes <= PAGE_BYTES && is_whole && group_depth.div_ceil(tile.z).is_multiple_of(*tiles)
-    };
-    let tiles = (1..=PAGE_BYTES.ilog2()).map(|shift| 1 << shift).take_while(fits).last()?;
-    Some(Extent::new(1, 1, tiles))
 }
