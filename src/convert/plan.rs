@@ -9,7 +9,7 @@ use crate::error::{Error, ResidencyError};
 use crate::geometry::Extent;
 use crate::geometry::boxes::voxels;
 use crate::pyramid::steps;
-use crate::store::Kept;
+use crate::store::{Kept, past_cache_bytes};
 
 /// Stretches of a file that are read at once are best this long.
 const ROW_BYTES: u64 = 4096;
@@ -46,6 +46,8 @@ pub struct Plan {
     pub pool_bytes: u64,
     /// What of it the input keeps.
     pub input_kept_bytes: u64,
+    /// What of it collects what is written past the system's cache; 0 where all goes through it.
+    pub past_cache_bytes: u64,
     /// Shape of such a tile.
     pub tile: Extent,
     /// Shape of a page in tiles, where there are several to one.
@@ -106,12 +108,16 @@ impl Plan {
                 let needed_bytes = memory.total().saturating_add(wanted);
                 if needed_bytes <= budget_bytes {
                     let input_kept_bytes = kept.min(budget_bytes - memory.total());
+                    let free_bytes = budget_bytes - memory.total() - input_kept_bytes;
+                    let past_cache_bytes =
+                        past_cache_bytes(memory.open_shards, &options.zarr, voxel_bytes, free_bytes);
                     return Ok(Self {
                         levels: (0..levels.count()).map(planned).collect(),
                         voxel_bytes,
-                        memory_bytes: memory.total() + input_kept_bytes,
+                        memory_bytes: memory.total() + input_kept_bytes + past_cache_bytes,
                         pool_bytes: memory.pool,
                         input_kept_bytes,
+                        past_cache_bytes,
                         tile: memory.tile,
                         page: memory.page,
                         shape,
@@ -189,6 +195,8 @@ struct Memory {
     written: u64,
     /// What the input decodes for a thread and does not keep.
     input: u64,
+    /// Shards that are open at a time.
+    open_shards: u64,
     tile: Extent,
     page: Option<Extent>,
 }
@@ -214,14 +222,14 @@ impl Memory {
         let of_rows = block_bytes.saturating_mul(row_blocks);
         let of_levels = block_bytes.saturating_mul(levels.count() as u64);
         let decoded = options.input_chunk.map_or(0, voxels).saturating_mul(voxel_bytes);
+        let open = |level: usize| match options.zarr.shard {
+            Some(shard) => open_shards(levels, shape, level, shard),
+            // A chunk that is an object is closed at once.
+            None => threads,
+        };
         let written = (0..levels.count()).map(|level| {
             let kept = Kept::of(levels.extents[level], &options.zarr, options.ranges, voxel_bytes);
-            let open = match options.zarr.shard {
-                Some(shard) => open_shards(levels, shape, level, shard),
-                // A chunk that is an object is closed at once.
-                None => threads,
-            };
-            kept.shard_bytes.saturating_mul(open).saturating_add(kept.level_bytes)
+            kept.shard_bytes.saturating_mul(open(level)).saturating_add(kept.level_bytes)
         });
         Self {
             pool: group_bytes.saturating_mul(2).max(POOL_BYTES),
@@ -229,6 +237,7 @@ impl Memory {
             unfinished: in_groups.saturating_add(of_rows).saturating_add(of_levels),
             written: written.fold(0, u64::saturating_add),
             input: decoded.saturating_mul(threads).min(MOST_DECODED_BYTES),
+            open_shards: (0..levels.count()).map(open).fold(0, u64::saturating_add),
             tile,
             page,
         }
@@ -302,6 +311,9 @@ mod tests {
             panic!("a budget of nothing")
         };
         assert_eq!(plan(needed_bytes, None).unwrap().input_kept_bytes, 0);
+        // Nothing of what would only be faster.
+        assert_eq!(plan(needed_bytes, None).unwrap().past_cache_bytes, 0);
+        assert!(plan(1 << 30, None).unwrap().past_cache_bytes > 8 << 20);
         let some = plan(needed_bytes + 4096, None).unwrap();
         assert_eq!((some.input_kept_bytes, some.memory_bytes), (4096, needed_bytes + 4096));
         // What somebody knows better is taken at its word.

@@ -102,6 +102,7 @@ impl<T: Scalar> Conversion<T> {
     /// [`PyramidWriter::create`], [`TileStore::write`](crate::store::TileStore::write) and [`PyramidWriter::save`].
     pub fn run(self, path: impl AsRef<Path>) -> Result<ConvertSummary, Error> {
         let image = PyramidWriter::create(path, &self.description(), self.fill, &self.options.zarr)?;
+        image.write_past_cache(self.plan.past_cache_bytes);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).build();
         let pool = pool.map_err(|e| no_threads(std::io::Error::other(e)))?;
         let levels: Vec<_> = (0..image.levels()).map(|level| image.level(level)).collect::<Result<_, _>>()?;

@@ -130,7 +130,7 @@ impl PastCache {
 }
 
 /// Whether a byte of the file can be read without waiting for the storage; `true` where the system does not tell.
-pub(super) fn is_in_memory(file: &File, offset_bytes: u64) -> bool {
+pub(crate) fn is_in_memory(file: &File, offset_bytes: u64) -> bool {
     let mut byte = [0];
     let read = rustix::io::preadv2(
         file,

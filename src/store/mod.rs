@@ -49,12 +49,12 @@ pub use nrrd::NrrdDescription;
 pub use raw::RawStore;
 pub use scratch::{ScratchFile, ScratchStore};
 #[cfg(feature = "zarr")]
-pub(crate) use zarr::Kept;
-#[cfg(feature = "zarr")]
 pub use zarr::{
     ChannelDescription, LevelStore, PyramidDescription, PyramidWriter, Shuffle, ZarrCodec, ZarrOptions,
     ZarrStore, unfinished_save,
 };
+#[cfg(feature = "zarr")]
+pub(crate) use zarr::{Kept, past_cache_bytes};
 
 /// Where the voxels of a volume go.
 ///

@@ -2,6 +2,7 @@
 
 use super::objects::Objects;
 use super::options::ZarrOptions;
+use super::past_cache::{BUFFER_BYTES, UNDER_WAY};
 use super::ranges;
 use crate::geometry::Extent;
 use crate::geometry::boxes::voxels;
@@ -57,6 +58,17 @@ impl Kept {
             shard_bytes: chunks.saturating_mul(INDEX_BYTES + 1).saturating_add(SHARD_BYTES),
         }
     }
+}
+
+/// Shards that are written past the system's cache at a time, at most.
+const MOST_PAST_CACHE: u64 = 16;
+
+/// Memory for writing past the system's cache while so many shards are open, if there is `free_bytes` for that; 0 where it is best left.
+pub(crate) fn past_cache_bytes(open: u64, options: &ZarrOptions, voxel_bytes: u64, free_bytes: u64) -> u64 {
+    let buffer_bytes = BUFFER_BYTES as u64;
+    let buffers = (open.min(MOST_PAST_CACHE) + UNDER_WAY as u64).min(free_bytes / buffer_bytes);
+    let fill_buffers = voxels(options.object()).saturating_mul(voxel_bytes) > buffer_bytes;
+    if fill_buffers && buffers > UNDER_WAY as u64 { buffers * buffer_bytes } else { 0 }
 }
 
 #[cfg(test)]

@@ -111,6 +111,11 @@ impl<T: Scalar> PyramidWriter<T> {
         forms(description, fill, options, str::to_owned).map(drop)
     }
 
+    /// Has what is written from now on go past the system's cache, with buffers of so much memory ([`past_cache_bytes`](super::past_cache_bytes)), where that can be done.
+    pub(crate) fn write_past_cache(&self, most_bytes: u64) {
+        self.save.finisher.target().write_past_cache(most_bytes);
+    }
+
     /// The folder, or the address, that it will be.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -17,6 +17,11 @@ pub(super) struct Done {
 
 /// A save in the making. Nobody sees any of it under the target's name before it is published.
 pub(super) trait Target: fmt::Debug + Send + Sync {
+    /// Has objects that are begun from now on written past the system's cache, with buffers of so much memory, where that can be done.
+    fn write_past_cache(&self, most_bytes: u64) {
+        let _ = most_bytes;
+    }
+
     /// Begins an object that has no name yet.
     fn begin(&self) -> Result<Box<dyn Object>, StoreError>;
 

@@ -136,6 +136,10 @@ impl Tree {
 }
 
 impl Target for Arc<Tree> {
+    fn write_past_cache(&self, most_bytes: u64) {
+        self.files.write_past_cache(most_bytes);
+    }
+
     fn begin(&self) -> Result<Box<dyn Object>, StoreError> {
         Ok(Box::new(Unfinished { object: self.unnamed()?, tree: self.clone() }))
     }

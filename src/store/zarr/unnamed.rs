@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::past_cache::{Failed, PastCache, Tail};
 use crate::error::StoreError;
 use crate::store::disk::{create_new, failed};
 
@@ -17,15 +18,23 @@ const MOST_OPEN: usize = 128;
 pub(super) struct Files {
     made: AtomicU64,
     open: AtomicUsize,
+    past_cache: OnceLock<Option<Arc<PastCache>>>,
 }
 
 impl Files {
+    /// Has files written past the system's cache from now on, as many as that memory is enough for, where the file system can.
+    pub(super) fn write_past_cache(&self, most_bytes: u64) {
+        self.past_cache.get_or_init(|| PastCache::new(most_bytes).map(Arc::new));
+    }
+
     pub(super) fn make(self: &Arc<Self>, folder: &Path) -> Result<Unnamed, StoreError> {
         let nth = self.made.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(nth.to_string());
         let file = create_new(&path)?;
         self.open.fetch_add(1, Ordering::Relaxed);
-        Ok(Unnamed { file: Some(file), path, bytes: 0, files: self.clone(), named: false })
+        let past_cache = self.past_cache.get().and_then(Option::as_ref);
+        let tail = past_cache.and_then(|past_cache| past_cache.tail(&path));
+        Ok(Unnamed { file: Some(file), tail, path, bytes: 0, files: self.clone(), named: false })
     }
 }
 
@@ -33,6 +42,8 @@ impl Files {
 #[derive(Debug)]
 pub(super) struct Unnamed {
     file: Option<File>,
+    /// Its end, where it is written past the cache.
+    tail: Option<Tail>,
     path: PathBuf,
     bytes: u64,
     files: Arc<Files>,
@@ -40,7 +51,8 @@ pub(super) struct Unnamed {
 }
 
 impl Unnamed {
-    fn open(&mut self) -> Result<&File, StoreError> {
+    /// The file, to be written through the cache, and its end, where it has one to be written past it.
+    fn open(&mut self) -> Result<(&File, Option<&mut Tail>), StoreError> {
         let file = if let Some(file) = self.file.take() {
             file
         } else {
@@ -49,18 +61,21 @@ impl Unnamed {
             self.files.open.fetch_add(1, Ordering::Relaxed);
             file
         };
-        Ok(self.file.insert(file))
+        Ok((self.file.insert(file), self.tail.as_mut()))
     }
 
     /// Appends all or nothing.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let offset_bytes = self.bytes;
-        self.open()?.write_all_at(bytes, offset_bytes).map_err(|source| StoreError::Write {
-            path: self.path.clone(),
-            offset_bytes,
-            bytes: bytes.len() as u64,
-            source,
-        })?;
+        let appended = match self.open()? {
+            (file, Some(tail)) => tail.append(bytes, file),
+            (file, None) => file.write_all_at(bytes, offset_bytes).map_err(|source| Failed {
+                offset_bytes,
+                bytes: bytes.len(),
+                source,
+            }),
+        };
+        appended.map_err(|failed| self.not_written(failed))?;
         self.bytes += bytes.len() as u64;
         if self.files.open.load(Ordering::Relaxed) > MOST_OPEN {
             self.close();
@@ -70,10 +85,18 @@ impl Unnamed {
 
     /// Makes it durable, then gives it its name, in the place of what has it.
     pub(super) fn name(mut self, path: &Path) -> Result<(), StoreError> {
-        self.open()?.sync_data().map_err(failed("making durable", &self.path))?;
+        if let (file, Some(tail)) = self.open()? {
+            tail.finish(file).map_err(|failed| self.not_written(failed))?;
+            self.tail = None;
+        }
+        self.open()?.0.sync_data().map_err(failed("making durable", &self.path))?;
         fs::rename(&self.path, path).map_err(failed("renaming to", path))?;
         self.named = true;
         Ok(())
+    }
+
+    fn not_written(&self, Failed { offset_bytes, bytes, source }: Failed) -> StoreError {
+        StoreError::Write { path: self.path.clone(), offset_bytes, bytes: bytes as u64, source }
     }
 
     fn close(&mut self) {
