@@ -189,16 +189,22 @@ impl<T: Voxel, S: TileSource<T>> Typed<T, S> {
         }
     }
 
-    /// A tile at a far face: reads its part inside the array densely and spreads it, with the fill value around it.
+    /// A tile at a far face: reads its part inside the array densely, into its beginning, and spreads it, with the fill value around it.
     fn load_rim(&self, shape: Extent, region: Region, out: &mut [T]) -> Result<(), SourceError> {
         let [w, h, d] = region.extent.to_array().map(as_usize);
         let [row, plane] = [as_usize(shape.x), as_usize(shape.x * shape.y)];
-        let mut dense = vec![self.fill; w * h * d];
-        self.source.read(region, &mut dense)?;
-        out.fill(self.fill);
-        for (i, line) in dense.chunks_exact(w).enumerate() {
-            let at = i % h * row + i / h * plane;
-            out[at..at + w].copy_from_slice(line);
+        self.source.read(region, &mut out[..w * h * d])?;
+        // What follows each other in the tile as in the array stays together.
+        let (run, in_plane) = if w == row { (w * h, 1) } else { (w, h) };
+        let mut end = out.len();
+        // The last first: each goes to where only those are that have gone, and itself.
+        for i in (0..in_plane * d).rev() {
+            let at = i % in_plane * row + i / in_plane * plane;
+            if at != i * run {
+                out.copy_within(i * run..(i + 1) * run, at);
+            }
+            out[at + run..end].fill(self.fill);
+            end = at;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!                    storage ---> cache ---> tile     a copy more, and what others have in the cache makes room
 //! past the cache     storage ----------------> tile   where little of a batch is in the cache already
+//!                    storage ---> blocks ----> tile   the same, where bytes do not lie as the storage needs: the blocks around them, through a small buffer
 //! ```
 
 use std::fs::File;
@@ -15,8 +16,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, AtFlags, OFlags, StatxFlags};
 
+use super::buffer::with_buffer;
+
 /// The least that is read past the cache: what is shorter waits for the storage longer than it would be copied.
 const LEAST_BYTES: usize = 64 << 10;
+
+/// What does not lie as reads past the cache must is read in the blocks around it, so many bytes at once, and copied.
+const AROUND_BYTES: usize = 512 << 10;
 
 /// Places of a batch that are looked up in the cache.
 const LOOKED_UP: usize = 5;
@@ -77,8 +83,8 @@ struct PastCache {
     cached: File,
     memory_align: u64,
     offset_align: u64,
-    /// Whether a read was too short, or did not lie as it must: then others do not either, and are better announced.
-    was_unfit: AtomicBool,
+    /// Whether a read was too short: then others are, too, and are better announced.
+    was_short: AtomicBool,
 }
 
 impl PastCache {
@@ -95,12 +101,12 @@ impl PastCache {
         let past = File::options().read(true).custom_flags(past).open(&path).ok()?;
         let cached = File::open(&path).ok()?;
         rustix::fs::fadvise(&cached, 0, None, Advice::Random).ok()?;
-        Some(Self { file: past, cached, memory_align, offset_align, was_unfit: AtomicBool::new(false) })
+        Some(Self { file: past, cached, memory_align, offset_align, was_short: AtomicBool::new(false) })
     }
 
     /// Whether most of these ranges is not in the cache, by a few places in them. Other ones each time, since what is looked up comes into the cache.
     fn is_best_for(&self, ranges: &[(u64, u64)]) -> bool {
-        if self.was_unfit.load(Ordering::Relaxed) {
+        if self.was_short.load(Ordering::Relaxed) {
             return false;
         }
         let random = RandomState::new();
@@ -118,14 +124,42 @@ impl PastCache {
 
     /// Whether all of it was read. What cannot be read in this way can be in the other, or its error is told there.
     fn read(&self, out: &mut [u8], offset_bytes: u64) -> bool {
-        let are_aligned = (out.as_ptr().addr() as u64).is_multiple_of(self.memory_align)
-            && offset_bytes.is_multiple_of(self.offset_align)
-            && (out.len() as u64).is_multiple_of(self.offset_align);
-        if !are_aligned || out.len() < LEAST_BYTES {
-            self.was_unfit.store(true, Ordering::Relaxed);
+        if out.len() < LEAST_BYTES {
+            self.was_short.store(true, Ordering::Relaxed);
             return false;
         }
-        self.file.read_exact_at(out, offset_bytes).is_ok()
+        let is_aligned = (out.as_ptr().addr() as u64).is_multiple_of(self.memory_align)
+            && offset_bytes.is_multiple_of(self.offset_align)
+            && (out.len() as u64).is_multiple_of(self.offset_align);
+        if is_aligned {
+            self.file.read_exact_at(out, offset_bytes).is_ok()
+        } else {
+            self.read_around(out, offset_bytes).is_some()
+        }
+    }
+
+    /// Reads the blocks of the storage that the bytes lie in, and copies what was asked for.
+    fn read_around(&self, out: &mut [u8], offset_bytes: u64) -> Option<()> {
+        let [memory_align, align] = [self.memory_align, self.offset_align].map(|a| usize::try_from(a).ok());
+        let (memory_align, align) = (memory_align?, align?);
+        let block_bytes = AROUND_BYTES.next_multiple_of(align);
+        with_buffer(block_bytes + memory_align, |room: &mut [u8]| {
+            let first = room.as_ptr().addr().next_multiple_of(memory_align) - room.as_ptr().addr();
+            let mut done = 0;
+            while done < out.len() {
+                let at = offset_bytes.checked_add(done as u64)?;
+                let before = usize::try_from(at % self.offset_align).ok()?;
+                let wanted = (before + out.len() - done).next_multiple_of(align).min(block_bytes);
+                let room = &mut room[first..first + wanted];
+                // The last block of a file may be shorter.
+                let read = self.file.read_at(room, at - before as u64).ok()?;
+                let found = room[..read].get(before..).filter(|found| !found.is_empty())?;
+                let found = &found[..found.len().min(out.len() - done)];
+                out[done..done + found.len()].copy_from_slice(found);
+                done += found.len();
+            }
+            Some(())
+        })
     }
 }
 
@@ -205,17 +239,45 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_lie_as_it_must_is_read_all_the_same() {
+    fn what_does_not_lie_as_it_must_is_read_past_the_cache_all_the_same() {
         let Some((file, bytes)) = file() else { return };
-        for (offset, count, shift) in
-            [(1, 1 << 17, 0), (4096, (1 << 17) + 1, 0), (8192, 1 << 17, 1), (3, 5, 7)]
-        {
+        let past = file.past_cache.get().unwrap().as_ref().unwrap();
+        let most = BYTES - (2 << 20);
+        for (offset, count, shift) in [
+            (1, 1 << 17, 0),
+            (4096, (1 << 17) + 1, 0),
+            (8192, 1 << 17, 1),
+            (511, most, 3),
+            (BYTES - most - 1, most + 1, 0),
+            (BYTES - LEAST_BYTES, LEAST_BYTES, 5),
+        ] {
             forget(&file);
-            file.goes_past.store(true, Ordering::Relaxed);
             let (mut room, first) = room(count, shift);
-            file.read_exact_at(&mut room[first..first + count], offset as u64).unwrap();
-            assert_eq!(room[first..first + count], bytes[offset..offset + count]);
+            assert!(past.read(&mut room[first..first + count], offset as u64), "{offset} {count}");
+            assert!(room[first..first + count] == bytes[offset..offset + count], "{offset} {count}");
+            assert!(room[..first].iter().chain(&room[first + count..]).all(|&byte| byte == 0));
         }
+        assert!(file.choose_way(&[(0, BYTES as u64)]));
+        let (mut room, first) = room(1 << 17, 1);
+        assert!(
+            !past.read(&mut room[first..first + (1 << 17)], BYTES as u64 - 1000),
+            "not all of it is there"
+        );
+        // A file that ends within a block.
+        let end = BYTES - 300;
+        file.through_cache().set_len(end as u64).unwrap();
+        assert!(past.read(&mut room[first..first + LEAST_BYTES], (end - LEAST_BYTES) as u64));
+        assert!(room[first..first + LEAST_BYTES] == bytes[end - LEAST_BYTES..end]);
+    }
+
+    #[test]
+    fn what_is_short_is_read_through_the_cache_from_then_on() {
+        let Some((file, bytes)) = file() else { return };
+        forget(&file);
+        assert!(file.choose_way(&[(0, BYTES as u64)]));
+        let mut some = [0; 5];
+        file.read_exact_at(&mut some, 3).unwrap();
+        assert_eq!(some, bytes[3..8]);
         // The next batch is read through the cache, and announced, though nothing of it is there.
         forget(&file);
         assert!(!file.choose_way(&[(0, BYTES as u64)]));
