@@ -80,10 +80,10 @@ pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
 pub use fill::Fill;
-#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 #[cfg(all(test, feature = "zarr"))]
 pub(crate) use input_file::is_in_memory;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};
+#[cfg(any(feature = "nifti", feature = "nrrd", feature = "tiff", feature = "zarr"))]
 pub(crate) use magic::{GZIP_MAGIC, NiftiMagic, is_meta_image, is_nrrd, is_tiff};
 #[cfg(feature = "nrrd")]
 pub use metaimage::{MetaImage, MetaImageHeader};
