@@ -23,7 +23,7 @@ const LEAST_SHARED_BYTES: u64 = 64 << 10;
 /// The least memory for tiles: pages are shared by several where these are small.
 const POOL_BYTES: u64 = 1 << 20;
 
-/// What a codec takes for itself on each thread, about.
+/// What a codec, and reading of blocks around what is wanted, take for themselves on each thread, about.
 const CODEC_BYTES: u64 = 4 << 20;
 
 /// Chunks that threads decode beside those that the input keeps take no more, about: large ones are shared.

@@ -26,7 +26,8 @@ pub(super) fn read_ahead<T>(file: &InputFile, boxes: impl Iterator<Item = FileBo
     }
     let (file, ranges) = (file.through_cache(), bounded(ranges));
     // What is in memory already is not worth a call for each range.
-    let in_memory = |(start, end): &(u64, u64)| is_in_memory(file, *start) && is_in_memory(file, end - 1);
+    let is_there = |at: u64| is_in_memory(file, at).unwrap_or(true);
+    let in_memory = |(start, end): &(u64, u64)| is_there(*start) && is_there(end - 1);
     if ranges.first().is_none_or(in_memory) && ranges.last().is_none_or(in_memory) {
         return;
     }

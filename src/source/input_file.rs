@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{Advice, AtFlags, OFlags, StatxFlags};
 
@@ -23,6 +23,9 @@ const LEAST_BYTES: usize = 64 << 10;
 
 /// What does not lie as reads past the cache must is read in the blocks around it, so many bytes at once, and copied.
 const AROUND_BYTES: usize = 512 << 10;
+
+/// So many batches in a row with reads that are too short, and no other goes past the cache.
+const MOST_SHORT_BATCHES: usize = 4;
 
 /// Places of a batch that are looked up in the cache.
 const LOOKED_UP: usize = 5;
@@ -54,7 +57,8 @@ impl InputFile {
     /// Chooses how a batch is read of which these are the bytes: whether past the cache.
     pub(super) fn choose_way(&self, ranges: &[(u64, u64)]) -> bool {
         let past = self.past_cache.get().and_then(Option::as_ref);
-        let goes_past = past.is_some_and(|past| past.is_best_for(ranges));
+        let went_past = self.goes_past.load(Ordering::Relaxed);
+        let goes_past = past.is_some_and(|past| past.goes_on(went_past) && past.is_best_for(ranges));
         self.goes_past.store(goes_past, Ordering::Relaxed);
         goes_past
     }
@@ -83,8 +87,10 @@ struct PastCache {
     cached: File,
     memory_align: u64,
     offset_align: u64,
-    /// Whether a read was too short: then others are, too, and are better announced.
+    /// Whether a read of the batch was too short.
     was_short: AtomicBool,
+    /// Batches in a row that had such: after some, all others are announced, and read through the cache.
+    short_batches: AtomicUsize,
 }
 
 impl PastCache {
@@ -101,12 +107,30 @@ impl PastCache {
         let past = File::options().read(true).custom_flags(past).open(&path).ok()?;
         let cached = File::open(&path).ok()?;
         rustix::fs::fadvise(&cached, 0, None, Advice::Random).ok()?;
-        Some(Self { file: past, cached, memory_align, offset_align, was_short: AtomicBool::new(false) })
+        Some(Self {
+            file: past,
+            cached,
+            memory_align,
+            offset_align,
+            was_short: AtomicBool::new(false),
+            short_batches: AtomicUsize::new(0),
+        })
     }
 
-    /// Whether most of these ranges is not in the cache, by a few places in them. Other ones each time, since what is looked up comes into the cache.
+    /// Whether it is worth it, going by the batches so far. `went_past`: the last one did.
+    fn goes_on(&self, went_past: bool) -> bool {
+        let was_short = self.was_short.swap(false, Ordering::Relaxed);
+        if went_past {
+            let before = self.short_batches.load(Ordering::Relaxed);
+            self.short_batches.store(if was_short { before + 1 } else { 0 }, Ordering::Relaxed);
+        }
+        self.short_batches.load(Ordering::Relaxed) < MOST_SHORT_BATCHES
+    }
+
+    /// Whether these ranges are long, and most of them not in the cache, by a few places in them. Other ones each time, since what is looked up comes into the cache.
     fn is_best_for(&self, ranges: &[(u64, u64)]) -> bool {
-        if self.was_short.load(Ordering::Relaxed) {
+        let bytes = ranges.iter().fold(0, |sum: u64, (start, end)| sum.saturating_add(end - start));
+        if bytes / (ranges.len() as u64).max(1) < LEAST_BYTES as u64 {
             return false;
         }
         let random = RandomState::new();
@@ -117,7 +141,8 @@ impl PastCache {
             let Some((start, end)) = ranges.get((place >> 32) as usize % ranges.len().max(1)) else {
                 return false;
             };
-            !is_in_memory(&self.cached, start + (place & 0xffff_ffff) % (end - start).max(1))
+            let at = start + (place & 0xffff_ffff) % (end - start).max(1);
+            is_in_memory(&self.cached, at) == Some(false)
         });
         missing.count() > LOOKED_UP / 2
     }
@@ -163,8 +188,8 @@ impl PastCache {
     }
 }
 
-/// Whether a byte of the file can be read without waiting for the storage; `true` where the system does not tell.
-pub(crate) fn is_in_memory(file: &File, offset_bytes: u64) -> bool {
+/// Whether a byte of the file can be read without waiting for the storage; `None` where the system does not tell.
+pub(crate) fn is_in_memory(file: &File, offset_bytes: u64) -> Option<bool> {
     let mut byte = [0];
     let read = rustix::io::preadv2(
         file,
@@ -172,7 +197,11 @@ pub(crate) fn is_in_memory(file: &File, offset_bytes: u64) -> bool {
         offset_bytes,
         rustix::io::ReadWriteFlags::NOWAIT,
     );
-    !matches!(read, Err(rustix::io::Errno::AGAIN))
+    match read {
+        Ok(_) => Some(true),
+        Err(rustix::io::Errno::AGAIN) => Some(false),
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -192,9 +221,14 @@ mod tests {
         file.sync_all().unwrap();
         let file = InputFile::new(file);
         file.will_read_all();
-        let has_way = matches!(file.past_cache.get(), Some(Some(_)));
+        let has_way = match file.past_cache.get() {
+            Some(Some(past)) => is_in_memory(&past.cached, 0).is_some(),
+            _ => false,
+        };
         if !has_way {
-            eprintln!("skipped: nothing is read past the cache of this file system");
+            eprintln!(
+                "skipped: nothing is read past the cache of this file system, or it does not tell what is there"
+            );
         }
         has_way.then_some((file, bytes))
     }
@@ -221,8 +255,9 @@ mod tests {
             assert_eq!(room[first..first + count], bytes[offset..offset + count]);
         }
         let read = (0..(2 << 20) + LEAST_BYTES as u64).step_by(4096);
-        let came =
-            read.filter(|&at| is_in_memory(&file.past_cache.get().unwrap().as_ref().unwrap().cached, at));
+        let came = read.filter(|&at| {
+            is_in_memory(&file.past_cache.get().unwrap().as_ref().unwrap().cached, at) == Some(true)
+        });
         // Looking up brings pages as well, those before it among them.
         assert!(came.count() <= 2 * LOOKED_UP, "it came into the cache");
     }
@@ -271,16 +306,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_is_read_through_the_cache_from_then_on() {
+    fn what_is_short_is_read_through_the_cache_and_after_some_batches_everything() {
         let Some((file, bytes)) = file() else { return };
+        let all = [(0, BYTES as u64)];
         forget(&file);
-        assert!(file.choose_way(&[(0, BYTES as u64)]));
-        let mut some = [0; 5];
-        file.read_exact_at(&mut some, 3).unwrap();
-        assert_eq!(some, bytes[3..8]);
-        // The next batch is read through the cache, and announced, though nothing of it is there.
-        forget(&file);
-        assert!(!file.choose_way(&[(0, BYTES as u64)]));
+        let rows: Vec<_> = (0..100).map(|row| (row << 15, (row << 15) + 20_000)).collect();
+        assert!(!file.choose_way(&rows), "they are short");
+        for _ in 0..3 {
+            // One batch without any between them, and it begins anew.
+            for _ in 1..MOST_SHORT_BATCHES {
+                assert!(file.choose_way(&all));
+                let mut some = [0; 5];
+                file.read_exact_at(&mut some, 3).unwrap();
+                assert_eq!(some, bytes[3..8]);
+                forget(&file);
+            }
+            assert!(file.choose_way(&all));
+        }
+        for _ in 0..MOST_SHORT_BATCHES {
+            assert!(file.choose_way(&all));
+            file.read_exact_at(&mut [0; 5], 3).unwrap();
+            forget(&file);
+        }
+        // All others are read through the cache, and announced, though nothing is there.
+        for _ in 0..2 {
+            assert!(!file.choose_way(&all));
+        }
     }
 
     #[test]

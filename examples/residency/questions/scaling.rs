@@ -6,6 +6,7 @@ mod extents;
 mod forecast;
 mod nothing;
 mod pages;
+mod plain;
 mod sets;
 mod threads;
 

@@ -14,6 +14,9 @@ const THREADS: usize = 4;
 /// The most objects that wait for a thread; whoever brings more waits, too.
 const MOST_WAITING: usize = 4;
 
+/// Objects that wait or are made durable, at most.
+pub(super) const UNDER_WAY: usize = THREADS + MOST_WAITING;
+
 /// Objects that are remembered as complete together.
 const COMMIT_EVERY: usize = 16;
 

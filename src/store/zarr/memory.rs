@@ -1,5 +1,6 @@
 //! Owns [`Kept`]: the memory that a level takes while it is written, reckoned before. Knows nothing of in which order it is written.
 
+use super::finisher;
 use super::objects::Objects;
 use super::options::ZarrOptions;
 use super::past_cache::{BUFFER_BYTES, UNDER_WAY};
@@ -60,13 +61,15 @@ impl Kept {
     }
 }
 
-/// Shards that are written past the system's cache at a time, at most.
+/// Open shards that are written past the system's cache, at most.
 const MOST_PAST_CACHE: u64 = 16;
 
 /// Memory for writing past the system's cache while so many shards are open, if there is `free_bytes` for that; 0 where it is best left.
 pub(crate) fn past_cache_bytes(open: u64, options: &ZarrOptions, voxel_bytes: u64, free_bytes: u64) -> u64 {
     let buffer_bytes = BUFFER_BYTES as u64;
-    let buffers = (open.min(MOST_PAST_CACHE) + UNDER_WAY as u64).min(free_bytes / buffer_bytes);
+    // Those that are about to be durable have theirs until then.
+    let tails = open.min(MOST_PAST_CACHE) + finisher::UNDER_WAY as u64;
+    let buffers = (tails + UNDER_WAY as u64).min(free_bytes / buffer_bytes);
     let fill_buffers = voxels(options.object()).saturating_mul(voxel_bytes) > buffer_bytes;
     if fill_buffers && buffers > UNDER_WAY as u64 { buffers * buffer_bytes } else { 0 }
 }

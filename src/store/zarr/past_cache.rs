@@ -59,9 +59,12 @@ impl PastCache {
 
     /// The tail of an empty file; `None` where its file system has no way past the cache, or enough files have one.
     pub(super) fn tail(self: &Arc<Self>, path: &Path) -> Option<Tail> {
-        let (file, align) = open(path)?;
         let free = |tails: usize| (tails < self.most_tails).then_some(tails + 1);
         self.tails.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
+        let Some((file, align)) = open(path) else {
+            self.tails.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
         let shared = self.clone();
         Some(Tail { shared, file: Arc::new(file), align, end: None, offset_bytes: 0, flight: Arc::default() })
     }
@@ -167,7 +170,10 @@ fn work(jobs: &Mutex<Receiver<Job>>, spare: &Spare) {
                 spare.put(part.buffer);
                 flight.landed(Ok(()));
             }
-            Err(_) => flight.landed(Err(part)),
+            Err(error) => {
+                tracing::debug!(%error, offset_bytes = part.offset_bytes, "not written past the cache, but through it");
+                flight.landed(Err(part));
+            }
         }
     }
 }
@@ -241,6 +247,8 @@ impl Tail {
                 self.offset_bytes += BUFFER_BYTES as u64;
                 locked(&self.flight.state).under_way += 1;
                 self.shared.send(Job { part, file: self.file.clone(), flight: self.flight.clone() });
+                // What could not be written takes no more memory than it must. What cannot be written at all is told next time.
+                let _ = self.make_up(cached);
             }
         }
         Ok(())
@@ -356,8 +364,14 @@ mod tests {
         });
         for (nth, (file, cached)) in files.iter().enumerate() {
             cached.sync_data().unwrap();
-            let in_cache = (0..6 << 20).step_by(4096).filter(|&at| is_in_memory(cached, at)).count();
-            assert!(in_cache <= 64, "{in_cache} OS pages of 1536 came into the cache");
+            rustix::fs::fadvise(cached, 0, None, rustix::fs::Advice::Random).unwrap();
+            let asked = (0..6 << 20).step_by(4096).map(|at| is_in_memory(cached, at));
+            if let Some(there) = asked.collect::<Option<Vec<_>>>() {
+                let in_cache = there.into_iter().filter(|&there| there).count();
+                assert!(in_cache <= 64, "{in_cache} OS pages of 1536 came into the cache");
+            } else {
+                eprintln!("skipped in part: this file system does not tell what is in memory");
+            }
             assert!(fs::read(file.path()).unwrap() == all[nth..], "file {nth}");
         }
         assert!(past.tail(files[0].0.path()).is_some(), "they are done");
@@ -393,10 +407,15 @@ mod tests {
                 // There is room again.
                 tail.append(&[], &cached).unwrap();
             }
+            while locked(&tail.flight.state).under_way > 0 {
+                std::thread::yield_now();
+            }
         }
-        assert!(tail.finish(&full).is_err(), "at least the end is not in the file");
+        // The fifth buffer is filled by the last part.
+        assert_eq!(told, 4);
+        assert!(tail.finish(&full).is_err(), "neither it nor the end is in the file");
         tail.finish(&cached).unwrap();
-        assert!(fs::read(file.path()).unwrap() == all, "after {told} errors");
+        assert!(fs::read(file.path()).unwrap() == all);
     }
 
     #[test]

@@ -111,13 +111,14 @@ impl Tree {
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let mut object = self.unnamed()?;
+        let mut object = self.files.make(&self.objects())?;
         object.append(bytes)?;
         self.name(object, key)
     }
 
-    fn unnamed(&self) -> Result<Unnamed, StoreError> {
-        self.files.make(&self.partial.join("objects"))
+    /// Where files are that have no name yet.
+    fn objects(&self) -> PathBuf {
+        self.partial.join("objects")
     }
 
     fn name(&self, object: Unnamed, key: &str) -> Result<(), StoreError> {
@@ -141,7 +142,7 @@ impl Target for Arc<Tree> {
     }
 
     fn begin(&self) -> Result<Box<dyn Object>, StoreError> {
-        Ok(Box::new(Unfinished { object: self.unnamed()?, tree: self.clone() }))
+        Ok(Box::new(Unfinished { object: self.files.make_large(&self.objects())?, tree: self.clone() }))
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>, StoreError> {

@@ -22,9 +22,17 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Has files written past the system's cache from now on, as many as that memory is enough for, where the file system can.
+    /// Has large files written past the system's cache from now on, as many as that memory is enough for, where the file system can.
     pub(super) fn write_past_cache(&self, most_bytes: u64) {
         self.past_cache.get_or_init(|| PastCache::new(most_bytes).map(Arc::new));
+    }
+
+    /// A file that is written past the cache where that can be done.
+    pub(super) fn make_large(self: &Arc<Self>, folder: &Path) -> Result<Unnamed, StoreError> {
+        let mut made = self.make(folder)?;
+        let past_cache = self.past_cache.get().and_then(Option::as_ref);
+        made.tail = past_cache.and_then(|past_cache| past_cache.tail(&made.path));
+        Ok(made)
     }
 
     pub(super) fn make(self: &Arc<Self>, folder: &Path) -> Result<Unnamed, StoreError> {
@@ -32,9 +40,7 @@ impl Files {
         let path = folder.join(nth.to_string());
         let file = create_new(&path)?;
         self.open.fetch_add(1, Ordering::Relaxed);
-        let past_cache = self.past_cache.get().and_then(Option::as_ref);
-        let tail = past_cache.and_then(|past_cache| past_cache.tail(&path));
-        Ok(Unnamed { file: Some(file), tail, path, bytes: 0, files: self.clone(), named: false })
+        Ok(Unnamed { file: Some(file), tail: None, path, bytes: 0, files: self.clone(), named: false })
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use vastgrid::{Backend, Coord, Pool, PoolConfig, SparseArray3D, TileCoord};
+use vastgrid::{Backend, Coord, Layout, Pool, PoolConfig, SparseArray3D, TileCoord};
 
 use super::super::field;
+use super::plain::Plain;
 use super::{BATCH, Reads, ask, hits, misses};
 use crate::measure::{SplitMix, median, nanoseconds, ratios};
 use crate::report::{Axis, Verdict};
@@ -31,10 +32,17 @@ impl Place {
     }
 }
 
-/// An array of one extent, with the tiles and voxels that are asked for.
+/// An array of one extent, and what is asked of it.
 struct Subject<B: Backend> {
-    extent_log2: u32,
     array: SparseArray3D<u8, B>,
+    asked: Asked,
+}
+
+/// The tiles and voxels of one extent that are asked for.
+struct Asked {
+    extent_log2: u32,
+    tile_log2: u32,
+    layout: Layout,
     tiles: Vec<TileCoord>,
     /// Voxels of the first half of the tiles, and what they add up to.
     voxels: Vec<Coord>,
@@ -82,27 +90,50 @@ impl<B: Backend> Subject<B> {
                 Coord::new(first.x + x, first.y + y, first.z + z)
             })
             .collect();
-        Ok(Self { extent_log2, array, tiles, voxels, sum })
+        let layout = array.layout().clone();
+        Ok(Self { array, asked: Asked { extent_log2, tile_log2, layout, tiles, voxels, sum } })
     }
 
     /// One turn: a hit, a miss, a read, in nanoseconds each.
     fn turn(&self, times: u64, read: Option<Reads<B>>) -> Result<[f64; 3], Failure> {
-        let (resident, others) = self.tiles.split_at(RESIDENT);
+        let Asked { tiles, voxels, sum: expected, .. } = &self.asked;
+        let (resident, others) = tiles.split_at(RESIDENT);
         // What the arrays before it left in the caches is gone after this.
         ask(&self.array, resident, RESIDENT)?;
         hits(&self.array, resident, 2)?;
         let hit = hits(&self.array, resident, times)?;
         let mut voxel = f64::NAN;
         if let Some(read) = read {
-            read(&self.array, &self.voxels);
-            let (time, sum) = nanoseconds(self.voxels.len() as u64, || read(&self.array, &self.voxels));
-            if sum != Some(self.sum) {
-                return Err(format!("voxels add up to {sum:?}, and should to {}", self.sum).into());
-            }
+            read(&self.array, voxels);
+            let (time, sum) = nanoseconds(voxels.len() as u64, || read(&self.array, voxels));
+            check(sum, *expected)?;
             voxel = time;
         }
         let miss = f64::midpoint(misses(&self.array, others, BATCH)?, misses(&self.array, resident, BATCH)?);
         Ok([hit, miss, voxel])
+    }
+}
+
+fn check(sum: Option<u64>, expected: u64) -> Result<(), Failure> {
+    if sum == Some(expected) {
+        return Ok(());
+    }
+    Err(format!("voxels add up to {sum:?}, and should to {expected}").into())
+}
+
+impl Asked {
+    /// The same in memory without a library: a miss and a read, in nanoseconds each.
+    fn turn_plain(&self, plain: &mut Plain) -> Result<[f64; 2], Failure> {
+        let valued = |tiles: &[TileCoord]| -> Vec<_> {
+            tiles.iter().map(|&tile| (tile, field::value(field::first(tile, self.tile_log2)))).collect()
+        };
+        let (resident, others) = self.tiles.split_at(RESIDENT);
+        let miss = f64::midpoint(plain.swap(&valued(others))?, plain.swap(&valued(resident))?);
+        let reads = plain.reads(&self.voxels).ok_or("a voxel that is asked for has no memory")?;
+        reads.sum();
+        let (time, sum) = nanoseconds(self.voxels.len() as u64, || reads.sum());
+        check(sum, self.sum)?;
+        Ok([miss, time])
     }
 }
 
@@ -112,6 +143,9 @@ const FIGURES: [(&str, &str); 3] = [
     ("load and eviction of a tile", "ns a tile"),
     ("read of a voxel at random", "ns a voxel"),
 ];
+
+/// The same without a library, of the last two.
+const PLAIN: [&str; 2] = ["plain memory moved and filled", "plain memory read at random"];
 
 /// Returns what a hit and a miss cost in the largest extent.
 pub(super) fn run<B: Backend>(
@@ -124,7 +158,7 @@ pub(super) fn run<B: Backend>(
     // Smaller ones have too few tiles to choose from.
     let extents: Vec<u32> = extents.into_iter().map(|log2| log2.max(tile_log2 + 12)).collect();
     let mut random = SplitMix(context.seed);
-    let mut samples: BTreeMap<(Place, usize, u32), Vec<f64>> = BTreeMap::new();
+    let (mut samples, mut plain_samples) = (Samples::new(), Samples::new());
     let reads = context.pick(1 << 14, 1 << 16, 1 << 16);
     let times = context.pick(50, 200, 200);
     // One after the other: a process has no addresses for two of the largest.
@@ -141,13 +175,34 @@ pub(super) fn run<B: Backend>(
             for subject in &subjects {
                 for (figure, time) in subject.turn(times, read)?.into_iter().enumerate() {
                     if round > 0 && time.is_finite() {
-                        samples.entry((place, figure, subject.extent_log2)).or_default().push(time);
+                        samples.entry((place, figure, subject.asked.extent_log2)).or_default().push(time);
+                    }
+                }
+            }
+        }
+        // Where the processor reads the memory, what the same addresses cost without us. The arrays are gone by then, and their addresses free.
+        if read.is_none() {
+            continue;
+        }
+        let asked: Vec<_> = subjects.into_iter().map(|subject| subject.asked).collect();
+        let plain = |asked: &Asked| Plain::new(&asked.layout, &asked.tiles[..RESIDENT]);
+        let plains: Vec<_> = asked.iter().map(plain).collect::<Result<_, _>>()?;
+        let mut plains: Vec<(Asked, Plain)> = asked.into_iter().zip(plains).collect();
+        for round in 0..context.pick(9, 41, 201) {
+            if context.stops() {
+                break;
+            }
+            random.shuffle(&mut plains);
+            for (asked, plain) in &mut plains {
+                for (figure, time) in asked.turn_plain(plain)?.into_iter().enumerate() {
+                    if round > 0 {
+                        plain_samples.entry((place, figure + 1, asked.extent_log2)).or_default().push(time);
                     }
                 }
             }
         }
     }
-    enter(context, &samples);
+    enter(context, &samples, &plain_samples);
     let largest = extents.last().copied().unwrap_or_default();
     let of = |figure| samples.get(&(Place::Box, figure, largest)).map(|times| median(times));
     Ok((of(0), of(1)))
@@ -156,7 +211,14 @@ pub(super) fn run<B: Backend>(
 /// What was measured, by the logarithm of a size.
 type BySize<'a> = Vec<(u32, &'a [f64])>;
 
-fn enter(context: &mut Context<'_>, samples: &BTreeMap<(Place, usize, u32), Vec<f64>>) {
+/// Times, by where tiles lie, figure and extent.
+type Samples = BTreeMap<(Place, usize, u32), Vec<f64>>;
+
+fn enter(context: &mut Context<'_>, samples: &Samples, plain_samples: &Samples) {
+    for ((place, figure, extent_log2), times) in plain_samples {
+        let settings = [("extent_log2", extent_log2.to_string()), ("tiles", place.name().to_owned())];
+        context.row(PLAIN[figure - 1], &settings, ("time", FIGURES[*figure].1), times.clone());
+    }
     let mut curves: BTreeMap<(Place, usize), BySize<'_>> = BTreeMap::new();
     for ((place, figure, extent_log2), times) in samples {
         let settings = [("extent_log2", extent_log2.to_string()), ("tiles", place.name().to_owned())];
@@ -182,6 +244,30 @@ fn enter(context: &mut Context<'_>, samples: &BTreeMap<(Place, usize, u32), Vec<
             target: 1.05,
             at_least: false,
         });
+        // What grows there as well is not ours: the difference to it, over the smallest extent's time.
+        let first = median(extents[0].1);
+        let plain =
+            |extent_log2| plain_samples.get(&(*place, *figure, extent_log2)).map(|times| median(times));
+        let ours: Vec<f64> = extents
+            .iter()
+            .filter_map(|&(log2, times)| {
+                let grown = median(times) - first - (plain(log2)? - plain(extents[0].0)?);
+                Some(1.0 + grown / first)
+            })
+            .collect();
+        if let Some(value) = ours.iter().copied().reduce(f64::max) {
+            context.verdict(Verdict {
+                what: format!(
+                    "{}, {} tiles: dearest extent over 2^{}, less what plain memory at the same places costs more",
+                    FIGURES[*figure].0,
+                    place.name(),
+                    extents[0].0,
+                ),
+                value,
+                target: 1.05,
+                at_least: false,
+            });
+        }
     }
     if !curves.is_empty() {
         let axis = |label: &str| Axis { label: label.to_owned(), logarithmic: true };
