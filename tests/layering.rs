@@ -35,6 +35,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "geometry",
             "voxel",
             "source::index",
+            // What is written past the system's cache is looked for there, in tests.
+            "source::is_in_memory",
             // What is written is told from what somebody changed.
             "source::objects_mark",
             "source::with_buffer",
