@@ -35,7 +35,8 @@ const TABLE: &[(&str, &[&str])] = &[
             "geometry",
             "voxel",
             "source::index",
-            // What is written past the system's cache is looked for there, in tests.
+            // Files are written past the system's cache as they are read; tests look there for what was.
+            "source::direct_alignment",
             "source::is_in_memory",
             // What is written is told from what somebody changed.
             "source::objects_mark",

@@ -96,11 +96,7 @@ struct PastCache {
 impl PastCache {
     /// `None` where the file system cannot, or does not say what it takes.
     fn open(file: &File) -> Option<Self> {
-        let told = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
-        let [memory_align, offset_align] = [told.stx_dio_mem_align, told.stx_dio_offset_align].map(u64::from);
-        if memory_align == 0 || offset_align == 0 {
-            return None;
-        }
+        let [memory_align, offset_align] = direct_alignment(file)?;
         // This file, whatever has its name by now.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let past = OFlags::DIRECT.bits().cast_signed();
@@ -186,6 +182,13 @@ impl PastCache {
             Some(())
         })
     }
+}
+
+/// What places in memory, and places and lengths in the file, must be multiples of where it is read or written past the cache; `None` where the file system cannot, or does not say so.
+pub(crate) fn direct_alignment(file: &File) -> Option<[u64; 2]> {
+    let told = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
+    let alignment = [told.stx_dio_mem_align, told.stx_dio_offset_align].map(u64::from);
+    (!alignment.contains(&0)).then_some(alignment)
 }
 
 /// Whether a byte of the file can be read without waiting for the storage; `None` where the system does not tell.

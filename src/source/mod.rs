@@ -80,6 +80,8 @@ pub use convert::Converted;
 pub use dataset::{BoxedSource, Dataset};
 pub use dense::Dense;
 pub use fill::Fill;
+#[cfg(feature = "zarr")]
+pub(crate) use input_file::direct_alignment;
 #[cfg(all(test, feature = "zarr"))]
 pub(crate) use input_file::is_in_memory;
 pub use instrumented::{InjectedFault, Instrumented, Instruments};

@@ -16,7 +16,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use rustix::fs::{AtFlags, OFlags, StatxFlags};
+use rustix::fs::OFlags;
+
+use crate::source::direct_alignment;
 
 /// What is written at once.
 pub(super) const BUFFER_BYTES: usize = 1 << 20;
@@ -96,10 +98,10 @@ impl Drop for PastCache {
 fn open(path: &Path) -> Option<(File, usize)> {
     let past = OFlags::DIRECT.bits().cast_signed();
     let file = File::options().write(true).custom_flags(past).open(path).ok()?;
-    let told = rustix::fs::statx(&file, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
-    let [memory_align, align] = [told.stx_dio_mem_align, told.stx_dio_offset_align].map(|a| a as usize);
-    let fits = |align: usize, whole: usize| align > 0 && whole.is_multiple_of(align);
-    (fits(memory_align, ALIGN) && fits(align, BUFFER_BYTES)).then_some((file, align))
+    let [memory_align, align] = direct_alignment(&file)?.map(usize::try_from);
+    let (memory_align, align) = (memory_align.ok()?, align.ok()?);
+    let fits = ALIGN.is_multiple_of(memory_align) && BUFFER_BYTES.is_multiple_of(align);
+    fits.then_some((file, align))
 }
 
 /// Memory that is written from, aligned.
@@ -171,8 +173,9 @@ fn work(jobs: &Mutex<Receiver<Job>>, spare: &Spare) {
                 flight.landed(Ok(()));
             }
             Err(error) => {
-                tracing::debug!(%error, offset_bytes = part.offset_bytes, "not written past the cache, but through it");
+                let offset_bytes = part.offset_bytes;
                 flight.landed(Err(part));
+                tracing::debug!(%error, offset_bytes, "not written past the cache, but through it");
             }
         }
     }
