@@ -8,8 +8,8 @@ use common::cuda::backend_or_skip;
 
 use vastgrid::BackendError;
 use vastgrid::backend::{
-    Access, Backend, Checked, Faulty, HostAddressable, HostBackend, HostConfig, ModelBackend, ModelConfig,
-    Refused, ReserveSpec, Staging,
+    Access, Backend, Checked, Faulty, HostAddressable, HostBackend, HostConfig, HostMoves, ModelBackend,
+    ModelConfig, Refused, ReserveSpec, Staging,
 };
 
 /// A fixed sequence of bytes that differs for every seed and does not repeat within a page.
@@ -465,7 +465,11 @@ fn asynchronous() -> ModelBackend {
 }
 
 fn demand_zero() -> HostBackend {
-    HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() })
+    moving(HostMoves::Nothing)
+}
+
+fn moving(moves: HostMoves) -> HostBackend {
+    HostBackend::with_config(HostConfig { moves, ..HostConfig::default() })
 }
 
 fn shareable() -> HostBackend {
@@ -485,7 +489,14 @@ contract! {
     host_1m: HostBackend::new(), 1 << 20, host;
     host_2m: HostBackend::new(), 2 << 20, host;
     host_8m: HostBackend::new(), 8 << 20, host;
+    host_1m_moved_pages: moving(HostMoves::Pages), 1 << 20, host;
+    host_4k_moved_mappings: moving(HostMoves::Mappings), 4096, host;
+    host_64k_moved_mappings: moving(HostMoves::Mappings), 64 << 10, host;
+    host_2m_moved_mappings: moving(HostMoves::Mappings), 2 << 20, host;
+    host_4k_demand_zero: demand_zero(), 4096, host;
     host_2m_demand_zero: demand_zero(), 2 << 20, host;
+    checked_host_64k_moved_mappings: Checked::new(moving(HostMoves::Mappings)), 64 << 10, host;
+    checked_host_4k_demand_zero: Checked::new(demand_zero()), 4096, host;
     checked_host_4k: Checked::new(HostBackend::new()), 4096, host;
     checked_host_64k: Checked::new(HostBackend::new()), 64 << 10, host;
     checked_host_2m: Checked::new(HostBackend::new()), 2 << 20, host;

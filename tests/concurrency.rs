@@ -11,7 +11,7 @@ use common::{
     Random, all_tiles, array, assert_consistent, expected, one_tile_per_page, paged, pool, t, value,
     within_20_s,
 };
-use vastgrid::backend::{Checked, HostBackend, HostConfig, ModelBackend, ModelConfig};
+use vastgrid::backend::{Checked, HostBackend, HostConfig, HostMoves, ModelBackend, ModelConfig};
 use vastgrid::{
     Backend, Coord, Error, Extent, HostAddressable, Region, ResidencyError, SparseArray3D, Tile, TileCoord,
 };
@@ -27,11 +27,15 @@ fn model() -> Checked<ModelBackend> {
 }
 
 fn demand_zero() -> HostBackend {
-    HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() })
+    HostBackend::with_config(HostConfig { moves: HostMoves::Nothing, ..HostConfig::default() })
 }
 
-fn pooled() -> HostBackend {
-    HostBackend::with_config(HostConfig { pooled_from_bytes: PAGE, ..HostConfig::default() })
+fn moved_mappings() -> HostBackend {
+    HostBackend::with_config(HostConfig { moves: HostMoves::Mappings, ..HostConfig::default() })
+}
+
+fn moved_pages() -> HostBackend {
+    HostBackend::with_config(HostConfig { moves: HostMoves::Pages, ..HostConfig::default() })
 }
 
 /// One test, stamped for each backend.
@@ -59,12 +63,19 @@ on! {
         one_page_is_enough_for_four_threads,
         more_frames_than_slots_hold_memory_too,
         a_dropped_array_gives_its_addresses_back_at_once;
-    pooled:
+    moved_mappings:
         all_who_wait_for_a_tile_share_its_failure,
         everything_at_once_stays_true,
         what_a_frame_showed_does_not_change_while_others_evict,
         one_page_is_enough_for_four_threads,
         more_frames_than_slots_hold_memory_too;
+    moved_pages:
+        all_who_wait_for_a_tile_share_its_failure,
+        everything_at_once_stays_true,
+        what_a_frame_showed_does_not_change_while_others_evict,
+        one_page_is_enough_for_four_threads,
+        more_frames_than_slots_hold_memory_too,
+        a_dropped_array_gives_its_addresses_back_at_once;
 }
 
 /// Runs `work` on so many threads that begin together, each with its number.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use vastgrid::BackendError;
 use vastgrid::backend::{
-    Access, Backend, HostBackend, HostConfig, HostPage, HostReservation, ReserveSpec, Staging,
+    Access, Backend, HostBackend, HostConfig, HostMoves, HostPage, HostReservation, ReserveSpec, Staging,
 };
 
 fn reserve(b: &HostBackend, places: u64, page_bytes: u64, expected_pages: u64) -> HostReservation {
@@ -156,27 +156,37 @@ fn no_hole_opens(config: HostConfig, page_bytes: u64) {
     });
 }
 
+fn moving(moves: HostMoves) -> HostConfig {
+    HostConfig { moves, ..HostConfig::default() }
+}
+
 #[test]
 fn no_hole_opens_when_pages_move() {
+    for page_bytes in [4 << 10, 64 << 10, 2 << 20] {
+        no_hole_opens(moving(HostMoves::Pages), page_bytes);
+    }
+}
+
+#[test]
+fn no_hole_opens_when_mappings_move() {
     for page_bytes in [64 << 10, 2 << 20] {
-        no_hole_opens(HostConfig::default(), page_bytes);
+        no_hole_opens(moving(HostMoves::Mappings), page_bytes);
     }
 }
 
 #[test]
 fn no_hole_opens_when_pages_are_touched() {
-    let demand_zero = HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() };
     for page_bytes in [4 << 10, 64 << 10] {
-        no_hole_opens(demand_zero, page_bytes);
+        no_hole_opens(moving(HostMoves::Nothing), page_bytes);
     }
 }
 
 #[test]
 fn too_many_mappings_is_a_clear_error_and_loses_nothing() {
     let page_bytes = 64 << 10;
-    let b = HostBackend::with_config(HostConfig { max_mappings: Some(24), ..HostConfig::default() });
+    let b = HostBackend::with_config(HostConfig { max_mappings: Some(24), ..moving(HostMoves::Mappings) });
     let r = reserve(&b, 64, page_bytes, 8);
-    assert!(b.is_pooled(&r));
+    assert_eq!(b.moves(&r), HostMoves::Mappings);
     let mut mapped = 0u8;
     let error = loop {
         match b.create(page_bytes) {
@@ -201,9 +211,9 @@ fn too_many_mappings_is_a_clear_error_and_loses_nothing() {
     b.destroy(b.unmap(&r, page_bytes).unwrap()).unwrap();
     map(&b, &r, page_bytes, b.create(page_bytes).unwrap(), page_bytes);
     b.destroy(b.unmap(&r, page_bytes).unwrap()).unwrap();
-    // What expects more pages than there are mappings for does not pool them.
+    // What expects more pages than there are mappings for does not move them.
     let many = reserve(&b, 1 << 20, page_bytes, 1000);
-    assert!(!b.is_pooled(&many));
+    assert_eq!(b.moves(&many), HostMoves::Nothing);
     drop(many);
     drop(r);
     assert_eq!(b.mappings(), 1, "only the pool's own is left");
@@ -213,7 +223,7 @@ fn too_many_mappings_is_a_clear_error_and_loses_nothing() {
 fn mappings_are_never_more_than_counted() {
     let page_bytes = 64 << 10;
     let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count() as u64;
-    let b = HostBackend::new();
+    let b = HostBackend::with_config(moving(HostMoves::Mappings));
     let r = reserve(&b, 4096, page_bytes, 300);
     let before = mappings();
     let mut idle: Vec<HostPage> = (0..300).map(|_| b.create(page_bytes).unwrap()).collect();
@@ -239,9 +249,9 @@ fn mappings_are_never_more_than_counted() {
 
 #[test]
 fn tiles_of_a_page_are_filled_by_many_threads_while_others_come_and_go() {
-    let (b, page_bytes, tile) = (HostBackend::new(), 64u64 << 10, 4096u64);
-    let demand_zero = HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() };
-    for b in [b, HostBackend::with_config(demand_zero)] {
+    let (page_bytes, tile) = (64u64 << 10, 4096u64);
+    for moves in [HostMoves::Pages, HostMoves::Mappings, HostMoves::Nothing] {
+        let b = HostBackend::with_config(moving(moves));
         let r = reserve(&b, 64, page_bytes, 16);
         for i in 0..8 {
             map(&b, &r, i * page_bytes, b.create(page_bytes).unwrap(), page_bytes);
@@ -269,6 +279,80 @@ fn tiles_of_a_page_are_filled_by_many_threads_while_others_come_and_go() {
                 let value = u8::try_from((n + round) % 251).unwrap();
                 assert!(holds(&b, &r, to * page_bytes + n * tile, tile, value), "round {round}, tile {n}");
             }
+        }
+    }
+}
+
+/// More pages than there may be memory mappings, in one of them.
+#[test]
+fn moved_pages_take_one_mapping_however_many_they_are() {
+    let (page_bytes, pages) = (4u64 << 10, 70_000u64);
+    let b = HostBackend::with_config(HostConfig { max_mappings: Some(8), ..moving(HostMoves::Pages) });
+    let r = reserve(&b, 1 << 34, page_bytes, pages);
+    if b.moves(&r) != HostMoves::Pages {
+        return eprintln!("skipped: no userfaultfd here");
+    }
+    let place = |i: u64, round: u64| (i * 4 + round) * page_bytes;
+    for i in 0..pages {
+        map(&b, &r, place(i, 0), b.create(page_bytes).unwrap(), page_bytes);
+        fill(&b, &r, place(i, 0), 8, u8::try_from(i % 251).unwrap());
+    }
+    for i in 0..pages {
+        let page = b.unmap(&r, place(i, 0)).unwrap();
+        map(&b, &r, place(i, 1), page, page_bytes);
+    }
+    for i in (0..pages).step_by(97) {
+        assert!(holds(&b, &r, place(i, 1), 8, u8::try_from(i % 251).unwrap()), "page {i}");
+    }
+    assert!(b.mappings() <= 3, "{} mappings", b.mappings());
+}
+
+/// Pages go from reservation to reservation, whatever each does to have their memory there, and keep what they hold.
+#[test]
+fn pages_keep_what_they_hold_between_reservations_of_all_kinds() {
+    // In so few mappings: moved mappings and demand-zero, then, by size, moved pages or moved mappings.
+    let sizes = [4u64 << 10, 64 << 10, 512 << 10, 2 << 20];
+    let kinds = [HostMoves::Mappings, HostMoves::Fastest].into_iter();
+    for (moves, page_bytes) in kinds.flat_map(|moves| sizes.map(|bytes| (moves, bytes))) {
+        let b = HostBackend::with_config(HostConfig { max_mappings: Some(200), ..moving(moves) });
+        let reservations = [16, 1 << 20, 4].map(|expected| reserve(&b, 256, page_bytes, expected));
+        if moves == HostMoves::Mappings {
+            let kinds = reservations.each_ref().map(|r| b.moves(r));
+            assert_eq!(kinds, [HostMoves::Mappings, HostMoves::Nothing, HostMoves::Mappings]);
+        }
+        let mut state = page_bytes;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        let mut mapped: Vec<(usize, u64, u8)> = Vec::new();
+        let mut idle: Vec<(HostPage, Option<u8>)> =
+            (0..12).map(|_| (b.create(page_bytes).unwrap(), None)).collect();
+        for step in 0..600u32 {
+            if idle.is_empty() || (random(2) == 0 && !mapped.is_empty()) {
+                let (at, offset, value) = mapped.swap_remove(random(mapped.len()));
+                assert!(holds(&b, &reservations[at], offset, page_bytes, value), "step {step}");
+                idle.push((b.unmap(&reservations[at], offset).unwrap(), Some(value)));
+                continue;
+            }
+            let (page, held) = idle.swap_remove(random(idle.len()));
+            // Few places, so that what lingers is displaced.
+            let (at, offset) = (random(3), random(16) as u64 * page_bytes);
+            if mapped.iter().any(|m| (m.0, m.1) == (at, offset)) {
+                idle.push((page, held));
+                continue;
+            }
+            map(&b, &reservations[at], offset, page, page_bytes);
+            let value = match held {
+                Some(value) if random(2) == 0 => value,
+                _ => {
+                    let value = u8::try_from(step % 251).unwrap();
+                    fill(&b, &reservations[at], offset, page_bytes, value);
+                    value
+                }
+            };
+            assert!(holds(&b, &reservations[at], offset, page_bytes, value), "step {step}");
+            mapped.push((at, offset, value));
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::t;
 use prepare_support::{Array, Base, FILL, Hand, Ink, Program, seed};
-use vastgrid::backend::{Checked, HostConfig, ModelConfig};
+use vastgrid::backend::{Checked, HostConfig, HostMoves, ModelConfig};
 use vastgrid::source::{Fill, Instrumented, Procedural};
 use vastgrid::{
     Backend, Coord, Error, Extent, HostAddressable, HostBackend, ModelBackend, Pool, PoolConfig, Region,
@@ -68,9 +68,11 @@ fn random_programs_on_the_host_agree_with_a_map() {
 }
 
 #[test]
-fn random_programs_in_demand_zero_pages_agree_with_a_map() {
-    let config = HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() };
-    programs("demand zero", || HostBackend::with_config(config), || OnHost);
+fn random_programs_however_memory_comes_agree_with_a_map() {
+    for moves in [HostMoves::Mappings, HostMoves::Nothing] {
+        let config = HostConfig { moves, ..HostConfig::default() };
+        programs(&format!("{moves:?}"), || HostBackend::with_config(config), || OnHost);
+    }
 }
 
 #[test]

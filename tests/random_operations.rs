@@ -12,7 +12,7 @@ use common::cuda::{device_or_skip, small_backend};
 use common::{assert_consistent, expected_by, pool_of, salted};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use vastgrid::backend::{Checked, HostBackend, HostConfig, ModelBackend, ModelConfig};
+use vastgrid::backend::{Checked, HostBackend, HostConfig, HostMoves, ModelBackend, ModelConfig};
 use vastgrid::source::{Instrumented, Instruments, Procedural};
 use vastgrid::{
     Backend, Coord, Error, Extent, HostAddressable, PageId, Pins, Pool, Region, ResidencyError, SourceError,
@@ -695,8 +695,8 @@ fn device<B: Backend>(backend: B) -> (B, Setup<B>) {
     (backend, setup)
 }
 
-fn host(pooled_from_bytes: u64) -> HostBackend {
-    HostBackend::with_config(HostConfig { pooled_from_bytes, ..HostConfig::default() })
+fn host(moves: HostMoves) -> HostBackend {
+    HostBackend::with_config(HostConfig { moves, ..HostConfig::default() })
 }
 
 #[test]
@@ -721,23 +721,25 @@ fn on_the_checked_model_that_is_late() {
 }
 
 #[test]
-fn on_the_host_with_pooled_pages() {
-    run(24, || seeing(host(64 << 10), 16, 64 << 10));
+fn on_the_host_with_moved_pages() {
+    run(24, || seeing(host(HostMoves::Pages), 16, 64 << 10));
+    run(48, || seeing(host(HostMoves::Pages), 8, 4096));
 }
 
 #[test]
-fn on_the_host_with_small_pooled_pages() {
-    run(48, || seeing(host(4096), 8, 4096));
+fn on_the_host_with_moved_mappings() {
+    run(24, || seeing(host(HostMoves::Mappings), 16, 64 << 10));
+    run(48, || seeing(host(HostMoves::Mappings), 8, 4096));
 }
 
 #[test]
 fn on_the_host_with_demand_zero_pages() {
-    run(48, || seeing(host(u64::MAX), 8, 4096));
+    run(48, || seeing(host(HostMoves::Nothing), 8, 4096));
 }
 
 #[test]
 fn on_the_checked_host() {
-    run(48, || seeing(Checked::new(host(4096)), 8, 4096));
+    run(48, || seeing(Checked::new(host(HostMoves::Fastest)), 8, 4096));
 }
 
 #[test]

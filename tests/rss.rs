@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::{Random, pool, value};
-use vastgrid::backend::{HostBackend, HostConfig};
+use vastgrid::backend::{HostBackend, HostConfig, HostMoves};
 use vastgrid::source::{Fill, Procedural};
 use vastgrid::{Backend, Coord, Extent, HostAddressable, Pool, Region, SparseArray3D, Tile, TileCoord};
 
@@ -165,11 +165,11 @@ fn lone_tiles_leave_nothing_behind(tile: [u64; 3], page_bytes: u64) {
 
 #[test]
 fn memory_is_what_the_budget_says() {
-    let demand_zero =
-        || HostBackend::with_config(HostConfig { pooled_from_bytes: u64::MAX, ..HostConfig::default() });
-    keeps_its_budget(HostBackend::new(), 64 << 10);
-    keeps_its_budget(HostBackend::new(), 2 * MIB);
-    keeps_its_budget(demand_zero(), 64 << 10);
+    let moving = |moves| HostBackend::with_config(HostConfig { moves, ..HostConfig::default() });
+    for moves in [HostMoves::Pages, HostMoves::Mappings, HostMoves::Nothing] {
+        keeps_its_budget(moving(moves), 64 << 10);
+        keeps_its_budget(moving(moves), 2 * MIB);
+    }
     forks_share_memory(64 << 10);
     forks_share_memory(MIB);
     lone_tiles_leave_nothing_behind([8, 8, 32], 4 << 10);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Random, all_tiles, array, assert_consistent, expected, pool, t, value, within_20_s};
-use vastgrid::backend::{Checked, HostBackend, HostConfig, ModelBackend, ModelConfig};
+use vastgrid::backend::{Checked, HostBackend, HostConfig, HostMoves, ModelBackend, ModelConfig};
 use vastgrid::source::Procedural;
 use vastgrid::{
     Backend, Coord, Enrolled, Error, Extent, Pool, Priority, Region, ResidencyError, SourceError,
@@ -24,7 +24,7 @@ fn model() -> Checked<ModelBackend> {
 }
 
 fn host() -> HostBackend {
-    HostBackend::with_config(HostConfig { pooled_from_bytes: PAGE, ..HostConfig::default() })
+    HostBackend::with_config(HostConfig { moves: HostMoves::Pages, ..HostConfig::default() })
 }
 
 /// One thread and one tile at a time.

@@ -35,7 +35,7 @@ pub use calls::{CallCounts, CallLog, CallPrice, CallPrices, CallRecord, CallReco
 pub use checked::{Checked, CheckedPage, CheckedReservation, CheckedStaging, CheckedTicket};
 pub use cuda::{CudaBackend, CudaConfig};
 pub use faulty::{Call, Fault, Faults, Faulty};
-pub use host::{HostBackend, HostConfig, HostPage, HostReservation, HostStaging};
+pub use host::{HostBackend, HostConfig, HostMoves, HostPage, HostReservation, HostStaging};
 pub use model::{ModelBackend, ModelConfig, ModelPage, ModelReservation, ModelStaging, ModelTicket};
 pub(crate) use zeroed::ZeroedWords;
 

@@ -3,20 +3,27 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `reservation` | what is handed out, and who writes or reads what |
-//! | `memory` | where the memory of each page lies, and moving it |
+//! | `memory` | the pages, and the lock around them |
+//! | `places` | where the memory of each page lies, and moving it |
+//! | `slots` | where memory is taken, and put out of the way |
+//! | `tables` | which page tables were left behind |
 //! | `mappings` | how many memory mappings there may be |
-//! | `sys` | the system calls |
+//! | `sys`, `userfault` | the system calls |
 //!
-//! # Two ways to give a page memory
+//! # Three ways to give a page memory
 //!
-//! **Pooled**, for pages of 64 KiB and more: memory is touched once and then moved, by `mremap`, from the address of a victim straight to that of the page
-//! that replaces it, without a fault. **Demand-zero**, for smaller pages, or more pages than there may be memory mappings: the whole reservation is writable,
+//! **Moved pages** ([`HostMoves::Pages`]): memory is touched once and then moved, OS page by OS page in one call of `userfaultfd`, from the address of a victim straight to that of the page that replaces it,
+//! without a fault. The reservation is one memory mapping whatever is in it.
+//!
+//! **Moved mappings** ([`HostMoves::Mappings`]): the same by `mremap`, which takes as long for an OS page as for a thousand, and two memory mappings a page.
+//!
+//! **Demand-zero** ([`HostMoves::Nothing`]): where the system can do neither, or there may not be as many mappings: the whole reservation is writable,
 //! memory comes with the first touch and goes by `MADV_DONTNEED`, and no mapping is ever split. Which one a reservation gets is decided when it is made.
 //!
-//! A backend that can share memory ([`HostConfig::shareable`]) pools pages of every size, in memory that can be mapped at several places at once.
+//! A backend that can share memory ([`HostConfig::shareable`]) moves mappings, of memory that can be mapped at several places at once.
 //!
 //! Access is a matter of the books: `stage` and `read` obey it, while the protection of the memory itself is not changed page by page (that would cost
-//! a call and, in a demand-zero reservation, memory mappings).
+//! a call, and memory mappings). Reading at an address where nothing is mapped is a signal (`SIGBUS`, `SIGSEGV`) where memory is moved.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,50 +31,71 @@ use std::sync::Arc;
 use self::mappings::Mappings;
 use self::memory::{MAPPINGS_PER_PAGE, Memory, Mode};
 use self::reservation::{Held, Inner};
+use self::userfault::{has_huge_pages, userfault};
 use super::books::{check_create, check_reserve};
 use super::{Access, Backend, BackendCaps, HostAddressable, Refused, ReserveSpec};
 use crate::error::BackendError;
 use crate::layout::MAX_RESERVED_BYTES;
 
 pub(super) mod mappings;
-#[expect(unsafe_code, reason = "moves memory that nobody uses")]
 mod memory;
+#[expect(unsafe_code, reason = "moves memory that nobody uses")]
+mod places;
 #[expect(unsafe_code, reason = "hands out mapped memory as slices")]
 mod reservation;
 #[expect(unsafe_code, reason = "maps memory anew that nobody uses")]
 mod slots;
 #[expect(unsafe_code, reason = "the boundary to the system")]
 pub(super) mod sys;
+mod tables;
+#[expect(unsafe_code, reason = "another boundary to the system")]
+mod userfault;
 
 pub use reservation::{HostPage, HostReservation, HostStaging};
 
+/// From this size on moving a mapping takes less than moving its OS pages, unless they are huge. Measured: 256 KiB 14 us and 11, 1 MiB 18 and 32.
+const MAPPINGS_FROM_BYTES: u64 = 512 << 10;
+/// From this size on moving a mapping takes less than a first touch.
+const FASTER_THAN_FAULTS_BYTES: u64 = 64 << 10;
+
+/// How memory comes to the pages of a host reservation. Each falls back to the next one where the system cannot, or may not have as many memory mappings.
+///
+/// What one of 64 KiB / 1 MiB / 2 MiB costs that takes the place of another, without filling it, on the machine of `benches/results`: pages 4 / 32 / 3.5 us, mappings 12 / 18 / 14 us, and nothing 35 / 480 / 260 us, of which
+/// filling it then takes 5 / 80 / 140 us less, since it is in the caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostMoves {
+    /// What is fastest for pages of this size: OS pages for those smaller than 512 KiB, and of 2 MiB and more where the system has huge pages; mappings otherwise, but from 64 KiB up.
+    #[default]
+    Fastest,
+    /// OS pages are moved, by `userfaultfd` (Linux 6.8; containers often forbid it). One memory mapping for a whole reservation.
+    Pages,
+    /// Memory mappings are moved, by `mremap` (Linux 5.7). Two memory mappings a page.
+    Mappings,
+    /// Nothing: memory comes with the first touch, and is given back to the system.
+    Nothing,
+}
+
 /// What may be chosen of a [`HostBackend`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Pages of this size and more are pooled, smaller ones demand-zero. Default 64 KiB, below which moving costs more than faulting;
-    /// `u64::MAX` to pool none.
-    pub pooled_from_bytes: u64,
+    /// How memory comes to its pages.
+    pub moves: HostMoves,
     /// The most memory mappings that this backend holds. Default: what the headroom leaves.
     pub max_mappings: Option<u64>,
     /// Memory mappings, of the `vm.max_map_count` that the system allows the process, that all host backends together leave to the rest of the process.
     /// Default: half.
     pub headroom_mappings: Option<u64>,
-    /// Whether pages can be mapped at several places at once, so that forks of arrays ([`SparseArray3D::fork`](crate::SparseArray3D::fork)) share what is resident. Pages of every size are pooled then, as far
-    /// as there may be memory mappings for them (of arrays with more pages nothing is shared), and lie in shared memory: in ordinary pages unless the system has huge ones for that
+    /// Whether pages can be mapped at several places at once, so that forks of arrays ([`SparseArray3D::fork`](crate::SparseArray3D::fork)) share what is resident. Mappings of pages of every size are moved then, as far
+    /// as there may be as many (of arrays with more pages nothing is shared, or moved), and they lie in shared memory: in ordinary pages unless the system has huge ones for that
     /// (`/sys/kernel/mm/transparent_hugepage/shmem_enabled`), and counted once for each mapping in the process' resident set (`RSS`), once in all in its proportional one (`Pss`). Default `false`.
     pub shareable: bool,
 }
 
-impl Default for HostConfig {
-    fn default() -> Self {
-        Self { pooled_from_bytes: 64 << 10, max_mappings: None, headroom_mappings: None, shareable: false }
-    }
-}
-
 /// Memory of this process, at addresses of this process.
 ///
-/// **Cost**: reserving takes a system call or two whatever the size. Mapping a recycled page that is pooled takes one `mremap` and one `mmap`, about 15 us for
-/// up to 2 MiB, unmapping none; mapping and unmapping demand-zero pages takes none at all, and the first touch 0.25 to 1 us per 4 KiB.
+/// **Cost**: reserving takes a few system calls whatever the size. Mapping a recycled page takes one ([`HostMoves::Pages`]) or two ([`HostMoves::Mappings`]), 2 to 20 us,
+/// unmapping none; mapping and unmapping demand-zero pages takes none at all, and the first touch 0.25 to 2 us per 4 KiB. Page tables come on top of the memory: 4 KiB for each 2 MiB of addresses in which a page
+/// is, and at most 8 MiB for those in which one was.
 #[derive(Debug)]
 pub struct HostBackend {
     config: HostConfig,
@@ -106,23 +134,37 @@ impl HostBackend {
         self.memory.mappings.held()
     }
 
-    /// Whether the pages of a reservation are pooled (or else demand-zero).
+    /// How memory comes to the pages of a reservation: never [`HostMoves::Fastest`].
     #[must_use]
-    pub fn is_pooled(&self, reservation: &HostReservation) -> bool {
-        reservation.inner.mode == Mode::Pooled
+    pub fn moves(&self, reservation: &HostReservation) -> HostMoves {
+        match reservation.inner.mode {
+            Mode::MovedPages => HostMoves::Pages,
+            Mode::MovedMappings => HostMoves::Mappings,
+            Mode::DemandZero => HostMoves::Nothing,
+        }
     }
 
-    fn mode_for(&self, spec: ReserveSpec) -> Mode {
-        let needed = spec.expected_pages.saturating_mul(MAPPINGS_PER_PAGE).saturating_add(2);
-        let from_bytes = if self.config.shareable { 0 } else { self.config.pooled_from_bytes };
-        let pooled = spec.page_bytes >= from_bytes.max(sys::os_page_bytes() as u64)
-            && needed <= self.memory.mappings.room()
-            && sys::can_move(self.config.shareable);
-        if !pooled {
-            return Mode::DemandZero;
-        }
-        self.memory.expect(needed);
-        Mode::Pooled
+    /// How pages of a reservation may get memory, the best first.
+    fn modes(&self, spec: ReserveSpec) -> impl Iterator<Item = Mode> {
+        let shareable = self.config.shareable;
+        let moves = if shareable { HostMoves::Mappings } else { self.config.moves };
+        let with_pages = !shareable && userfault().is_some();
+        let mappings = mappings_for(spec) <= self.memory.mappings.room() && sys::can_move(shareable);
+        let bytes = spec.page_bytes;
+        let pages_are_fast =
+            bytes < MAPPINGS_FROM_BYTES || bytes >= sys::HUGE_BYTES as u64 && has_huge_pages();
+        let candidates = match moves {
+            HostMoves::Fastest if pages_are_fast => {
+                let mappings = mappings && bytes >= FASTER_THAN_FAULTS_BYTES;
+                [(Mode::MovedPages, with_pages), (Mode::MovedMappings, mappings)]
+            }
+            HostMoves::Fastest => [(Mode::MovedMappings, mappings), (Mode::MovedPages, with_pages)],
+            HostMoves::Pages => [(Mode::MovedPages, with_pages), (Mode::MovedMappings, mappings)],
+            HostMoves::Mappings => [(Mode::MovedMappings, mappings), (Mode::DemandZero, false)],
+            HostMoves::Nothing => [(Mode::DemandZero, false); 2],
+        };
+        let possible = candidates.into_iter().filter_map(|(mode, can)| can.then_some(mode));
+        possible.chain(std::iter::once(Mode::DemandZero))
     }
 
     fn check_owner(&self, call: &'static str, reservation: &HostReservation) -> Result<(), BackendError> {
@@ -147,6 +189,11 @@ impl HostBackend {
     }
 }
 
+/// Memory mappings that a reservation takes whose pages' mappings are moved.
+fn mappings_for(spec: ReserveSpec) -> u64 {
+    spec.expected_pages.saturating_mul(MAPPINGS_PER_PAGE).saturating_add(2)
+}
+
 impl Backend for HostBackend {
     type Reservation = HostReservation;
     type Page = HostPage;
@@ -168,8 +215,20 @@ impl Backend for HostBackend {
 
     fn reserve(&self, spec: ReserveSpec) -> Result<HostReservation, BackendError> {
         check_reserve(&self.caps(), spec)?;
-        let inner = Inner::new(spec, self.mode_for(spec), Arc::clone(&self.memory))?;
-        Ok(HostReservation { inner: Arc::new(inner) })
+        let mut refused = None;
+        for mode in self.modes(spec) {
+            match Inner::new(spec, mode, Arc::clone(&self.memory)) {
+                Ok(inner) => {
+                    if mode == Mode::MovedMappings {
+                        self.memory.expect(mappings_for(spec));
+                    }
+                    return Ok(HostReservation { inner: Arc::new(inner) });
+                }
+                // The first is what was meant.
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(refused.unwrap_or(BackendError::OutOfMemory { call: "reserve", bytes: spec.bytes }))
     }
 
     fn release(&self, reservation: HostReservation) -> Result<(), BackendError> {
@@ -306,7 +365,7 @@ impl Backend for HostBackend {
     }
 }
 
-// SAFETY: a page that is mapped lies at its offset, in memory that is readable (demand-zero ranges are as a whole, pooled pages are moved there before `map`
+// SAFETY: a page that is mapped lies at its offset, in memory that is readable (demand-zero ranges are as a whole, what is moved is there before `map`
 // returns), is moved away only by calls that follow `unmap`, and is written only through the one `HostStaging` that the books grant for a range.
 // A page that is replaced is so by one call of the system, and both have the same bytes by then. `Inner::new` aligns the base to the page size, and the range never moves. The exception is memory that follows late to a page mapped elsewhere: it is written
 // before the first `stage` or `read` of that page returns, when by the trait's terms there is nothing in it to be read yet.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::mappings::Taken;
 use super::memory::{Id, Memory, Mode};
 use super::sys;
+use super::userfault::userfault;
 use crate::backend::books::Books;
 use crate::backend::{Refused, ReserveSpec, Staging};
 use crate::error::BackendError;
@@ -45,14 +46,14 @@ impl HostPage {
 
     /// Frees the memory; what lies in `dying` goes with that range.
     pub(super) fn destroy(mut self, dying: Range<usize>) -> Result<(), BackendError> {
-        self.memory.destroy(std::mem::take(&mut self.id), dying)
+        self.memory.destroy(std::mem::take(&mut self.id), &dying)
     }
 }
 
 impl Drop for HostPage {
     fn drop(&mut self) {
         if self.id != 0
-            && let Err(error) = self.memory.destroy(self.id, 0..0)
+            && let Err(error) = self.memory.destroy(self.id, &(0..0))
         {
             tracing::warn!(%error, "the memory of a dropped page could not be given back");
         }
@@ -93,13 +94,17 @@ impl Inner {
         let page_bytes = usize::try_from(spec.page_bytes).map_err(too_large)?;
         let taken = memory.mappings.take("reserve", 1)?;
         let purpose = match mode {
-            Mode::Pooled => sys::Purpose::Reserve,
-            Mode::DemandZero => sys::Purpose::Touch { huge: page_bytes >= sys::HUGE_BYTES },
+            Mode::MovedMappings => sys::Purpose::Reserve,
+            Mode::MovedPages | Mode::DemandZero => {
+                sys::Purpose::Touch { huge: page_bytes >= sys::HUGE_BYTES }
+            }
         };
         let range = sys::Range::new(bytes, page_bytes, purpose)?;
-        if mode == Mode::Pooled {
-            memory.count_pooled(page_bytes, true);
+        if let (Mode::MovedPages, Some(userfault)) = (mode, userfault()) {
+            // SAFETY: the range was just made, to be touched, and nobody knows it yet.
+            unsafe { userfault.register(range.start(), bytes) }?;
         }
+        memory.begin(range.start()..range.start() + bytes, page_bytes, mode);
         Ok(Self {
             range,
             page_bytes,
@@ -111,8 +116,7 @@ impl Inner {
         })
     }
 
-    /// Nothing panics while the lock is held, and every step leaves the books true.
-    /// The right to map and unmap.
+    /// The right to map and unmap. Nothing panics while the lock is held, and every step leaves the books true.
     pub(super) fn mapping(&self) -> MutexGuard<'_, ()> {
         self.mapping.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -219,9 +223,7 @@ impl Drop for Inner {
             tracing::warn!(%error, "a page that lingered in a dropped reservation lost its contents");
             self.memory.forget(range);
         }
-        if self.mode == Mode::Pooled {
-            self.memory.count_pooled(self.page_bytes, false);
-        }
+        self.memory.end(&self.addresses(), self.page_bytes, self.mode);
     }
 }
 
@@ -243,7 +245,7 @@ impl Staging for HostStaging {
         let start = self.inner.address(self.range.start);
         let bytes = self.inner.address(self.range.end) - start;
         // SAFETY: the books hold this range as being written, by this value alone, until it is dropped: until then its page stays mapped, and `inner` keeps
-        // the addresses alive. It is writable: pooled memory is, and so is the whole of a demand-zero range.
+        // the addresses alive. It is writable: memory that is moved is, and so is the whole of a demand-zero range.
         unsafe { sys::bytes_mut(start, bytes) }
     }
 }

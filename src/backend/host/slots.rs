@@ -1,4 +1,4 @@
-//! Owns the addresses at which memory is taken before it is moved to where it is needed: [`Slots`] of one page size. Knows nothing of pages.
+//! Owns the addresses at which memory is taken before it is moved to where it is needed, and those where it is put out of the way: [`Slots`] of one page size. Knows nothing of pages.
 //!
 //! ```text
 //!   the first 16 MiB       | slot | slot | ...          as many OS pages as a page takes
@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::mappings::{Mappings, Taken};
 use super::sys::{self, HUGE_BYTES};
+use super::userfault::userfault;
 use crate::error::BackendError;
 
 /// Addresses that are taken at a time: addresses only, no memory.
@@ -24,11 +25,22 @@ const EXACT_BYTES: usize = 16 << 20;
 /// The most slots of a huge page.
 const MOST_IN_BLOCK: usize = 4;
 
-/// The slots of one page size.
+/// What slots are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    /// Taking memory that only one place has.
+    Own,
+    /// Taking memory that can be mapped several times.
+    Shared,
+    /// OS pages that are moved there: nothing is taken.
+    Shelf,
+}
+
+/// The slots of one page size and purpose.
 #[derive(Debug)]
 pub(super) struct Slots {
     page_bytes: usize,
-    shareable: bool,
+    purpose: Purpose,
     chunks: Vec<(sys::Range, Taken)>,
     /// Of slots by themselves.
     free: Vec<usize>,
@@ -49,12 +61,12 @@ struct Blocks {
 }
 
 impl Slots {
-    pub(super) fn new(page_bytes: usize, shareable: bool) -> Self {
+    pub(super) fn new(page_bytes: usize, purpose: Purpose) -> Self {
         let fits = page_bytes < HUGE_BYTES
             && HUGE_BYTES.is_multiple_of(page_bytes)
             && HUGE_BYTES / page_bytes <= MOST_IN_BLOCK;
-        let blocks = (fits && !shareable).then(Blocks::default);
-        Self { page_bytes, shareable, chunks: Vec::new(), free: Vec::new(), unused: 0..0, blocks }
+        let blocks = (fits && purpose == Purpose::Own).then(Blocks::default);
+        Self { page_bytes, purpose, chunks: Vec::new(), free: Vec::new(), unused: 0..0, blocks }
     }
 
     /// A free slot, without memory, or with memory that was taken with another's and reads as zero.
@@ -88,7 +100,7 @@ impl Slots {
         blocks.used.remove(&block);
         blocks.open.remove(&block);
         // SAFETY: a whole huge page of a chunk of ours. None of its slots is in use, so that nobody knows what is there: nothing, or memory that was taken with another slot's.
-        match unsafe { sys::touch_again(block, HUGE_BYTES) } {
+        match unsafe { sys::touch_again(block, HUGE_BYTES, true) } {
             Ok(()) => blocks.empty.push(block),
             Err(error) => {
                 // SAFETY: as above; a hole is closed, if the failure left one. What is there now is not known, so that these addresses are not used again.
@@ -130,10 +142,16 @@ impl Slots {
     ) -> Result<Range<usize>, BackendError> {
         let taken = mappings.take("create", 1)?;
         let align = if huge { HUGE_BYTES } else { self.page_bytes.max(sys::os_page_bytes()) };
-        let purpose =
-            if self.shareable { sys::Purpose::Share { huge } } else { sys::Purpose::Touch { huge } };
+        let purpose = match self.purpose {
+            Purpose::Own | Purpose::Shelf => sys::Purpose::Touch { huge },
+            Purpose::Shared => sys::Purpose::Share { huge },
+        };
         let chunk = sys::Range::new(bytes, align, purpose)?;
         let addresses = chunk.start()..chunk.start() + chunk.bytes();
+        if let (Purpose::Shelf, Some(userfault)) = (self.purpose, userfault()) {
+            // SAFETY: the range was just made, to be touched, and nobody knows it yet.
+            unsafe { userfault.register(addresses.start, chunk.bytes()) }?;
+        }
         self.chunks.push((chunk, taken));
         Ok(addresses)
     }
@@ -147,7 +165,7 @@ mod tests {
     fn slots_are_whole_disjoint_and_used_again() {
         let mappings = Mappings::new(None, None);
         for page_bytes in [4096, 300 << 10, 512 << 10, 1 << 20, 2 << 20, 3 << 20] {
-            let mut slots = Slots::new(page_bytes, false);
+            let mut slots = Slots::new(page_bytes, Purpose::Own);
             // More than the exact ones.
             let count = (40 << 20) / page_bytes;
             let mut taken: Vec<_> = (0..count).map(|_| slots.take(&mappings).unwrap()).collect();
@@ -168,7 +186,7 @@ mod tests {
     fn blocks_are_mapped_anew_once_they_are_free_and_leave_no_mappings() {
         const PAGE: usize = 1 << 20;
         let mappings = Mappings::new(None, None);
-        let mut slots = Slots::new(PAGE, false);
+        let mut slots = Slots::new(PAGE, Purpose::Own);
         let exact = EXACT_BYTES / PAGE;
         let taken: Vec<_> = (0..exact + 64).map(|_| slots.take(&mappings).unwrap()).collect();
         let blocks = slots.chunks[1].0.start()..slots.chunks[1].0.start() + slots.chunks[1].0.bytes();
