@@ -13,6 +13,7 @@ mod questions;
 mod report;
 mod run;
 mod suite;
+mod userfault;
 mod write;
 
 use std::io::Write as _;

@@ -23,6 +23,11 @@ pub(crate) fn resident_bytes() -> Result<u64, Failure> {
     field("/proc/self/status", "VmRSS")
 }
 
+/// Bytes of the tables by which the system finds this process' memory (`VmPTE`).
+pub(crate) fn page_table_bytes() -> Result<u64, Failure> {
+    field("/proc/self/status", "VmPTE")
+}
+
 /// Bytes that programs can still have without swapping.
 pub(crate) fn available_bytes() -> Result<u64, Failure> {
     field("/proc/meminfo", "MemAvailable")

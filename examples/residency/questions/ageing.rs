@@ -133,6 +133,7 @@ fn age<B: Backend>(
             change_us,
             mappings: process::memory_mappings()?,
             resident_bytes: process::resident_bytes()?,
+            page_table_bytes: process::page_table_bytes()?,
             handles,
             device_bytes,
         });
@@ -205,12 +206,13 @@ fn ask<B: Backend>(case: &Case<B>, count: u64, random: &mut SplitMix) -> Result<
 fn enter(context: &mut Context<'_>, moments: &[Moment]) {
     /// A figure: its name, its unit, how it is read.
     type Figure = (&'static str, &'static str, fn(&Moment) -> f64);
-    const FIGURES: [Figure; 7] = [
+    const FIGURES: [Figure; 8] = [
         ("time of a swap", "us", |m| m.swap_ns / 1e3),
         ("time of the processors for a swap", "us", |m| m.swap_processors_ns / 1e3),
         ("time of a change of the budget", "us", |m| m.change_us),
         ("memory mappings", "mappings", |m| m.mappings as f64),
         ("resident memory", "MiB", |m| m.resident_bytes as f64 / f64::from(1 << 20)),
+        ("page tables", "MiB", |m| m.page_table_bytes as f64 / f64::from(1 << 20)),
         ("handles", "handles", |m| m.handles as f64),
         ("memory of the device", "MiB", |m| m.device_bytes as f64 / f64::from(1 << 20)),
     ];
@@ -239,7 +241,7 @@ fn enter(context: &mut Context<'_>, moments: &[Moment]) {
             "time of the processors for a swap" if context.on != On::Cuda => 1.1,
             // Whatever is not a number of its own: mappings that touch are one.
             "memory mappings" => 1.02,
-            "resident memory" => 1.1,
+            "resident memory" | "page tables" => 1.1,
             "handles" if context.on != On::Cuda => 1.0,
             _ => f64::NAN,
         };

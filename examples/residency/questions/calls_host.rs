@@ -10,6 +10,7 @@ use self::system::{Area, MemoryFile};
 use crate::measure::{SplitMix, median, nanoseconds, ratios};
 use crate::report::Axis;
 use crate::suite::{Context, Failure};
+use crate::userfault::Userfault;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 
@@ -47,6 +48,12 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
         .map(|log2| 1 << log2)
         .collect();
     let most_bytes = context.pick(64 << 20, 256 << 20, 512 << 20);
+    let userfault = Userfault::new();
+    if userfault.is_none() {
+        context.note(
+            "no userfaultfd that moves pages (Linux 6.8, and allowed): that is not measured".to_owned(),
+        );
+    }
     for round in 0..context.pick(4, 12, 25) {
         for &bytes in &sizes {
             if context.stops() {
@@ -60,9 +67,15 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
                     times.entry((caller, call, bytes)).or_default().push(time);
                 }
             };
-            by_hand(&mut |call, time| step(Caller::Plain, call, time), pieces, bytes, false, &mut random)?;
-            if bytes >= HUGE_PAGE_BYTES {
-                by_hand(&mut |call, time| step(Caller::Huge, call, time), pieces, bytes, true, &mut random)?;
+            for (caller, huge) in [(Caller::Plain, false), (Caller::Huge, true)] {
+                if huge && bytes < HUGE_PAGE_BYTES {
+                    continue;
+                }
+                let step = &mut |call, time| step(caller, call, time);
+                by_hand(step, pieces, bytes, huge, &mut random)?;
+                if let Some(userfault) = &userfault {
+                    by_pages(step, pieces, bytes, huge, &mut random, userfault)?;
+                }
             }
             by_crate(&mut |call, time| step(Caller::Crate, call, time), pieces, bytes, &mut random)?;
         }
@@ -147,6 +160,49 @@ fn by_hand(
     Ok(())
 }
 
+/// Moving the OS pages of some pieces, to addresses where none was lately and back and forth between them.
+fn by_pages(
+    step: &mut dyn FnMut(&'static str, f64),
+    pieces: usize,
+    bytes: usize,
+    huge: bool,
+    random: &mut SplitMix,
+    userfault: &Userfault,
+) -> Result<(), Failure> {
+    let count = pieces as u64;
+    let mut slots: Vec<usize> = (0..2 * pieces).map(|i| 2 * i).collect();
+    random.shuffle(&mut slots);
+    let (from, to) = slots.split_at(pieces);
+    let align = bytes.max(HUGE_PAGE_BYTES);
+    let mut born = Area::reserve(2 * pieces, bytes, align)?;
+    let mut area = Area::reserve(4 * pieces, bytes, align)?;
+    let (time, registered) = nanoseconds(1, || area.register(userfault, huge));
+    registered?;
+    step("register", time);
+    for (i, &slot) in from.iter().enumerate() {
+        born.map(2 * i)?;
+        born.want_huge(2 * i, huge)?;
+        born.populate(2 * i)?;
+        born.write(2 * i, i as u64)?;
+        area.take_pages(&mut born, 2 * i, slot, userfault)?;
+    }
+    let mut each = |call, from: &[usize], to: &[usize]| {
+        let mut moves = from.iter().zip(to);
+        let (time, done) =
+            nanoseconds(count, || moves.try_for_each(|(&from, &to)| area.move_pages(from, to, userfault)));
+        step(call, time);
+        done
+    };
+    each("move pages, first time there", from, to)?;
+    each("move pages", to, from)?;
+    for (i, &slot) in from.iter().enumerate() {
+        if area.read(slot)? != i as u64 {
+            return Err(format!("a piece of {bytes} bytes was moved and holds something else").into());
+        }
+    }
+    Ok(())
+}
+
 /// The same calls through the crate's layer.
 fn by_crate(
     step: &mut dyn FnMut(&'static str, f64),
@@ -204,11 +260,11 @@ fn enter(context: &mut Context<'_>, times: &Times) {
         named.collect::<Vec<(String, Vec<_>)>>()
     };
     let axis = |label: &str| Axis { label: label.to_owned(), logarithmic: true };
-    let moves = ["map", "mremap", "populate", "madvise DONTNEED", "reserve again"];
+    let moves = ["map", "mremap", "move pages", "populate", "madvise DONTNEED", "reserve again"];
     let layer = ["create", "map memory file", "set access", "unmap", "destroy"];
     for (name, what, calls) in [
-        ("calls", "Calls of the system", &moves),
-        ("calls_vmm", "The crate's layer beside the system", &layer),
+        ("calls", "Calls of the system", &moves[..]),
+        ("calls_vmm", "The crate's layer beside the system", &layer[..]),
     ] {
         let a_call = curves(calls, &|(bytes, ns)| (bytes, ns / 1e3));
         let a_mib = curves(calls, &|(bytes, ns)| (bytes, ns / 1e3 / (bytes / f64::from(1 << 20))));

@@ -21,6 +21,7 @@ pub(super) struct Moment {
     pub(super) change_us: f64,
     pub(super) mappings: u64,
     pub(super) resident_bytes: u64,
+    pub(super) page_table_bytes: u64,
     /// File descriptors; on a device, mappings that are left in place.
     pub(super) handles: u64,
     pub(super) device_bytes: u64,

@@ -11,6 +11,7 @@ use rustix::mm::{
 };
 
 use crate::suite::Failure;
+use crate::userfault::Userfault;
 
 /// What a slot of an [`Area`] is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ enum Slot {
     /// Mapped, and no access is set.
     Closed,
     Open,
+    /// Registered for OS pages to be moved there, and without memory.
+    Waiting,
 }
 
 /// Reserved addresses, in slots of one size.
@@ -58,6 +61,58 @@ impl Area {
         let base = NonNull::new(base.cast::<u8>()).ok_or("the system gave the address 0")?;
         let start = base.as_ptr().addr().next_multiple_of(align) - base.as_ptr().addr();
         Ok(Self { whole: (base, bytes), start, slot_bytes, slots: vec![Slot::Reserved; slots] })
+    }
+
+    /// Maps all of its slots for reading and writing, in one mapping, and lets OS pages be moved there.
+    pub(super) fn register(&mut self, userfault: &Userfault, huge: bool) -> Result<(), Failure> {
+        if self.slots.iter().any(|slot| *slot != Slot::Reserved) {
+            return Err("only an area where nothing is can be registered".into());
+        }
+        let (at, bytes) = (self.address(0), self.slots.len() * self.slot_bytes);
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, RESERVED | MapFlags::FIXED);
+        // SAFETY: all slots are reserved by this area, and nothing lives there.
+        unsafe { mmap_anonymous(at.cast(), bytes, protection, flags) }?;
+        let advice = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
+        // SAFETY: the mapping just made.
+        unsafe { madvise(at.cast(), bytes, advice) }?;
+        // SAFETY: as above, and nobody reads what is not there: see `check`.
+        unsafe { userfault.register(at, bytes) }?;
+        self.slots.fill(Slot::Waiting);
+        Ok(())
+    }
+
+    /// Moves the OS pages of a slot to one of a registered area, this one or another; what they leave is without memory.
+    pub(super) fn move_pages(
+        &mut self,
+        from: usize,
+        to: usize,
+        userfault: &Userfault,
+    ) -> Result<(), Failure> {
+        let (old, new) = (self.check(from, &[Slot::Open])?, self.check(to, &[Slot::Waiting])?);
+        // SAFETY: both are this area's, different ones as they are in different states, and nothing lives in the second.
+        unsafe { userfault.move_pages(old, new, self.slot_bytes) }?;
+        self.slots[to] = Slot::Open;
+        self.slots[from] = Slot::Waiting;
+        Ok(())
+    }
+
+    /// The same from another area, which has no mapping there afterwards that anything is moved to.
+    pub(super) fn take_pages(
+        &mut self,
+        other: &mut Self,
+        from: usize,
+        to: usize,
+        userfault: &Userfault,
+    ) -> Result<(), Failure> {
+        if other.slot_bytes != self.slot_bytes {
+            return Err("the slots of two areas differ in size".into());
+        }
+        let (old, new) = (other.check(from, &[Slot::Open])?, self.check(to, &[Slot::Waiting])?);
+        // SAFETY: each is its area's own, and nothing lives in the second.
+        unsafe { userfault.move_pages(old, new, self.slot_bytes) }?;
+        self.slots[to] = Slot::Open;
+        other.slots[from] = Slot::Closed;
+        Ok(())
     }
 
     /// The address of a slot. Lies in the whole mapping, as the slots do.

@@ -9,6 +9,7 @@ use vastgrid::{Coord, Layout, TileCoord};
 
 use crate::measure::nanoseconds;
 use crate::suite::Failure;
+use crate::userfault::Userfault;
 
 /// Addresses without memory.
 const RESERVED: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
@@ -22,6 +23,14 @@ pub(super) struct Plain {
     tables: [Vec<usize>; 3],
     /// The tiles that have memory.
     there: Vec<TileCoord>,
+    moves: Moves,
+}
+
+/// What is moved.
+enum Moves {
+    /// OS pages: what the crate does with tiles of this size where the system can.
+    Pages(Userfault),
+    Mappings,
 }
 
 impl Plain {
@@ -31,8 +40,13 @@ impl Plain {
             return Err("plain memory is of bytes, a tile for a page".into());
         }
         let bytes = usize::try_from(layout.reserved_bytes())?;
+        let moves = Userfault::new().map_or(Moves::Mappings, Moves::Pages);
+        let access = match &moves {
+            Moves::Pages(_) => ProtFlags::READ | ProtFlags::WRITE,
+            Moves::Mappings => ProtFlags::empty(),
+        };
         // SAFETY: no address is given, so that no mapping is replaced.
-        let first = unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::empty(), RESERVED) }?;
+        let first = unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, RESERVED) }?;
         let first = NonNull::new(first.cast::<u8>()).ok_or("the system gave the address 0")?;
         let [x, y, z] = layout.extent().to_array();
         let table = |side: u64, at: fn(u64) -> Coord| {
@@ -44,7 +58,13 @@ impl Plain {
             table(z, |v| Coord::new(0, 0, v))?,
         ];
         let tile_bytes = usize::try_from(layout.tile_bytes())?;
-        let mut plain = Self { first, layout: layout.clone(), tile_bytes, tables, there: Vec::new() };
+        let mut plain = Self { first, layout: layout.clone(), tile_bytes, tables, there: Vec::new(), moves };
+        if let Moves::Pages(userfault) = &plain.moves {
+            // SAFETY: the mapping just made, as a whole, which is written to in small pages.
+            unsafe { madvise(first.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) }?;
+            // SAFETY: as above; tiles that have no memory are not read.
+            unsafe { userfault.register(first.as_ptr(), bytes) }?;
+        }
         for &tile in tiles {
             plain.map(tile)?;
         }
@@ -62,11 +82,23 @@ impl Plain {
         if self.there.contains(&tile) {
             return Err(format!("{tile} has memory already").into());
         }
-        let (at, access) = (self.address(tile)?.cast(), ProtFlags::READ | ProtFlags::WRITE);
-        // SAFETY: addresses that this alone has reserved, and where nothing lives yet.
-        unsafe { mmap_anonymous(at, self.tile_bytes, access, RESERVED | MapFlags::FIXED) }?;
+        let (at, access) = (self.address(tile)?, ProtFlags::READ | ProtFlags::WRITE);
+        let (place, flags) = match &self.moves {
+            Moves::Pages(_) => (ptr::null_mut(), RESERVED),
+            Moves::Mappings => (at.cast(), RESERVED | MapFlags::FIXED),
+        };
+        // SAFETY: addresses that this alone has reserved, and where nothing lives yet, or new ones.
+        let made = unsafe { mmap_anonymous(place, self.tile_bytes, access, flags) }?;
         // SAFETY: the mapping just made.
-        unsafe { madvise(at, self.tile_bytes, Advice::LinuxPopulateWrite) }?;
+        unsafe { madvise(made, self.tile_bytes, Advice::LinuxNoHugepage) }?;
+        // SAFETY: as above.
+        unsafe { madvise(made, self.tile_bytes, Advice::LinuxPopulateWrite) }?;
+        if let Moves::Pages(userfault) = &self.moves {
+            // SAFETY: the mapping just made, and a tile that has no memory yet.
+            unsafe { userfault.move_pages(made.cast(), at, self.tile_bytes) }?;
+            // SAFETY: nothing refers to it.
+            unsafe { munmap(made, self.tile_bytes) }?;
+        }
         self.there.push(tile);
         Ok(())
     }
@@ -84,12 +116,7 @@ impl Plain {
         let old: Vec<_> = self.there.iter().map(|&tile| self.address(tile)).collect::<Result<_, _>>()?;
         let (time, moved) = nanoseconds(tiles.len() as u64, || {
             old.iter().zip(&new).try_for_each(|(&old, &(new, value))| {
-                let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
-                // SAFETY: `old` is a tile that is mapped, and nothing borrows from it; `new` another one, reserved by this alone, without memory.
-                unsafe { mremap_fixed(old.cast(), self.tile_bytes, self.tile_bytes, flags, new.cast()) }?;
-                let reserved = RESERVED | MapFlags::FIXED;
-                // SAFETY: what the move has left, in which nothing lives any more.
-                unsafe { mmap_anonymous(old.cast(), self.tile_bytes, ProtFlags::empty(), reserved) }?;
+                self.relocate(old, new)?;
                 // SAFETY: just moved there, for writing, and borrowed exclusively.
                 unsafe { ptr::write_bytes(new, value, self.tile_bytes) };
                 Ok::<_, rustix::io::Errno>(())
@@ -98,6 +125,21 @@ impl Plain {
         moved?;
         self.there = tiles.iter().map(|&(tile, _)| tile).collect();
         Ok(time)
+    }
+
+    /// Moves the memory of a tile that has some, which nothing borrows from, to another one, which has none.
+    fn relocate(&self, old: *mut u8, new: *mut u8) -> Result<(), rustix::io::Errno> {
+        let bytes = self.tile_bytes;
+        if let Moves::Pages(userfault) = &self.moves {
+            // SAFETY: both are this one's alone, says the caller, and registered.
+            return unsafe { userfault.move_pages(old, new, bytes) };
+        }
+        let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+        // SAFETY: both are this one's alone, says the caller.
+        unsafe { mremap_fixed(old.cast(), bytes, bytes, flags, new.cast()) }?;
+        let reserved = RESERVED | MapFlags::FIXED;
+        // SAFETY: what the move has left, in which nothing lives any more.
+        unsafe { mmap_anonymous(old.cast(), bytes, ProtFlags::empty(), reserved) }.map(|_| ())
     }
 
     /// Reads of voxels that all have memory; `None` where one has not.

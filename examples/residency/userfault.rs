@@ -1,0 +1,81 @@
+//! Owns the calls of `userfaultfd` that move OS pages, as a program would make them that has no library for it: [`Userfault`].
+#![allow(unsafe_code, reason = "the system's calls are what is measured")]
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
+use rustix::mm::{UserfaultfdFlags, userfaultfd};
+
+/// The right to move OS pages.
+#[derive(Debug)]
+pub(crate) struct Userfault(OwnedFd);
+
+// What follows is the kernel's interface: linux/userfaultfd.h.
+
+#[repr(C)]
+struct Hello {
+    version: u64,
+    features: u64,
+    calls: u64,
+}
+
+#[repr(C)]
+struct Register {
+    start: u64,
+    bytes: u64,
+    mode: u64,
+    calls: u64,
+}
+
+#[repr(C)]
+struct Move {
+    to: u64,
+    from: u64,
+    bytes: u64,
+    mode: u64,
+    done: i64,
+}
+
+const HELLO: Opcode = opcode::read_write::<Hello>(0xAA, 0x3F);
+const REGISTER: Opcode = opcode::read_write::<Register>(0xAA, 0x00);
+const MOVE: Opcode = opcode::read_write::<Move>(0xAA, 0x05);
+const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
+const SIGNAL_AND_MOVE: u64 = 1 << 7 | 1 << 16;
+/// What is missing.
+const MISSING: u64 = 1;
+
+impl Userfault {
+    /// Nothing where the system cannot, or does not let us.
+    pub(crate) fn new() -> Option<Self> {
+        // SAFETY: the file is used for nothing but what is below; no faults are handled.
+        let file = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY) }.ok()?;
+        let mut hello = Hello { version: 0xAA, features: SIGNAL_AND_MOVE, calls: 0 };
+        // SAFETY: the structure is that of the call, which touches no memory.
+        unsafe { ioctl(&file, Updater::<HELLO, Hello>::new(&mut hello)) }.ok()?;
+        Some(Self(file))
+    }
+
+    /// Lets OS pages be moved to a range.
+    ///
+    /// # Safety
+    /// The range is the caller's own writable mapping. A touch of what is not there is a signal from then on.
+    pub(crate) unsafe fn register(&self, start: *mut u8, bytes: usize) -> Result<(), Errno> {
+        let start = start.expose_provenance() as u64;
+        let mut register = Register { start, bytes: bytes as u64, mode: MISSING, calls: 0 };
+        // SAFETY: the structure is that of the call; the memory is the caller's.
+        unsafe { ioctl(&self.0, Updater::<REGISTER, Register>::new(&mut register)) }
+    }
+
+    /// Moves the memory of a range to one that is registered and has none.
+    ///
+    /// # Safety
+    /// Both are the caller's own, and nothing lives in either.
+    pub(crate) unsafe fn move_pages(&self, from: *mut u8, to: *mut u8, bytes: usize) -> Result<(), Errno> {
+        let (from, to) = (from.expose_provenance() as u64, to.expose_provenance() as u64);
+        let mut all = Move { to, from, bytes: bytes as u64, mode: 0, done: 0 };
+        // SAFETY: the structure is that of the call; the memory is the caller's.
+        unsafe { ioctl(&self.0, Updater::<MOVE, Move>::new(&mut all)) }?;
+        if all.done == i64::try_from(bytes).unwrap_or(-1) { Ok(()) } else { Err(Errno::AGAIN) }
+    }
+}
