@@ -52,7 +52,7 @@ impl Userfault {
         let file = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY) }.ok()?;
         let mut hello = Hello { version: 0xAA, features: SIGNAL_AND_MOVE, calls: 0 };
         // SAFETY: the structure is that of the call, which touches no memory.
-        unsafe { ioctl(&file, Updater::<HELLO, Hello>::new(&mut hello)) }.ok()?;
+        unsafe { call::<HELLO, Hello>(&file, &mut hello) }.ok()?;
         Some(Self(file))
     }
 
@@ -64,7 +64,7 @@ impl Userfault {
         let start = start.expose_provenance() as u64;
         let mut register = Register { start, bytes: bytes as u64, mode: MISSING, calls: 0 };
         // SAFETY: the structure is that of the call; the memory is the caller's.
-        unsafe { ioctl(&self.0, Updater::<REGISTER, Register>::new(&mut register)) }
+        unsafe { call::<REGISTER, Register>(&self.0, &mut register) }
     }
 
     /// Moves the memory of a range to one that is registered and has none.
@@ -75,7 +75,16 @@ impl Userfault {
         let (from, to) = (from.expose_provenance() as u64, to.expose_provenance() as u64);
         let mut all = Move { to, from, bytes: bytes as u64, mode: 0, done: 0 };
         // SAFETY: the structure is that of the call; the memory is the caller's.
-        unsafe { ioctl(&self.0, Updater::<MOVE, Move>::new(&mut all)) }?;
+        unsafe { call::<MOVE, Move>(&self.0, &mut all) }?;
         if all.done == i64::try_from(bytes).unwrap_or(-1) { Ok(()) } else { Err(Errno::AGAIN) }
     }
+}
+
+/// # Safety
+/// `CALL` takes and fills in a `T`, and what it does to memory is as the caller's own promises have it.
+unsafe fn call<const CALL: Opcode, T>(file: &OwnedFd, value: &mut T) -> Result<(), Errno> {
+    // SAFETY: as the caller promises.
+    let update = unsafe { Updater::<CALL, T>::new(value) };
+    // SAFETY: as above.
+    unsafe { ioctl(file, update) }
 }

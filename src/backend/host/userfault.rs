@@ -310,8 +310,8 @@ mod tests {
 
     #[test]
     fn a_move_that_fails_halfway_leaves_memory_where_it_was() {
-        let Some(userfault) = userfault() else { return eprintln!("skipped: no userfaultfd here") };
         const BYTES: usize = 64 << 10;
+        let Some(userfault) = userfault() else { return eprintln!("skipped: no userfaultfd here") };
         for registered in [false, true] {
             let (from, to) = (range(BYTES, false), range(BYTES, false));
             fill(from.start(), BYTES);
