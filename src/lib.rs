@@ -143,8 +143,9 @@
 //! # Limits
 //!
 //! Linux on 64-bit processors. Arrays are written to by one [`Writer`] at a time on the host, and by kernels; nobody reads them on the host meanwhile. One array takes at most 2^46 bytes of addresses, and all arrays of a process share the 2^47 that it has; the planes that
-//! an array is looked up in take addresses too (8 bytes a tile for uniform values, 8 a page, 8 a cell where ranges are tracked). On the host, pages from 64 KiB up cost two memory mappings each, of
-//! which the system allows 65 530 by default (`vm.max_map_count`); what does not fit into half of that uses demand-zero pages, which are slower to recycle.
+//! an array is looked up in take addresses too (8 bytes a tile for uniform values, 8 a page, 8 a cell where ranges are tracked). On the host, memory is moved by OS pages
+//! where the system can (`userfaultfd` of Linux 6.14, which containers often forbid): then nothing limits how many there are. Elsewhere, and for pages of 512 KiB and 1 MiB, a page takes two memory mappings, of
+//! which the system allows 65 530 by default (`vm.max_map_count`); what does not fit into half of that is slower to recycle ([`backend::HostMoves`]).
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("vastgrid needs Linux on a 64-bit processor");

@@ -71,8 +71,13 @@ fn page_tables_go<B: Backend>(b: &B, page_bytes: u64) {
     let block = page_bytes.max(2 << 20);
     let r = b.reserve(ReserveSpec { bytes: 1 << 38, page_bytes, expected_pages: 4 }).unwrap();
     let before = page_table_bytes();
-    let mut pages = (0..4).map(|_| b.create(page_bytes).unwrap()).collect::<Vec<_>>();
     let blocks = (1 << 38) / block;
+    // Some stay, beside which others come and go.
+    let stay: Vec<u64> = (0..blocks).step_by(1 << 10).map(|at| at * block + block - page_bytes).collect();
+    for &offset in stay.iter().filter(|_| page_bytes < block) {
+        map(b, &r, offset, b.create(page_bytes).unwrap(), page_bytes);
+    }
+    let mut pages = (0..4).map(|_| b.create(page_bytes).unwrap()).collect::<Vec<_>>();
     // In order, then in none.
     for i in (0..VISITED).chain((0..VISITED).map(|i| i * 7919 % blocks)) {
         let offset = i % blocks * block;
@@ -82,6 +87,11 @@ fn page_tables_go<B: Backend>(b: &B, page_bytes: u64) {
         b.read(&r, offset + page_bytes / 2, &mut byte).unwrap();
         assert_eq!(byte, [1], "at {offset}");
         pages.push(b.unmap(&r, offset).unwrap());
+    }
+    let mut bytes = vec![0; usize::try_from(page_bytes).unwrap()];
+    for &offset in stay.iter().filter(|_| page_bytes < block) {
+        b.read(&r, offset, &mut bytes).unwrap();
+        assert!(bytes.iter().all(|&byte| byte == 1), "at {offset}");
     }
     let left = page_table_bytes().saturating_sub(before);
     // 8 MiB of those that were left last, and one for every GiB. All of them would be 48 MiB and more.

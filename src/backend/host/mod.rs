@@ -23,7 +23,7 @@
 //! A backend that can share memory ([`HostConfig::shareable`]) moves mappings, of memory that can be mapped at several places at once.
 //!
 //! Access is a matter of the books: `stage` and `read` obey it, while the protection of the memory itself is not changed page by page (that would cost
-//! a call, and memory mappings). Reading at an address where nothing is mapped is a signal (`SIGBUS`, `SIGSEGV`) where memory is moved.
+//! a call, and memory mappings). Reading at an address where there is nothing is a signal (`SIGBUS`, `SIGSEGV`) where memory is moved.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +41,9 @@ pub(super) mod mappings;
 mod memory;
 #[expect(unsafe_code, reason = "moves memory that nobody uses")]
 mod places;
+#[cfg(test)]
+#[expect(unsafe_code, reason = "splits a huge page")]
+mod places_tests;
 #[expect(unsafe_code, reason = "hands out mapped memory as slices")]
 mod reservation;
 #[expect(unsafe_code, reason = "maps memory anew that nobody uses")]
@@ -67,7 +70,7 @@ pub enum HostMoves {
     /// What is fastest for pages of this size: OS pages for those smaller than 512 KiB, and of 2 MiB and more where the system has huge pages; mappings otherwise, but from 64 KiB up.
     #[default]
     Fastest,
-    /// OS pages are moved, by `userfaultfd` (Linux 6.8; containers often forbid it). One memory mapping for a whole reservation.
+    /// OS pages are moved, by `userfaultfd` (Linux 6.14; containers often forbid it). One memory mapping for a whole reservation.
     Pages,
     /// Memory mappings are moved, by `mremap` (Linux 5.7). Two memory mappings a page.
     Mappings,
@@ -94,8 +97,8 @@ pub struct HostConfig {
 /// Memory of this process, at addresses of this process.
 ///
 /// **Cost**: reserving takes a few system calls whatever the size. Mapping a recycled page takes one ([`HostMoves::Pages`]) or two ([`HostMoves::Mappings`]), 2 to 20 us,
-/// unmapping none; mapping and unmapping demand-zero pages takes none at all, and the first touch 0.25 to 2 us per 4 KiB. Page tables come on top of the memory: 4 KiB for each 2 MiB of addresses in which a page
-/// is, and at most 8 MiB for those in which one was.
+/// unmapping none (one or two more where memory of another page lingers, or page tables go); mapping and unmapping demand-zero pages takes none at all, and the first touch 0.25 to 2 us per 4 KiB. Page tables
+/// come on top of the memory: 4 KiB for each 2 MiB of addresses in which a page is, 8 MiB at most for those in which one was, and 4 KiB for each GiB in which one ever was.
 #[derive(Debug)]
 pub struct HostBackend {
     config: HostConfig,
@@ -148,7 +151,8 @@ impl HostBackend {
     fn modes(&self, spec: ReserveSpec) -> impl Iterator<Item = Mode> {
         let shareable = self.config.shareable;
         let moves = if shareable { HostMoves::Mappings } else { self.config.moves };
-        let with_pages = !shareable && userfault().is_some();
+        let with_pages =
+            !shareable && matches!(moves, HostMoves::Fastest | HostMoves::Pages) && userfault().is_some();
         let mappings = mappings_for(spec) <= self.memory.mappings.room() && sys::can_move(shareable);
         let bytes = spec.page_bytes;
         let pages_are_fast =

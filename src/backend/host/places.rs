@@ -33,7 +33,7 @@ use std::sync::Arc;
 use super::mappings::{Mappings, Taken};
 use super::memory::{Id, MAPPINGS_PER_PAGE, Mode};
 use super::slots::{Purpose, Slots};
-use super::tables::{BLOCK_BYTES, Part, Tables, block_of};
+use super::tables::{Part, Tables, blocks_of};
 use super::userfault::userfault;
 use super::{slots, sys};
 use crate::error::BackendError;
@@ -113,6 +113,8 @@ pub(super) struct Places {
     /// Reservations, by where they begin.
     reservations: BTreeMap<usize, Reserved>,
     tables: Tables,
+    /// Parts of reservations that could not be mapped anew, and where nothing can be until that is done.
+    broken: Vec<Part>,
 }
 
 /// A reservation.
@@ -136,6 +138,7 @@ impl Places {
             live: HashMap::new(),
             reservations: BTreeMap::new(),
             tables: Tables::default(),
+            broken: Vec::new(),
         }
     }
 
@@ -151,6 +154,7 @@ impl Places {
         }
         self.reservations.remove(&range.start);
         self.tables.forget(range.start);
+        self.broken.retain(|part| part.reservation != range.start);
     }
 
     fn lives(&self, page_bytes: usize, mode: Mode) -> bool {
@@ -206,6 +210,7 @@ impl Places {
         if self.at.get(&address) == Some(&id) {
             return Ok(true);
         }
+        self.mend_broken();
         match mode {
             Mode::MovedPages => self.fill(id, address).map(|()| true),
             Mode::MovedMappings => self.move_to(id, address).map(|()| true),
@@ -284,10 +289,11 @@ impl Places {
             // SAFETY: the slot is ours until it is freed below, and nobody but this page's owner knew what it holds.
             Place::Home(address) => unsafe { sys::give_back(address, bytes) },
             Place::Shelf(address) => {
+                let tabled = leaves_tables(address, bytes);
                 // SAFETY: as above.
                 let given = unsafe { sys::give_back(address, bytes) };
                 if given.is_ok() {
-                    self.slots(bytes, Purpose::Shelf).give_back(address);
+                    self.free_shelf(address, bytes, tabled);
                 }
                 given
             }
@@ -296,6 +302,7 @@ impl Places {
                 if dying.contains(&address) {
                     Ok(())
                 } else {
+                    let tabled = leaves_tables(address, bytes);
                     let given = if matches!(place, Place::Moved(_)) {
                         // SAFETY: the page's owner gives up its memory, which lies whole in a live reservation (evacuation and `dying` see to that).
                         unsafe { sys::reserve_again(address, bytes) }
@@ -303,7 +310,7 @@ impl Places {
                         // SAFETY: as above; the reservation is a writable one.
                         unsafe { sys::give_back(address, bytes) }
                     };
-                    self.left(address, bytes);
+                    self.left(address, bytes, tabled);
                     given
                 }
             }
@@ -332,13 +339,19 @@ impl Places {
         else {
             return Err(not_in_memory());
         };
+        let tabled = leaves_tables(from, bytes);
+        // Huge pages go only where there is no table, not even an empty one: they would be split.
+        if !tabled && self.tables.comes(address, bytes) {
+            self.map_anew_at(address, bytes)?;
+        }
         // SAFETY: both ranges are whole pages of ours (a slot or a live reservation), different because `map` found another occupant at `address`; the
         // page is unmapped and nothing is mapped at `address`, so that by the caller's obligation nobody reads either. What lingered at `address` was moved away.
         unsafe { userfault.move_pages(from, address, bytes) }?;
+        let record = self.record(id)?;
         record.awaited_at = None;
         let old = std::mem::replace(&mut record.place, Place::Filled(address));
-        self.arrive(id, address);
-        self.leave(id, &old, bytes);
+        self.arrive(id, address, bytes);
+        self.leave(id, &old, bytes, tabled);
         Ok(())
     }
 
@@ -354,6 +367,7 @@ impl Places {
         else {
             return Err(not_in_memory());
         };
+        let tabled = leaves_tables(from, bytes);
         // SAFETY: as in `fill`.
         if let Err(error) = unsafe { sys::move_memory(from, address, bytes) } {
             // SAFETY: what lingered at `address` was moved home; the range is ours and nobody reads it.
@@ -362,19 +376,19 @@ impl Places {
         }
         record.awaited_at = None;
         let old = std::mem::replace(&mut record.place, Place::Moved(address));
-        self.arrive(id, address);
-        self.leave(id, &old, bytes);
+        self.arrive(id, address, bytes);
+        self.leave(id, &old, bytes, tabled);
         Ok(())
     }
 
-    /// Tidies the place that a page's memory has just left.
-    fn leave(&mut self, id: Id, place: &Place, bytes: usize) {
+    /// Tidies the place that a page's memory has just left. `tabled`: there are page tables yet.
+    fn leave(&mut self, id: Id, place: &Place, bytes: usize, tabled: bool) {
         match *place {
             Place::Filled(from) => {
                 self.at.remove(&from);
-                self.left(from, bytes);
+                self.left(from, bytes, tabled);
             }
-            Place::Shelf(from) => self.slots(bytes, Purpose::Shelf).give_back(from),
+            Place::Shelf(from) => self.free_shelf(from, bytes, tabled),
             Place::Moved(from) => {
                 self.at.remove(&from);
                 // SAFETY: the range is ours, in a live reservation, and its memory has just left.
@@ -382,7 +396,7 @@ impl Places {
                     // Still mapped, still ours, still empty: all that is lost is that a stray write there would fault.
                     tracing::warn!(%error, "an emptied page could not be reserved again");
                 }
-                self.left(from, bytes);
+                self.left(from, bytes, tabled);
             }
             Place::Home(_) => {
                 // It has none to come back to unless its mapping was moved.
@@ -396,28 +410,71 @@ impl Places {
         }
     }
 
-    /// Enters that a page's memory is at an address of a reservation.
-    fn arrive(&mut self, id: Id, address: usize) {
-        self.at.insert(address, id);
-        self.tables.comes(address);
+    /// Takes back a place on the shelf that has no memory.
+    fn free_shelf(&mut self, address: usize, bytes: usize, tabled: bool) {
+        // What comes there next may be huge.
+        if tabled && bytes >= sys::HUGE_BYTES {
+            let shelf = Reserved { end: address + bytes, mode: Mode::MovedPages, huge: true };
+            // SAFETY: whole pages of a chunk of the shelf's, which is registered and advised as this is, where nobody's memory is.
+            if let Err(error) = unsafe { map_anew(&(address..address + bytes), shelf) } {
+                return tracing::warn!(%error, "a place for displaced pages is not used again");
+            }
+        }
+        self.slots(bytes, Purpose::Shelf).give_back(address);
     }
 
-    /// Memory left an address of a reservation, where no other is yet: page tables may be left.
-    fn left(&mut self, address: usize, bytes: usize) {
-        let block = if bytes < BLOCK_BYTES { block_of(address) } else { address..address + bytes };
-        if self.at.range(block.clone()).next().is_some() {
+    /// Enters that a page's memory is at an address of a reservation.
+    fn arrive(&mut self, id: Id, address: usize, bytes: usize) {
+        self.at.insert(address, id);
+        self.tables.comes(address, bytes);
+    }
+
+    /// Memory left an address of a reservation, where no other is yet. `tabled`: there are page tables yet.
+    fn left(&mut self, address: usize, bytes: usize, tabled: bool) {
+        let blocks = blocks_of(address, bytes);
+        if !tabled || self.at.range(blocks.clone()).next().is_some() {
             return;
         }
         let Some((&reservation, &Reserved { end, .. })) = self.reservations.range(..=address).next_back()
         else {
             return;
         };
-        let range = block.start.max(reservation)..block.end.min(end);
-        let Some(part) = self.tables.emptied(Part { range, reservation }) else { return };
+        // The first and the last may have other neighbours, who keep the table.
+        if blocks.start >= reservation && blocks.end <= end {
+            self.tables.emptied(Part { range: blocks, reservation });
+        }
+        while let Some(part) = self.tables.excess() {
+            self.map_part_anew(part);
+        }
+    }
+
+    fn map_anew_at(&mut self, address: usize, bytes: usize) -> Result<(), BackendError> {
+        let Some((&reservation, &reserved)) = self.reservations.range(..=address).next_back() else {
+            return Ok(());
+        };
+        let range = address..address + bytes;
+        // SAFETY: whole OS pages of a live reservation, where no page is mapped and none lingers.
+        unsafe { map_anew(&range, reserved) }
+            .inspect_err(|_| self.broken.push(Part { range: range.clone(), reservation }))
+    }
+
+    /// Has the page tables of a part of a reservation go, where no page is mapped and none lingers.
+    fn map_part_anew(&mut self, part: Part) {
         let Some(&reserved) = self.reservations.get(&part.reservation) else { return };
-        // SAFETY: whole OS pages of a live reservation of this mode (one that ends is forgotten), where no page is mapped and none lingers.
+        // SAFETY: whole OS pages of a live reservation (one that ends is forgotten), where no page is mapped and none lingers.
         if let Err(error) = unsafe { map_anew(&part.range, reserved) } {
             tracing::warn!(%error, "page tables that nothing uses could not be given back");
+            self.broken.push(part);
+        }
+    }
+
+    /// Tries again what failed.
+    fn mend_broken(&mut self) {
+        for part in std::mem::take(&mut self.broken) {
+            // A mapping may have been moved there since, whatever is there.
+            if self.at.range(part.range.clone()).next().is_none() {
+                self.map_part_anew(part);
+            }
         }
     }
 
@@ -449,9 +506,9 @@ impl Places {
         }
         record.awaited_at = None;
         let left = std::mem::replace(&mut record.place, Place::Moved(address));
-        self.arrive(new, address);
+        self.arrive(new, address, bytes);
         self.record(old)?.place = Place::Home(at_home);
-        self.leave(new, &left, bytes);
+        self.leave(new, &left, bytes, true);
         Ok(true)
     }
 
@@ -501,8 +558,9 @@ impl Places {
         self.displace(address)?;
         let record = self.record(id)?;
         if matches!(record.place, Place::Nowhere) {
+            let bytes = record.bytes;
             record.place = Place::Touched(address);
-            self.arrive(id, address);
+            self.arrive(id, address, bytes);
             return Ok(true);
         }
         record.awaited_at = NonZeroUsize::new(address);
@@ -528,7 +586,7 @@ impl Places {
         let home = record.home.take();
         record.mappings = None;
         let mut old = Record { place, home, ..Record::without_memory(bytes) };
-        self.arrive(id, address);
+        self.arrive(id, address, bytes);
         self.drop_memory(&mut old, &(0..0))
     }
 
@@ -567,15 +625,25 @@ impl Places {
         let userfault = userfault().ok_or_else(no_userfault)?;
         let mappings = Arc::clone(&self.mappings);
         let shelf = self.slots(bytes, Purpose::Shelf).take(&mappings)?;
+        let tabled = leaves_tables(address, bytes);
         // SAFETY: the shelf is nobody's yet, registered, and without memory; the page is mapped nowhere, so that nobody reads it.
         if let Err(error) = unsafe { userfault.move_pages(address, shelf, bytes) } {
-            self.slots(bytes, Purpose::Shelf).give_back(shelf);
+            // A place where something is left by a failure that was not foreseen is not used again.
+            if userfault.is_empty(shelf, bytes) {
+                self.slots(bytes, Purpose::Shelf).give_back(shelf);
+            }
             return Err(error);
         }
         self.record(id)?.place = Place::Shelf(shelf);
         self.at.remove(&address);
+        self.left(address, bytes, tabled);
         Ok(())
     }
+}
+
+/// Whether page tables stay where a page's memory is taken away: not where it is whole huge pages.
+fn leaves_tables(address: usize, bytes: usize) -> bool {
+    bytes < sys::HUGE_BYTES || !userfault().is_some_and(|userfault| userfault.is_huge(address, bytes))
 }
 
 fn not_in_memory() -> BackendError {
