@@ -5,6 +5,7 @@ use super::{HostBackend, HostConfig, HostMoves, HostPage, HostReservation, sys};
 use crate::backend::{Access, Backend as _, ReserveSpec, Staging as _};
 
 const PAGE: u64 = 2 << 20;
+const PAGE_LEN: usize = 2 << 20;
 
 struct Subject {
     userfault: &'static Userfault,
@@ -32,7 +33,7 @@ impl Subject {
     }
 
     fn is_huge(&self, place: u64) -> bool {
-        self.userfault.is_huge(self.address(place), PAGE as usize)
+        self.userfault.is_huge(self.address(place), PAGE_LEN)
     }
 
     fn map(&self, place: u64, page: HostPage) {
@@ -53,7 +54,7 @@ impl Subject {
     }
 
     fn holds(&self, place: u64, value: u8) -> bool {
-        let mut out = vec![0; PAGE as usize];
+        let mut out = vec![0; PAGE_LEN];
         self.backend.read(&self.reservation, place * PAGE, &mut out).unwrap();
         out.iter().all(|&byte| byte == value)
     }

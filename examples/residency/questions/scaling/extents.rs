@@ -51,16 +51,13 @@ struct Asked {
 
 impl<B: Backend> Subject<B> {
     fn new(
-        backend: B,
+        pool: &Pool<B>,
         (extent_log2, tile_log2): (u32, u32),
         place: Place,
         reads: usize,
         random: &mut SplitMix,
     ) -> Result<Self, Failure> {
-        let config =
-            PoolConfig { budget_bytes: (RESIDENT as u64) << tile_log2, threads: 1, ..PoolConfig::default() };
-        let pool = Pool::with_config(backend, config)?;
-        let array = field::array(&pool, extent_log2, tile_log2, 1 << tile_log2)?;
+        let array = field::array(pool, extent_log2, tile_log2, 1 << tile_log2)?;
         let all = field::tiles(extent_log2, tile_log2);
         let tiles = match place {
             Place::Box => {
@@ -98,8 +95,10 @@ impl<B: Backend> Subject<B> {
     fn turn(&self, times: u64, read: Option<Reads<B>>) -> Result<[f64; 3], Failure> {
         let Asked { tiles, voxels, sum: expected, .. } = &self.asked;
         let (resident, others) = tiles.split_at(RESIDENT);
-        // What the arrays before it left in the caches is gone after this.
+        // It has all of the memory after this, and has been through what is measured.
         ask(&self.array, resident, RESIDENT)?;
+        misses(&self.array, others, BATCH)?;
+        misses(&self.array, resident, BATCH)?;
         hits(&self.array, resident, 2)?;
         let hit = hits(&self.array, resident, times)?;
         let mut voxel = f64::NAN;
@@ -128,6 +127,9 @@ impl Asked {
             tiles.iter().map(|&tile| (tile, field::value(field::first(tile, self.tile_log2)))).collect()
         };
         let (resident, others) = self.tiles.split_at(RESIDENT);
+        // As those of arrays: it has been through what is measured.
+        plain.swap(&valued(others))?;
+        plain.swap(&valued(resident))?;
         let miss = f64::midpoint(plain.swap(&valued(others))?, plain.swap(&valued(resident))?);
         let reads = plain.reads(&self.voxels).ok_or("a voxel that is asked for has no memory")?;
         reads.sum();
@@ -163,9 +165,13 @@ pub(super) fn run<B: Backend>(
     let times = context.pick(50, 200, 200);
     // One after the other: a process has no addresses for two of the largest.
     for place in [Place::Box, Place::Scattered] {
+        // All arrays have the same memory in turn, as it makes a difference of a tenth which one has what.
+        let config =
+            PoolConfig { budget_bytes: (RESIDENT as u64) << tile_log2, threads: 1, ..PoolConfig::default() };
+        let pool = Pool::with_config(backend()?, config)?;
         let mut subjects = Vec::new();
         for &extent_log2 in &extents {
-            subjects.push(Subject::new(backend()?, (extent_log2, tile_log2), place, reads, &mut random)?);
+            subjects.push(Subject::new(&pool, (extent_log2, tile_log2), place, reads, &mut random)?);
         }
         for round in 0..context.pick(9, 41, 201) {
             if context.stops() {
@@ -185,20 +191,27 @@ pub(super) fn run<B: Backend>(
             continue;
         }
         let asked: Vec<_> = subjects.into_iter().map(|subject| subject.asked).collect();
-        let plain = |asked: &Asked| Plain::new(&asked.layout, &asked.tiles[..RESIDENT]);
-        let plains: Vec<_> = asked.iter().map(plain).collect::<Result<_, _>>()?;
-        let mut plains: Vec<(Asked, Plain)> = asked.into_iter().zip(plains).collect();
+        let mut plains = Vec::new();
+        for asked in asked {
+            plains.push((Plain::new(&asked.layout)?, asked));
+        }
+        // Here the memory is between turns.
+        let Some((_, first)) = plains.first() else { continue };
+        let (home_tiles, mut home) = (first.tiles[..RESIDENT].to_vec(), Plain::new(&first.layout)?);
+        home_tiles.iter().try_for_each(|&tile| home.map(tile))?;
         for round in 0..context.pick(9, 41, 201) {
             if context.stops() {
                 break;
             }
             random.shuffle(&mut plains);
-            for (asked, plain) in &mut plains {
+            for (plain, asked) in &mut plains {
+                plain.take(&mut home, &asked.tiles[..RESIDENT])?;
                 for (figure, time) in asked.turn_plain(plain)?.into_iter().enumerate() {
                     if round > 0 {
                         plain_samples.entry((place, figure + 1, asked.extent_log2)).or_default().push(time);
                     }
                 }
+                home.take(plain, &home_tiles)?;
             }
         }
     }

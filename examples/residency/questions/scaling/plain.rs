@@ -34,8 +34,8 @@ enum Moves {
 }
 
 impl Plain {
-    /// Reserves addresses for an array of bytes whose pages are tiles, and gives memory to these tiles.
-    pub(super) fn new(layout: &Layout, tiles: &[TileCoord]) -> Result<Self, Failure> {
+    /// Reserves addresses for an array of bytes whose pages are tiles.
+    pub(super) fn new(layout: &Layout) -> Result<Self, Failure> {
         if layout.voxel_bytes() != 1 || layout.tiles_per_page() != 1 {
             return Err("plain memory is of bytes, a tile for a page".into());
         }
@@ -58,15 +58,12 @@ impl Plain {
             table(z, |v| Coord::new(0, 0, v))?,
         ];
         let tile_bytes = usize::try_from(layout.tile_bytes())?;
-        let mut plain = Self { first, layout: layout.clone(), tile_bytes, tables, there: Vec::new(), moves };
+        let plain = Self { first, layout: layout.clone(), tile_bytes, tables, there: Vec::new(), moves };
         if let Moves::Pages(userfault) = &plain.moves {
             // SAFETY: the mapping just made, as a whole, which is written to in small pages.
             unsafe { madvise(first.as_ptr().cast(), bytes, Advice::LinuxNoHugepage) }?;
             // SAFETY: as above; tiles that have no memory are not read.
             unsafe { userfault.register(first.as_ptr(), bytes) }?;
-        }
-        for &tile in tiles {
-            plain.map(tile)?;
         }
         Ok(plain)
     }
@@ -78,7 +75,8 @@ impl Plain {
         Ok(self.first.as_ptr().wrapping_add(offset))
     }
 
-    fn map(&mut self, tile: TileCoord) -> Result<(), Failure> {
+    /// Gives new memory to a tile.
+    pub(super) fn map(&mut self, tile: TileCoord) -> Result<(), Failure> {
         if self.there.contains(&tile) {
             return Err(format!("{tile} has memory already").into());
         }
@@ -125,6 +123,19 @@ impl Plain {
         moved?;
         self.there = tiles.iter().map(|&(tile, _)| tile).collect();
         Ok(time)
+    }
+
+    /// Takes all of another's memory for as many tiles of its own. It has none yet.
+    pub(super) fn take(&mut self, other: &mut Self, tiles: &[TileCoord]) -> Result<(), Failure> {
+        if !self.there.is_empty() || tiles.len() != other.there.len() || self.tile_bytes != other.tile_bytes {
+            return Err("memory goes to one that has none, for as many tiles of the same size".into());
+        }
+        for (&old, &new) in other.there.iter().zip(tiles) {
+            self.relocate(other.address(old)?, self.address(new)?)?;
+        }
+        other.there.clear();
+        self.there.extend_from_slice(tiles);
+        Ok(())
     }
 
     /// Moves the memory of a tile that has some, which nothing borrows from, to another one, which has none.
