@@ -56,15 +56,15 @@ mod userfault;
 
 pub use reservation::{HostPage, HostReservation, HostStaging};
 
-/// From this size on moving a mapping takes less than moving its OS pages, unless they are huge. Measured: 256 KiB 14 us and 11, 1 MiB 18 and 32.
+/// From this size on moving a mapping takes less than moving its OS pages, unless they are huge. Measured: 256 KiB 12 us and 6, 1 MiB 16 and 22.
 const MAPPINGS_FROM_BYTES: u64 = 512 << 10;
 /// From this size on moving a mapping takes less than a first touch.
 const FASTER_THAN_FAULTS_BYTES: u64 = 64 << 10;
 
 /// How memory comes to the pages of a host reservation. Each falls back to the next one where the system cannot, or may not have as many memory mappings.
 ///
-/// What one of 64 KiB / 1 MiB / 2 MiB costs that takes the place of another, without filling it, on the machine of `benches/results`: pages 4 / 32 / 3.5 us, mappings 12 / 18 / 14 us, and nothing 35 / 480 / 260 us, of which
-/// filling it then takes 5 / 80 / 140 us less, since it is in the caches.
+/// What a page of 64 KiB / 1 MiB / 2 MiB costs that takes the place of another, before it is filled, on the machine of `benches/results/2026-12-01-residency-host`: pages 3 / 22 / 1.4 us, mappings 11 / 16 / 12 us, and nothing
+/// 34 / 490 / 207 us, of which filling it then takes 5 / 80 / 140 us less, since it is in the caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HostMoves {
     /// What is fastest for pages of this size: OS pages for those smaller than 512 KiB, and of 2 MiB and more where the system has huge pages; mappings otherwise, but from 64 KiB up.

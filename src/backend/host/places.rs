@@ -444,7 +444,7 @@ impl Places {
             self.tables.emptied(Part { range: blocks, reservation });
         }
         while let Some(part) = self.tables.excess() {
-            self.map_part_anew(part);
+            self.drop_tables(part);
         }
     }
 
@@ -459,6 +459,17 @@ impl Places {
     }
 
     /// Has the page tables of a part of a reservation go, where no page is mapped and none lingers.
+    fn drop_tables(&mut self, part: Part) {
+        let Some(&Reserved { mode, .. }) = self.reservations.get(&part.reservation) else { return };
+        if mode == Mode::MovedMappings || !sys::gives_tables_back() {
+            return self.map_part_anew(part);
+        }
+        // SAFETY: whole OS pages of a live reservation, made to be touched, where no page is mapped and none lingers.
+        if let Err(error) = unsafe { sys::give_back(part.range.start, part.range.len()) } {
+            tracing::warn!(%error, "page tables that nothing uses could not be given back");
+        }
+    }
+
     fn map_part_anew(&mut self, part: Part) {
         let Some(&reserved) = self.reservations.get(&part.reservation) else { return };
         // SAFETY: whole OS pages of a live reservation (one that ends is forgotten), where no page is mapped and none lingers.

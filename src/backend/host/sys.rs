@@ -180,6 +180,22 @@ pub(in crate::backend) unsafe fn mend(start: usize, bytes: usize) -> bool {
     unsafe { mmap_anonymous(pointer(start), bytes, ProtFlags::empty(), flags) }.is_ok()
 }
 
+/// Whether the system frees the page tables of whole 2 MiB whose memory is [given back](give_back): Linux 6.14 on x86-64, unless it was built without `CONFIG_PT_RECLAIM`.
+pub(super) fn gives_tables_back() -> bool {
+    cfg!(target_arch = "x86_64") && kernel() >= (6, 14)
+}
+
+/// Version of the running kernel; 0 where it does not say. Asked once.
+pub(super) fn kernel() -> (u32, u32) {
+    static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let system = rustix::system::uname();
+        let mut numbers = system.release().to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+        let mut next = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        (next(), next())
+    })
+}
+
 /// Gives the memory of a range back; it reads as zero from then on and can be written again.
 ///
 /// # Safety

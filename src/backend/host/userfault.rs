@@ -131,7 +131,7 @@ pub(super) fn has_huge_pages() -> bool {
 
 impl Userfault {
     fn new() -> Result<Self, Errno> {
-        if kernel() < FIRST_KERNEL {
+        if sys::kernel() < FIRST_KERNEL {
             return Err(Errno::NOSYS);
         }
         let page_map = File::open("/proc/self/pagemap").map_err(|_| Errno::NOENT)?;
@@ -349,14 +349,6 @@ impl Userfault {
     }
 }
 
-/// Version of the running kernel; 0 where it does not say.
-fn kernel() -> (u32, u32) {
-    let release = rustix::system::uname();
-    let mut numbers = release.release().to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit());
-    let mut next = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    (next(), next())
-}
-
 /// Makes a call of the kernel.
 ///
 /// # Safety
@@ -464,7 +456,7 @@ mod tests {
 
     #[test]
     fn the_kernel_has_a_version() {
-        assert!(kernel() >= (3, 0), "{:?}", kernel());
+        assert!(sys::kernel() >= (3, 0), "{:?}", sys::kernel());
     }
 
     #[test]

@@ -3,7 +3,10 @@
 
 use std::collections::HashSet;
 use std::ptr::{self, NonNull};
+use std::thread::sleep;
+use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap_fixed, munmap};
 use vastgrid::{Coord, Layout, TileCoord};
 
@@ -13,6 +16,9 @@ use crate::userfault::Userfault;
 
 /// Addresses without memory.
 const RESERVED: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
+
+/// How often addresses are asked for that others are about to give back.
+const TRIES: usize = 400;
 
 /// Addresses for a whole array of bytes, and memory for some of its tiles.
 pub(super) struct Plain {
@@ -45,8 +51,15 @@ impl Plain {
             Moves::Pages(_) => ProtFlags::READ | ProtFlags::WRITE,
             Moves::Mappings => ProtFlags::empty(),
         };
-        // SAFETY: no address is given, so that no mapping is replaced.
-        let first = unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, RESERVED) }?;
+        let mut tries = 0..TRIES;
+        let first = loop {
+            // SAFETY: no address is given, so that no mapping is replaced.
+            match unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, RESERVED) } {
+                // Threads that loaded into arrays which are gone by now may have those for a moment yet, and with them their addresses.
+                Err(Errno::NOMEM) if tries.next().is_some() => sleep(Duration::from_millis(5)),
+                first => break first?,
+            }
+        };
         let first = NonNull::new(first.cast::<u8>()).ok_or("the system gave the address 0")?;
         let [x, y, z] = layout.extent().to_array();
         let table = |side: u64, at: fn(u64) -> Coord| {
@@ -117,7 +130,7 @@ impl Plain {
                 self.relocate(old, new)?;
                 // SAFETY: just moved there, for writing, and borrowed exclusively.
                 unsafe { ptr::write_bytes(new, value, self.tile_bytes) };
-                Ok::<_, rustix::io::Errno>(())
+                Ok::<_, Errno>(())
             })
         });
         moved?;
@@ -139,7 +152,7 @@ impl Plain {
     }
 
     /// Moves the memory of a tile that has some, which nothing borrows from, to another one, which has none.
-    fn relocate(&self, old: *mut u8, new: *mut u8) -> Result<(), rustix::io::Errno> {
+    fn relocate(&self, old: *mut u8, new: *mut u8) -> Result<(), Errno> {
         let bytes = self.tile_bytes;
         if let Moves::Pages(userfault) = &self.moves {
             // SAFETY: both are this one's alone, says the caller, and registered.
