@@ -42,6 +42,7 @@ const REGISTER: Opcode = opcode::read_write::<Register>(0xAA, 0x00);
 const MOVE: Opcode = opcode::read_write::<Move>(0xAA, 0x05);
 const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
 const SIGNAL_AND_MOVE: u64 = 1 << 7 | 1 << 16;
+const TRIES: usize = 1000;
 /// What is missing.
 const MISSING: u64 = 1;
 
@@ -72,6 +73,29 @@ impl Userfault {
     /// # Safety
     /// Both are the caller's own, and nothing lives in either.
     pub(crate) unsafe fn move_pages(&self, from: *mut u8, to: *mut u8, bytes: usize) -> Result<(), Errno> {
+        // SAFETY: as the caller promises.
+        if unsafe { self.move_at_once(from, to, bytes) }.is_ok() {
+            return Ok(());
+        }
+        // Now and then some of it has to be tried again, and some kernels (6.18) do not say that they have moved it: what is there already is that.
+        for at in (0..bytes).step_by(rustix::param::page_size()) {
+            let (from, to) = (from.wrapping_add(at), to.wrapping_add(at));
+            let mut tries = 0..TRIES;
+            loop {
+                // SAFETY: as the caller promises, for a part of it.
+                match unsafe { self.move_at_once(from, to, rustix::param::page_size()) } {
+                    Ok(()) | Err(Errno::EXIST) => break,
+                    Err(Errno::AGAIN) if tries.next().is_some() => std::thread::yield_now(),
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// As [`move_pages`](Self::move_pages).
+    unsafe fn move_at_once(&self, from: *mut u8, to: *mut u8, bytes: usize) -> Result<(), Errno> {
         let (from, to) = (from.expose_provenance() as u64, to.expose_provenance() as u64);
         let mut all = Move { to, from, bytes: bytes as u64, mode: 0, done: 0 };
         // SAFETY: the structure is that of the call; the memory is the caller's.

@@ -191,6 +191,7 @@ pub(super) fn run<B: Backend>(
             continue;
         }
         let asked: Vec<_> = subjects.into_iter().map(|subject| subject.asked).collect();
+        drop(pool);
         let mut plains = Vec::new();
         for asked in asked {
             plains.push((Plain::new(&asked.layout)?, asked));

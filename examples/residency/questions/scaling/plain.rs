@@ -57,7 +57,9 @@ impl Plain {
             match unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, RESERVED) } {
                 // Threads that loaded into arrays which are gone by now may have those for a moment yet, and with them their addresses.
                 Err(Errno::NOMEM) if tries.next().is_some() => sleep(Duration::from_millis(5)),
-                first => break first?,
+                first => {
+                    break first.map_err(|errno| format!("{bytes} bytes of addresses: {errno}"))?;
+                }
             }
         };
         let first = NonNull::new(first.cast::<u8>()).ok_or("the system gave the address 0")?;
@@ -106,7 +108,8 @@ impl Plain {
         unsafe { madvise(made, self.tile_bytes, Advice::LinuxPopulateWrite) }?;
         if let Moves::Pages(userfault) = &self.moves {
             // SAFETY: the mapping just made, and a tile that has no memory yet.
-            unsafe { userfault.move_pages(made.cast(), at, self.tile_bytes) }?;
+            unsafe { userfault.move_pages(made.cast(), at, self.tile_bytes) }
+                .map_err(|errno| format!("a new tile to its place: {errno}"))?;
             // SAFETY: nothing refers to it.
             unsafe { munmap(made, self.tile_bytes) }?;
         }
@@ -133,7 +136,7 @@ impl Plain {
                 Ok::<_, Errno>(())
             })
         });
-        moved?;
+        moved.map_err(|errno| format!("memory of tiles for others: {errno}"))?;
         self.there = tiles.iter().map(|&(tile, _)| tile).collect();
         Ok(time)
     }
@@ -144,7 +147,8 @@ impl Plain {
             return Err("memory goes to one that has none, for as many tiles of the same size".into());
         }
         for (&old, &new) in other.there.iter().zip(tiles) {
-            self.relocate(other.address(old)?, self.address(new)?)?;
+            self.relocate(other.address(old)?, self.address(new)?)
+                .map_err(|errno| format!("the memory of {old} for {new}: {errno}"))?;
         }
         other.there.clear();
         self.there.extend_from_slice(tiles);
