@@ -327,19 +327,23 @@ impl Places {
         result
     }
 
+    /// Where the memory lies that is about to be moved, how much it is, and whether page tables will stay there.
+    fn leaving(&mut self, id: Id) -> Result<(usize, usize, bool), BackendError> {
+        let Record { ref place, bytes, .. } = *self.record(id)?;
+        match *place {
+            Place::Home(from) | Place::Shelf(from) | Place::Filled(from) | Place::Moved(from) => {
+                Ok((from, bytes, leaves_tables(from, bytes)))
+            }
+            Place::Nowhere | Place::Touched(_) | Place::Heap(_) => Err(not_in_memory()),
+        }
+    }
+
     /// Moves a page's OS pages to an address in a reservation of moved pages.
     fn fill(&mut self, id: Id, address: usize) -> Result<(), BackendError> {
         let userfault = userfault().ok_or_else(no_userfault)?;
         self.take_memory(id)?;
         self.displace(address)?;
-        let record = self.record(id)?;
-        let bytes = record.bytes;
-        let (Place::Home(from) | Place::Shelf(from) | Place::Filled(from) | Place::Moved(from)) =
-            record.place
-        else {
-            return Err(not_in_memory());
-        };
-        let tabled = leaves_tables(from, bytes);
+        let (from, bytes, tabled) = self.leaving(id)?;
         // Huge pages go only where there is no table, not even an empty one: they would be split.
         if !tabled && self.tables.comes(address, bytes) {
             self.map_anew_at(address, bytes)?;
@@ -360,20 +364,14 @@ impl Places {
         self.take_memory(id)?;
         self.make_movable(id)?;
         self.displace(address)?;
-        let record = self.record(id)?;
-        let bytes = record.bytes;
-        let (Place::Home(from) | Place::Shelf(from) | Place::Filled(from) | Place::Moved(from)) =
-            record.place
-        else {
-            return Err(not_in_memory());
-        };
-        let tabled = leaves_tables(from, bytes);
+        let (from, bytes, tabled) = self.leaving(id)?;
         // SAFETY: as in `fill`.
         if let Err(error) = unsafe { sys::move_memory(from, address, bytes) } {
             // SAFETY: what lingered at `address` was moved home; the range is ours and nobody reads it.
             unsafe { sys::mend(address, bytes) };
             return Err(error);
         }
+        let record = self.record(id)?;
         record.awaited_at = None;
         let old = std::mem::replace(&mut record.place, Place::Moved(address));
         self.arrive(id, address, bytes);

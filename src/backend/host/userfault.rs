@@ -144,7 +144,7 @@ impl Userfault {
         this.works().then_some(this).ok_or(Errno::NOSYS)
     }
 
-    /// Moves a page there and another back.
+    /// Moves an OS page, and looks whether it is there and no longer here.
     fn works(&self) -> bool {
         let bytes = sys::os_page_bytes();
         let purpose = Purpose::Touch { huge: false };
