@@ -561,7 +561,8 @@ fn what_is_announced_is_fetched_many_at_a_time_and_once() {
             alone.as_secs_f64() / ahead.as_secs_f64()
         );
         assert_eq!(proxy.asked().len(), 2 * count, "each object once");
-        assert!((8..=16).contains(&proxy.most_under_way()), "{} under way", proxy.most_under_way());
+        // 16 ahead, and what the thread that reads asks for itself where it comes first.
+        assert!((8..=17).contains(&proxy.most_under_way()), "{} under way", proxy.most_under_way());
         assert!(ahead * 4 < alone, "{ahead:?} against {alone:?}");
 
         // What was taken is gone: whoever reads it again asks again.

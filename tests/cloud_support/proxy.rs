@@ -121,25 +121,39 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut left = Vec::new();
     while let Some(head) = head(&mut client, &mut left).await? {
         let asked = asked(&head, shared.count.fetch_add(1, Ordering::SeqCst));
-        let now = shared.under_way.fetch_add(1, Ordering::SeqCst) + 1;
-        shared.most_under_way.fetch_max(now, Ordering::SeqCst);
+        let under_way = UnderWay::new(shared);
         shared.asked.lock().unwrap().push(asked.clone());
         let (delay, fate) = (shared.judge)(&asked);
         tokio::time::sleep(delay).await;
         let body = body(&mut client, &mut left, &head).await?;
-        let goes_on = one(&mut client, shared.upstream, (&head, &body), &asked, fate).await;
-        shared.under_way.fetch_sub(1, Ordering::SeqCst);
-        if !goes_on? {
+        if !one(&mut client, under_way, (&head, &body), &asked, fate).await? {
             break;
         }
     }
     Ok(())
 }
 
+/// A request that is counted until this is dropped.
+struct UnderWay<'s>(&'s Shared);
+
+impl<'s> UnderWay<'s> {
+    fn new(shared: &'s Shared) -> Self {
+        let now = shared.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_under_way.fetch_max(now, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Whether the connection goes on.
 async fn one(
     client: &mut TcpStream,
-    upstream: u16,
+    under_way: UnderWay<'_>,
     request: (&str, &[u8]),
     asked: &Asked,
     fate: Fate,
@@ -156,6 +170,7 @@ async fn one(
             return Ok(false);
         }
         Fate::Answer { status, headers, body } => {
+            drop(under_way);
             let head = format!("HTTP/1.1 {status} Said\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
             client.write_all(head.as_bytes()).await?;
             client.write_all(&body).await?;
@@ -163,7 +178,7 @@ async fn one(
         }
         _ => {}
     }
-    let (mut lines, mut body) = fetched(upstream, request).await?;
+    let (mut lines, mut body) = fetched(under_way.0.upstream, request).await?;
     let had = body.len();
     let mut goes_on = true;
     match &fate {
@@ -192,7 +207,10 @@ async fn one(
     if asked.method == "HEAD" {
         body.clear();
     }
-    client.write_all((lines.join("\r\n") + "\r\n\r\n").as_bytes()).await?;
+    let head = lines.join("\r\n") + "\r\n\r\n";
+    // Whoever has the whole answer may ask again before this goes on.
+    drop(under_way);
+    client.write_all(head.as_bytes()).await?;
     client.write_all(&body).await?;
     match fate {
         Fate::CutReset(_) => client.set_zero_linger()?,

@@ -196,9 +196,9 @@ pub(super) fn run<B: Backend>(
         for asked in asked {
             plains.push((Plain::new(&asked.layout)?, asked));
         }
-        // Here the memory is between turns.
-        let Some((_, first)) = plains.first() else { continue };
-        let (home_tiles, mut home) = (first.tiles[..RESIDENT].to_vec(), Plain::new(&first.layout)?);
+        // Here the memory is between turns: beside the smallest, as a process has no addresses for two of the largest.
+        let Some((_, smallest)) = plains.iter().min_by_key(|(_, asked)| asked.extent_log2) else { continue };
+        let (home_tiles, mut home) = (smallest.tiles[..RESIDENT].to_vec(), Plain::new(&smallest.layout)?);
         home_tiles.iter().try_for_each(|&tile| home.map(tile))?;
         for round in 0..context.pick(9, 41, 201) {
             if context.stops() {

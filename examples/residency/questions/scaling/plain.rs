@@ -3,8 +3,6 @@
 
 use std::collections::HashSet;
 use std::ptr::{self, NonNull};
-use std::thread::sleep;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap_fixed, munmap};
@@ -16,9 +14,6 @@ use crate::userfault::Userfault;
 
 /// Addresses without memory.
 const RESERVED: MapFlags = MapFlags::PRIVATE.union(MapFlags::NORESERVE);
-
-/// How often addresses are asked for that others are about to give back.
-const TRIES: usize = 400;
 
 /// Addresses for a whole array of bytes, and memory for some of its tiles.
 pub(super) struct Plain {
@@ -51,17 +46,9 @@ impl Plain {
             Moves::Pages(_) => ProtFlags::READ | ProtFlags::WRITE,
             Moves::Mappings => ProtFlags::empty(),
         };
-        let mut tries = 0..TRIES;
-        let first = loop {
-            // SAFETY: no address is given, so that no mapping is replaced.
-            match unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, RESERVED) } {
-                // Threads that loaded into arrays which are gone by now may have those for a moment yet, and with them their addresses.
-                Err(Errno::NOMEM) if tries.next().is_some() => sleep(Duration::from_millis(5)),
-                first => {
-                    break first.map_err(|errno| format!("{bytes} bytes of addresses: {errno}"))?;
-                }
-            }
-        };
+        // SAFETY: no address is given, so that no mapping is replaced.
+        let first = unsafe { mmap_anonymous(ptr::null_mut(), bytes, access, RESERVED) }
+            .map_err(|errno| format!("{bytes} bytes of addresses: {errno}"))?;
         let first = NonNull::new(first.cast::<u8>()).ok_or("the system gave the address 0")?;
         let [x, y, z] = layout.extent().to_array();
         let table = |side: u64, at: fn(u64) -> Coord| {
