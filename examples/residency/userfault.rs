@@ -43,12 +43,17 @@ const MOVE: Opcode = opcode::read_write::<Move>(0xAA, 0x05);
 const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
 const SIGNAL_AND_MOVE: u64 = 1 << 7 | 1 << 16;
 const TRIES: usize = 1000;
+/// Before, a move that meets the swap cache may stop the kernel.
+const FIRST_KERNEL: [u32; 2] = [6, 14];
 /// What is missing.
 const MISSING: u64 = 1;
 
 impl Userfault {
     /// Nothing where the system cannot, or does not let us.
     pub(crate) fn new() -> Option<Self> {
+        if kernel() < FIRST_KERNEL {
+            return None;
+        }
         // SAFETY: the file is used for nothing but what is below; no faults are handled.
         let file = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY) }.ok()?;
         let mut hello = Hello { version: 0xAA, features: SIGNAL_AND_MOVE, calls: 0 };
@@ -102,6 +107,13 @@ impl Userfault {
         unsafe { call::<MOVE, Move>(&self.0, &mut all) }?;
         if all.done == i64::try_from(bytes).unwrap_or(-1) { Ok(()) } else { Err(Errno::AGAIN) }
     }
+}
+
+/// The first two numbers of the kernel's version.
+fn kernel() -> [u32; 2] {
+    let system = rustix::system::uname();
+    let mut numbers = system.release().to_str().unwrap_or_default().split(|c: char| !c.is_ascii_digit());
+    [(); 2].map(|()| numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0))
 }
 
 /// # Safety

@@ -1,5 +1,8 @@
 //! Does residency age? Tiles come and go at random, under budgets that grow and shrink, for as long as may be: what a swap costs over time, and what piles up meanwhile.
 //!
+//! What others do on the machine makes swaps dearer and cheaper by more than a tenth. So on the host each window of the array that ages has one beside it of an array that was made just then: what
+//! the machine did, it did to both.
+//!
 //! A long run goes in phases, each of one call of the program: what was measured is kept in the output folder, and the next run with the same folder goes on from there.
 
 mod state;
@@ -48,34 +51,40 @@ struct Took {
 /// What piles up beyond the process, where anything does: physical pages that the backend holds, and bytes of the device.
 type Beyond<'a, B> = &'a dyn Fn(&Pool<B>) -> Result<(u64, u64), Failure>;
 
+/// What makes a young array, to be measured beside the one that ages.
+type Young<'a, B> = Option<&'a dyn Fn() -> Result<Case<B>, Failure>>;
+
 pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
-    match context.on {
-        On::Cuda => {
-            let device = Device::open(0)?;
-            let beyond = |pool: &Pool<CudaBackend>| {
-                let (free, all) = device.memory()?;
-                let kept = pool.backend().kept_mappings() as u64;
-                Ok((kept, all - free))
-            };
-            on(context, CudaBackend::open(0)?, 21, 1 << 30, &beyond)
-        }
-        _ => on(context, HostBackend::new(), 16, 128 << 20, &|_| Ok((process::descriptors()?, 0))),
+    let requests = context.pick(8, 32, 64);
+    if context.on != On::Cuda {
+        let make = || case(requests, HostBackend::new(), 16, 128 << 20);
+        return on(context, &make()?, Some(&make), &|_| Ok((process::descriptors()?, 0)));
     }
+    let device = Device::open(0)?;
+    let beyond = |pool: &Pool<CudaBackend>| {
+        let (free, all) = device.memory()?;
+        let kept = pool.backend().kept_mappings() as u64;
+        Ok((kept, all - free))
+    };
+    // There the driver is most of it, and memory for two is not asked for.
+    on(context, &case(requests, CudaBackend::open(0)?, 21, 1 << 30)?, None, &beyond)
 }
 
-fn on<B: Backend>(
-    context: &mut Context<'_>,
-    backend: B,
-    tile_log2: u32,
-    budget: u64,
-    beyond: Beyond<'_, B>,
-) -> Result<(), Failure> {
+/// An array that nothing was asked of yet.
+fn case<B: Backend>(requests: u64, backend: B, tile_log2: u32, budget: u64) -> Result<Case<B>, Failure> {
     let pool = Pool::new(backend, budget)?;
     let extent_log2 = TILES_LOG2 + tile_log2;
     let array = field::array(&pool, extent_log2, tile_log2, 1 << tile_log2)?;
     let sides = field::tiles(extent_log2, tile_log2);
-    let requests = context.pick(8, 32, 64);
-    let case = Case { pool, array, sides, tile_log2, budget, requests };
+    Ok(Case { pool, array, sides, tile_log2, budget, requests })
+}
+
+fn on<B: Backend>(
+    context: &mut Context<'_>,
+    case: &Case<B>,
+    young: Young<'_, B>,
+    beyond: Beyond<'_, B>,
+) -> Result<(), Failure> {
     let (phase, all) = match context.on {
         On::Cuda => context.pick((3, 3), (120, 120), (8 * 60, 8 * 60)),
         _ => context.pick((3, 3), (120, 120), (8 * 60 + 30, 60 * 60)),
@@ -86,7 +95,7 @@ fn on<B: Backend>(
     let left = f64::from(all) - state.seconds;
     if left > 0.0 {
         let phase = Duration::from_secs_f64(left.min(f64::from(phase)));
-        age(context, &case, phase, &mut state, path.as_deref(), beyond)?;
+        age(context, case, young, phase, &mut state, path.as_deref(), beyond)?;
     }
     if let Some(path) = path {
         let mut text = format!(
@@ -108,6 +117,7 @@ fn on<B: Backend>(
 fn age<B: Backend>(
     context: &Context<'_>,
     case: &Case<B>,
+    young: Young<'_, B>,
     phase: Duration,
     state: &mut State,
     path: Option<&Path>,
@@ -119,24 +129,30 @@ fn age<B: Backend>(
     // What is made once is made in the first windows, which are of no phase's age.
     for _ in 0..2 {
         window(case, &mut random)?;
+        young.map(|make| window(&make()?, &mut random)).transpose()?;
     }
     let mut saved = Instant::now();
     while start.elapsed() < phase && !context.stops() {
         let Took { swap_ns, swap_processors_ns, change_us } = window(case, &mut random)?;
         let (handles, device_bytes) = beyond(&case.pool)?;
         state.seconds = before + start.elapsed().as_secs_f64();
-        state.moments.push(Moment {
+        let moment = Moment {
             phase: state.phases,
             seconds: state.seconds,
             swap_ns,
             swap_processors_ns,
+            young_swap_processors_ns: None,
             change_us,
             mappings: process::memory_mappings()?,
             resident_bytes: process::resident_bytes()?,
             page_table_bytes: process::page_table_bytes()?,
             handles,
             device_bytes,
-        });
+        };
+        // After all that is counted, which the young one would add to.
+        let young = young.map(|make| window(&make()?, &mut random)).transpose()?;
+        let young_swap_processors_ns = young.map(|took| took.swap_processors_ns);
+        state.moments.push(Moment { young_swap_processors_ns, ..moment });
         // Now and then, since somebody may end the process.
         if let Some(path) = path
             && saved.elapsed() > Duration::from_secs(20)
@@ -206,9 +222,12 @@ fn ask<B: Backend>(case: &Case<B>, count: u64, random: &mut SplitMix) -> Result<
 fn enter(context: &mut Context<'_>, moments: &[Moment]) {
     /// A figure: its name, its unit, how it is read.
     type Figure = (&'static str, &'static str, fn(&Moment) -> f64);
-    const FIGURES: [Figure; 8] = [
+    const FIGURES: [Figure; 9] = [
         ("time of a swap", "us", |m| m.swap_ns / 1e3),
         ("time of the processors for a swap", "us", |m| m.swap_processors_ns / 1e3),
+        ("a swap over one in a young array", "times of the processors' time", |m| {
+            m.young_swap_processors_ns.map_or(f64::NAN, |young| m.swap_processors_ns / young)
+        }),
         ("time of a change of the budget", "us", |m| m.change_us),
         ("memory mappings", "mappings", |m| m.mappings as f64),
         ("resident memory", "MiB", |m| m.resident_bytes as f64 / f64::from(1 << 20)),
@@ -219,9 +238,11 @@ fn enter(context: &mut Context<'_>, moments: &[Moment]) {
     if moments.is_empty() {
         return;
     }
-    let seconds = moments.last().map_or(0.0, |moment| moment.seconds);
     for (name, unit, of) in FIGURES {
-        let values: Vec<f64> = moments.iter().map(of).collect();
+        // Not all of them are of every backend, or of phases that older programs ran.
+        let known: Vec<_> =
+            moments.iter().map(|m| (m, of(m))).filter(|(_, value)| value.is_finite()).collect();
+        let values: Vec<f64> = known.iter().map(|(_, value)| *value).collect();
         if values.iter().all(|value| *value == 0.0) {
             continue;
         }
@@ -236,35 +257,33 @@ fn enter(context: &mut Context<'_>, moments: &[Moment]) {
             typical(&values[values.len() - tenth..]) / typical(&values[..tenth])
         };
         let target = match name {
-            // On a device the driver and the bus are most of it; on the host the processors are all of it, and others on this machine do not count.
+            // On a device the driver and the bus are most of it.
             "time of a swap" if context.on == On::Cuda => 1.1,
-            "time of the processors for a swap" if context.on != On::Cuda => 1.1,
             // Whatever is not a number of its own: mappings that touch are one.
             "memory mappings" => 1.02,
-            "resident memory" | "page tables" => 1.1,
+            "a swap over one in a young array" | "resident memory" | "page tables" => 1.1,
             "handles" if context.on != On::Cuda => 1.0,
             _ => f64::NAN,
         };
         if target.is_finite() {
             // Phases are processes of their own, so that what piles up does so within one. Of fewer windows a tenth is one, or none.
-            let phases = moments.iter().map(|m| m.phase).zip(&values).collect::<Vec<_>>();
-            let phases = phases.chunk_by(|a, b| a.0 == b.0).filter(|phase| phase.len() >= FEWEST_MOMENTS);
-            let within =
-                phases.map(|phase| aged(&phase.iter().map(|(_, value)| **value).collect::<Vec<_>>()));
+            let phases = known.chunk_by(|(a, _), (b, _)| a.phase == b.phase);
+            let phases = phases.filter(|phase| phase.len() >= FEWEST_MOMENTS);
+            let within = phases.map(|phase| aged(&phase.iter().map(|(_, value)| *value).collect::<Vec<_>>()));
             let worst = within.fold(f64::NEG_INFINITY, f64::max);
             if worst.is_finite() {
                 let what = format!("{name}: last tenth over the first{of}, in the worst phase");
                 context.verdict(Verdict { what, value: worst, target, at_least: false });
             }
-            if moments.len() >= FEWEST_MOMENTS && moments[0].phase != moments[moments.len() - 1].phase {
-                let what = format!("{name}: last tenth over the first{of}, of all {seconds:.0} s");
+            let is_of_several = known.first().map(|(m, _)| m.phase) != known.last().map(|(m, _)| m.phase);
+            if known.len() >= FEWEST_MOMENTS && is_of_several {
+                let what = format!("{name}: last tenth over the first{of}, of all phases");
                 context.verdict(Verdict { what, value: aged(&values), target, at_least: false });
             }
         }
         // Pictures need no more points than they have pixels.
-        let every = (moments.len() / 600).max(1);
-        let points =
-            moments.iter().zip(&values).step_by(every).map(|(m, value)| (m.seconds, *value)).collect();
+        let every = (known.len() / 600).max(1);
+        let points = known.iter().step_by(every).map(|(m, value)| (m.seconds, *value)).collect();
         let axis = |label: &str| Axis { label: label.to_owned(), logarithmic: false };
         let file = format!("ageing_{}", name.replace(' ', "_"));
         let axes = (axis("time (s)"), axis(&format!("{name} ({unit})")));

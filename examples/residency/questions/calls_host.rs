@@ -51,7 +51,7 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<(), Failure> {
     let userfault = Userfault::new();
     if userfault.is_none() {
         context.note(
-            "no userfaultfd that moves pages (Linux 6.8, and allowed): that is not measured".to_owned(),
+            "no userfaultfd that moves pages (Linux 6.14, and allowed): that is not measured".to_owned(),
         );
     }
     for round in 0..context.pick(4, 12, 25) {

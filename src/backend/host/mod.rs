@@ -6,7 +6,8 @@
 //! | `memory` | the pages, and the lock around them |
 //! | `places` | where the memory of each page lies, and moving it |
 //! | `slots` | where memory is taken, and put out of the way |
-//! | `tables` | which page tables were left behind |
+//! | `reserved` | which reservations there are, and giving back page tables that memory left in them |
+//! | `tables` | which tables those are |
 //! | `mappings` | how many memory mappings there may be |
 //! | `sys`, `userfault` | the system calls |
 //!
@@ -46,6 +47,8 @@ mod places;
 mod places_tests;
 #[expect(unsafe_code, reason = "hands out mapped memory as slices")]
 mod reservation;
+#[expect(unsafe_code, reason = "maps memory anew that nobody uses")]
+mod reserved;
 #[expect(unsafe_code, reason = "maps memory anew that nobody uses")]
 mod slots;
 #[expect(unsafe_code, reason = "the boundary to the system")]

@@ -14,7 +14,7 @@
 //! Which of the three it is depends on the reservation ([`Mode`]). A page may be mapped in reservations of different ones, one after the other.
 //!
 //! **Filled**: OS pages are moved, and what they leave is as it was before them. Its slot is free as soon as they have left it. Displaced they lie on a *shelf*, a place that they may be moved to as well.
-//! The page tables that they leave are given back once there are many (`tables`).
+//! The page tables that they leave are given back once there are many (`reserved`).
 //!
 //! **Moved**: the mapping is moved, which splits those of both places. Its slot is the page's for good, to be displaced to. Memory that can be shared is mapped at its slot as well, always: moving a mapping leaves
 //! another one there, of the same memory. So a second handle to it is another page whose home is the same slot, and moving it from there, where nothing is left to move, gives it a mapping of its own. The memory is
@@ -32,9 +32,9 @@ use std::sync::Arc;
 
 use super::mappings::{Mappings, Taken};
 use super::memory::{Id, MAPPINGS_PER_PAGE, Mode};
+use super::reserved::{Kind, Reservations, map_anew};
 use super::slots::{Purpose, Slots};
-use super::tables::{Part, Tables, blocks_of};
-use super::userfault::userfault;
+use super::userfault::{required, userfault};
 use super::{slots, sys};
 use crate::error::BackendError;
 
@@ -108,22 +108,7 @@ pub(super) struct Places {
     at: BTreeMap<usize, Id>,
     /// Where memory is taken, and where OS pages lie that were displaced, by page size.
     slots: HashMap<(usize, slots::Purpose), Slots>,
-    /// How many reservations there are of a page size and a mode.
-    live: HashMap<(usize, Mode), usize>,
-    /// Reservations, by where they begin.
-    reservations: BTreeMap<usize, Reserved>,
-    tables: Tables,
-    /// Parts of reservations that could not be mapped anew, and where nothing can be until that is done.
-    broken: Vec<Part>,
-}
-
-/// A reservation.
-#[derive(Clone, Copy, Debug)]
-struct Reserved {
-    end: usize,
-    mode: Mode,
-    /// Whether its pages are to lie in huge pages.
-    huge: bool,
+    reservations: Reservations,
 }
 
 impl Places {
@@ -135,35 +120,22 @@ impl Places {
             pages: HashMap::new(),
             at: BTreeMap::new(),
             slots: HashMap::new(),
-            live: HashMap::new(),
-            reservations: BTreeMap::new(),
-            tables: Tables::default(),
-            broken: Vec::new(),
+            reservations: Reservations::default(),
         }
     }
 
     pub(super) fn begin(&mut self, range: Range<usize>, page_bytes: usize, mode: Mode) {
-        *self.live.entry((page_bytes, mode)).or_default() += 1;
-        let huge = page_bytes >= sys::HUGE_BYTES;
-        self.reservations.insert(range.start, Reserved { end: range.end, mode, huge });
+        self.reservations.begin(range, page_bytes, mode);
     }
 
     pub(super) fn end(&mut self, range: &Range<usize>, page_bytes: usize, mode: Mode) {
-        if let Some(count) = self.live.get_mut(&(page_bytes, mode)) {
-            *count = count.saturating_sub(1);
-        }
-        self.reservations.remove(&range.start);
-        self.tables.forget(range.start);
-        self.broken.retain(|part| part.reservation != range.start);
-    }
-
-    fn lives(&self, page_bytes: usize, mode: Mode) -> bool {
-        self.live.get(&(page_bytes, mode)).is_some_and(|count| *count > 0)
+        self.reservations.end(range, page_bytes, mode);
     }
 
     /// A slot for a page that is created, if it is to take its memory at once. With mappings, if it can only be mapped where it needs them.
     pub(super) fn slot_for_new(&mut self, bytes: usize) -> Result<Option<NewSlot>, BackendError> {
-        let (pages, mappings) = (self.lives(bytes, Mode::MovedPages), self.lives(bytes, Mode::MovedMappings));
+        let live = |mode| self.reservations.has(bytes, mode);
+        let (pages, mappings) = (live(Mode::MovedPages), live(Mode::MovedMappings));
         if !pages && !mappings {
             return Ok(None);
         }
@@ -210,7 +182,9 @@ impl Places {
         if self.at.get(&address) == Some(&id) {
             return Ok(true);
         }
-        self.mend_broken();
+        let at = &self.at;
+        // SAFETY: `at` has all memory that is in a reservation.
+        unsafe { self.reservations.mend(|range| at.range(range).next().is_none()) };
         match mode {
             Mode::MovedPages => self.fill(id, address).map(|()| true),
             Mode::MovedMappings => self.move_to(id, address).map(|()| true),
@@ -340,17 +314,22 @@ impl Places {
 
     /// Moves a page's OS pages to an address in a reservation of moved pages.
     fn fill(&mut self, id: Id, address: usize) -> Result<(), BackendError> {
-        let userfault = userfault().ok_or_else(no_userfault)?;
+        let userfault = required()?;
         self.take_memory(id)?;
         self.displace(address)?;
         let (from, bytes, tabled) = self.leaving(id)?;
         // Huge pages go only where there is no table, not even an empty one: they would be split.
-        if !tabled && self.tables.comes(address, bytes) {
-            self.map_anew_at(address, bytes)?;
+        if !tabled && self.reservations.comes(address, bytes) {
+            // SAFETY: whole OS pages of a live reservation, where no page is mapped, and what lingered was moved away.
+            unsafe { self.reservations.map_anew_at(address, bytes) }?;
         }
         // SAFETY: both ranges are whole pages of ours (a slot or a live reservation), different because `map` found another occupant at `address`; the
         // page is unmapped and nothing is mapped at `address`, so that by the caller's obligation nobody reads either. What lingered at `address` was moved away.
-        unsafe { userfault.move_pages(from, address, bytes) }?;
+        if let Err(error) = unsafe { userfault.move_pages(from, address, bytes) } {
+            // It may have made tables before it failed.
+            self.left(address, bytes, true);
+            return Err(error);
+        }
         let record = self.record(id)?;
         record.awaited_at = None;
         let old = std::mem::replace(&mut record.place, Place::Filled(address));
@@ -369,6 +348,8 @@ impl Places {
         if let Err(error) = unsafe { sys::move_memory(from, address, bytes) } {
             // SAFETY: what lingered at `address` was moved home; the range is ours and nobody reads it.
             unsafe { sys::mend(address, bytes) };
+            // What lingered there may have left some.
+            self.left(address, bytes, true);
             return Err(error);
         }
         let record = self.record(id)?;
@@ -412,7 +393,7 @@ impl Places {
     fn free_shelf(&mut self, address: usize, bytes: usize, tabled: bool) {
         // What comes there next may be huge.
         if tabled && bytes >= sys::HUGE_BYTES {
-            let shelf = Reserved { end: address + bytes, mode: Mode::MovedPages, huge: true };
+            let shelf = Kind { mode: Mode::MovedPages, huge: true };
             // SAFETY: whole pages of a chunk of the shelf's, which is registered and advised as this is, where nobody's memory is.
             if let Err(error) = unsafe { map_anew(&(address..address + bytes), shelf) } {
                 return tracing::warn!(%error, "a place for displaced pages is not used again");
@@ -424,66 +405,15 @@ impl Places {
     /// Enters that a page's memory is at an address of a reservation.
     fn arrive(&mut self, id: Id, address: usize, bytes: usize) {
         self.at.insert(address, id);
-        self.tables.comes(address, bytes);
+        self.reservations.comes(address, bytes);
     }
 
     /// Memory left an address of a reservation, where no other is yet. `tabled`: there are page tables yet.
     fn left(&mut self, address: usize, bytes: usize, tabled: bool) {
-        let blocks = blocks_of(address, bytes);
-        if !tabled || self.at.range(blocks.clone()).next().is_some() {
-            return;
-        }
-        let Some((&reservation, &Reserved { end, .. })) = self.reservations.range(..=address).next_back()
-        else {
-            return;
-        };
-        // The first and the last may have other neighbours, who keep the table.
-        if blocks.start >= reservation && blocks.end <= end {
-            self.tables.emptied(Part { range: blocks, reservation });
-        }
-        while let Some(part) = self.tables.excess() {
-            self.drop_tables(part);
-        }
-    }
-
-    fn map_anew_at(&mut self, address: usize, bytes: usize) -> Result<(), BackendError> {
-        let Some((&reservation, &reserved)) = self.reservations.range(..=address).next_back() else {
-            return Ok(());
-        };
-        let range = address..address + bytes;
-        // SAFETY: whole OS pages of a live reservation, where no page is mapped and none lingers.
-        unsafe { map_anew(&range, reserved) }
-            .inspect_err(|_| self.broken.push(Part { range: range.clone(), reservation }))
-    }
-
-    /// Has the page tables of a part of a reservation go, where no page is mapped and none lingers.
-    fn drop_tables(&mut self, part: Part) {
-        let Some(&Reserved { mode, .. }) = self.reservations.get(&part.reservation) else { return };
-        if mode == Mode::MovedMappings || !sys::gives_tables_back() {
-            return self.map_part_anew(part);
-        }
-        // SAFETY: whole OS pages of a live reservation, made to be touched, where no page is mapped and none lingers.
-        if let Err(error) = unsafe { sys::give_back(part.range.start, part.range.len()) } {
-            tracing::warn!(%error, "page tables that nothing uses could not be given back");
-        }
-    }
-
-    fn map_part_anew(&mut self, part: Part) {
-        let Some(&reserved) = self.reservations.get(&part.reservation) else { return };
-        // SAFETY: whole OS pages of a live reservation (one that ends is forgotten), where no page is mapped and none lingers.
-        if let Err(error) = unsafe { map_anew(&part.range, reserved) } {
-            tracing::warn!(%error, "page tables that nothing uses could not be given back");
-            self.broken.push(part);
-        }
-    }
-
-    /// Tries again what failed.
-    fn mend_broken(&mut self) {
-        for part in std::mem::take(&mut self.broken) {
-            // A mapping may have been moved there since, whatever is there.
-            if self.at.range(part.range.clone()).next().is_none() {
-                self.map_part_anew(part);
-            }
+        if tabled {
+            let at = &self.at;
+            // SAFETY: `at` has all memory that is in a reservation, and whatever comes to one arrives there.
+            unsafe { self.reservations.left(address, bytes, |range| at.range(range).next().is_none()) };
         }
     }
 
@@ -631,7 +561,7 @@ impl Places {
 
     /// Moves the OS pages that linger at an address to a shelf.
     fn shelve(&mut self, id: Id, address: usize, bytes: usize) -> Result<(), BackendError> {
-        let userfault = userfault().ok_or_else(no_userfault)?;
+        let userfault = required()?;
         let mappings = Arc::clone(&self.mappings);
         let shelf = self.slots(bytes, Purpose::Shelf).take(&mappings)?;
         let tabled = leaves_tables(address, bytes);
@@ -639,7 +569,7 @@ impl Places {
         if let Err(error) = unsafe { userfault.move_pages(address, shelf, bytes) } {
             // A place where something is left by a failure that was not foreseen is not used again.
             if userfault.is_empty(shelf, bytes) {
-                self.slots(bytes, Purpose::Shelf).give_back(shelf);
+                self.free_shelf(shelf, bytes, true);
             }
             return Err(error);
         }
@@ -657,13 +587,6 @@ fn leaves_tables(address: usize, bytes: usize) -> bool {
 
 fn not_in_memory() -> BackendError {
     BackendError::WrongOwner { call: "map", what: "the page has no memory" }
-}
-
-fn no_userfault() -> BackendError {
-    BackendError::WrongOwner {
-        call: "map",
-        what: "the reservation is of moved pages, which this process cannot have",
-    }
 }
 
 /// Takes memory for a slot, or fails and leaves it without any.
@@ -687,32 +610,6 @@ pub(super) fn fill_slot(address: usize, bytes: usize, shareable: bool) -> Result
             Err(error)
         }
     }
-}
-
-/// Maps a range of a reservation as it was at first, so that its page tables go.
-///
-/// # Safety
-/// Whole OS pages of this live reservation, which nobody holds a reference to or reads.
-unsafe fn map_anew(range: &Range<usize>, reserved: Reserved) -> Result<(), BackendError> {
-    let (start, bytes) = (range.start, range.len());
-    let mapped = if reserved.mode == Mode::MovedMappings {
-        // SAFETY: as the caller promises.
-        unsafe { sys::reserve_again(start, bytes) }
-    } else {
-        // SAFETY: as the caller promises.
-        unsafe { sys::touch_again(start, bytes, reserved.huge) }
-    };
-    if let Err(error) = mapped {
-        // SAFETY: a hole in a range of ours is closed, if there is one.
-        unsafe { sys::mend(start, bytes) };
-        return Err(error);
-    }
-    if reserved.mode == Mode::MovedPages {
-        let userfault = userfault().ok_or_else(no_userfault)?;
-        // SAFETY: as the caller promises, and there is nothing there.
-        unsafe { userfault.register(start, bytes) }?;
-    }
-    Ok(())
 }
 
 /// Copies a page's contents to an address; nothing where it has none.

@@ -103,3 +103,28 @@ fn a_page_that_is_not_huge_does_not_make_others_so() {
     assert!(subject.is_huge(6) && subject.holds(6, 2));
     assert!(subject.is_huge(0) && subject.is_huge(3) && subject.holds(3, 3));
 }
+
+#[test]
+fn a_place_where_a_page_could_not_be_put_is_as_good_as_before() {
+    let Some(subject) = Subject::new() else { return eprintln!("skipped: no huge pages that move here") };
+    let [first, second] = [(); 2].map(|()| subject.backend.create(PAGE).unwrap());
+    subject.map(0, first);
+    subject.fill(0, 1);
+    let first = subject.unmap(0);
+    // Something is at the end of where it goes that nobody knows of.
+    let scratch = sys::Range::new(4096, 4096, sys::Purpose::Touch { huge: false }).unwrap();
+    let taken = subject.address(7) + PAGE_LEN - 4096;
+    // SAFETY: the scratch range is the test's own, and nothing is mapped where its memory goes.
+    unsafe { sys::touch(scratch.start(), 4096) };
+    // SAFETY: as above.
+    unsafe { subject.userfault.move_pages(scratch.start(), taken, 4096) }.unwrap();
+    let refused = subject.backend.map(&subject.reservation, 7 * PAGE, first).unwrap_err();
+    assert!(refused.error.to_string().contains("userfaultfd move"), "{}", refused.error);
+    // SAFETY: as above.
+    unsafe { sys::give_back(taken, 4096) }.unwrap();
+
+    subject.map(7, second);
+    assert!(subject.is_huge(7), "what failed left a table, which would have split it");
+    subject.map(1, refused.page);
+    assert!(subject.holds(1, 1));
+}

@@ -18,6 +18,9 @@ pub(super) struct Moment {
     pub(super) swap_ns: f64,
     /// What of the processors' time it took.
     pub(super) swap_processors_ns: f64,
+    /// The same of an array that was made just then, where that was measured.
+    #[serde(default)]
+    pub(super) young_swap_processors_ns: Option<f64>,
     pub(super) change_us: f64,
     pub(super) mappings: u64,
     pub(super) resident_bytes: u64,

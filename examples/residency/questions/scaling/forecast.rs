@@ -34,7 +34,8 @@ fn of_tiles(on: On, tile_bytes: u64, hit: f64, miss: f64) -> String {
     let limits = match on {
         On::Cuda => "the driver's calls cost the same whatever a page's size, so that pages a thousand times larger would do it where copies kept up: a bus of 55 GB/s (assumed) does not".to_owned(),
         _ => format!(
-            "memory mappings are the limit, at two for each of the pages: the 65 530 that Linux allows unless told otherwise are {:.0} GiB in pages of this size, and a thousand times the working set needs pages of {:.0} MiB",
+            "where mappings are moved they are the limit, at two for each of the pages: the 65 530 that Linux allows unless told otherwise are {:.0} GiB in pages of this size, and a thousand times the working set needs pages of \
+             {:.0} MiB (where OS pages are moved, an array is one mapping whatever is in it)",
             32_765.0 / 2.0 * tile / 2f64.powi(30),
             tile * 1000.0 / 2f64.powi(20)
         ),

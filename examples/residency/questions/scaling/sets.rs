@@ -66,7 +66,7 @@ fn least_log2(on: On) -> u32 {
     if on == On::Cuda { 28 } else { 24 }
 }
 
-/// One size of the set. By itself, since memory mappings are limited, and what one array has another has not.
+/// One size of the set. By itself, since memory is limited, and mappings may be: what one array has another has not.
 fn one<B: Backend>(
     context: &Context<'_>,
     backend: B,
