@@ -16,7 +16,7 @@ pub(super) struct Scale {
 impl Scale {
     /// Fits an axis to values.
     pub(super) fn new(axis: &Axis, values: impl Iterator<Item = f64>) -> Self {
-        let bytes = axis.label.contains("bytes") || axis.label.contains("(B)");
+        let bytes = axis.label.ends_with("(bytes)");
         let mut scale =
             Self { least: 0.0, most: 1.0, marks: Vec::new(), logarithmic: axis.logarithmic, bytes };
         let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -126,4 +126,24 @@ fn short(value: f64) -> String {
     };
     let text = format!("{value:.digits$}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(label: &str, logarithmic: bool, values: [f64; 2]) -> Vec<String> {
+        let scale = Scale::new(&Axis { label: label.to_owned(), logarithmic }, values.into_iter());
+        scale.marks.iter().map(|&mark| scale.text(mark)).collect()
+    }
+
+    #[test]
+    fn marks_are_bytes_where_that_is_the_unit() {
+        assert_eq!(texts("size (bytes)", true, [1024.0, 4096.0]), ["1 KiB", "2 KiB", "4 KiB"]);
+        assert_eq!(texts("bytes moved, times the least", true, [1.0, 2.0]), ["1", "1.2", "1.5", "2"]);
+        assert_eq!(
+            texts("time (s)", false, [0.0, 4000.0]),
+            ["0", "500", "1k", "1.5k", "2k", "2.5k", "3k", "3.5k", "4k"]
+        );
+    }
 }
